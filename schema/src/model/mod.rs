@@ -1,0 +1,33 @@
+//! What the file means: typed, canonical, and valid by construction.
+//!
+//! Canonical means that two files which say the same give equal values: defaults are filled in, prefixes are masked,
+//! lists whose order has no meaning are sorted.
+
+mod load_balancer;
+mod node;
+mod service;
+
+pub use load_balancer::{HashSeed, LoadBalancer, TABLE_SIZES, TableSize, XdpMode};
+pub use node::Node;
+pub use service::{Backend, BackendState, Port, Protocol, Service};
+
+/// One accepted file.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Config {
+    /// The file itself says that having nothing in it is meant (`allow_empty = true`).
+    pub allow_empty: bool,
+    /// The nodes of the network, sorted by name.
+    pub nodes: Vec<Node>,
+    /// Settings of the load balancer as a whole.
+    pub load_balancer: LoadBalancer,
+    /// The load-balanced services, sorted by name. References to backend sets are resolved.
+    pub services: Vec<Service>,
+}
+
+impl Config {
+    /// The node called `name`, if the file lists it.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+}
