@@ -1,0 +1,349 @@
+//! The maps in memory, for tests: same answers as the kernel's, a record of what was written, failures on request.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+
+use crate::abi::{
+    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, LINE_BYTES, NAME_BYTES, ServiceCounter,
+};
+use crate::error::{Error, Result};
+use crate::maps::{Capacity, Maps};
+
+/// One change of [`FakeMaps`], in the order in which they were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A frontend was set.
+    PutFrontend(FrontendKey),
+    /// A frontend was removed (or was absent).
+    DeleteFrontend(FrontendKey),
+    /// So many bytes of rings were written from a line on.
+    SetRing(u32, usize),
+    /// So many lines of backends were written from one on.
+    SetBackends(u32, usize),
+    /// A backend counter's base was set.
+    SetCounterBase(u32),
+    /// A backend counter was zeroed.
+    ClearCounter(u32),
+    /// A service counter's base was set.
+    SetServiceCounterBase(u32),
+    /// A service counter was zeroed.
+    ClearServiceCounter(u32),
+    /// A service was named.
+    SetServiceName(u32),
+    /// So many flow records were deleted.
+    PurgeFlows(usize),
+    /// A grace period was waited for.
+    Grace,
+}
+
+/// [`Maps`] without a kernel.
+#[derive(Debug)]
+pub struct FakeMaps {
+    capacity: Capacity,
+    frontends: BTreeMap<FrontendKey, Frontend>,
+    rings: Vec<u8>,
+    backends: Vec<Backend>,
+    counters: Vec<[Counter; 2]>,
+    service_counters: Vec<[ServiceCounter; 2]>,
+    names: Vec<String>,
+    flows: BTreeMap<FlowKey, Flow>,
+    puts_until_failure: Option<usize>,
+    deletes_until_failure: Option<usize>,
+    // Behind a lock only because `grace` takes `&self`.
+    operations: Mutex<Vec<Operation>>,
+}
+
+impl FakeMaps {
+    /// Empty maps.
+    #[must_use]
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            frontends: BTreeMap::new(),
+            rings: vec![0; capacity.ring_lines as usize * LINE_BYTES],
+            backends: vec![Backend::default(); capacity.backend_lines as usize],
+            counters: vec![Default::default(); capacity.counters as usize],
+            service_counters: vec![Default::default(); capacity.services as usize],
+            names: vec![String::new(); capacity.services as usize],
+            flows: BTreeMap::new(),
+            puts_until_failure: None,
+            deletes_until_failure: None,
+            operations: Mutex::default(),
+        }
+    }
+
+    /// Lets the n-th frontend put from now on fail (1 is the next), once, with `ENOMEM`.
+    pub fn fail_put(&mut self, n: usize) {
+        self.puts_until_failure = Some(n);
+    }
+
+    /// Lets the n-th frontend delete from now on fail (1 is the next), once, with `ENOMEM`.
+    pub fn fail_delete(&mut self, n: usize) {
+        self.deletes_until_failure = Some(n);
+    }
+
+    /// What was written since the last call.
+    pub fn take_operations(&mut self) -> Vec<Operation> {
+        std::mem::take(self.operations.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Counts packets of a backend, as a program would.
+    pub fn count(&mut self, index: u32, packets: u64, bytes: u64) {
+        if let Some([cpus, _]) = self.counters.get_mut(index as usize) {
+            cpus.packets += packets;
+            cpus.bytes += bytes;
+        }
+    }
+
+    /// Adds to a service's counters, as a program would.
+    pub fn count_service(&mut self, service: u32, add: ServiceCounter) {
+        if let Some([cpus, _]) = self.service_counters.get_mut(service as usize) {
+            *cpus = cpus.plus(add);
+        }
+    }
+
+    /// Records a flow, as a program would.
+    pub fn put_flow(&mut self, key: FlowKey, flow: Flow) {
+        self.flows.insert(key, flow);
+    }
+
+    fn log(&self, operation: Operation) {
+        self.operations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(operation);
+    }
+
+    fn put(&mut self, key: FrontendKey, frontend: Frontend) -> Result<()> {
+        let (map, capacity) = match key.address {
+            std::net::IpAddr::V4(_) => ("frontends_v4", self.capacity.frontends_v4),
+            std::net::IpAddr::V6(_) => ("frontends_v6", self.capacity.frontends_v6),
+        };
+        if due(&mut self.puts_until_failure) {
+            return Err(told_to_fail("update", map));
+        }
+        let used = self.frontends.keys().filter(|k| k.address.is_ipv4() == key.address.is_ipv4()).count();
+        if used >= capacity as usize && !self.frontends.contains_key(&key) {
+            return Err(Error::Full { map, capacity });
+        }
+        self.frontends.insert(key, frontend);
+        self.log(Operation::PutFrontend(key));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: FrontendKey) -> Result<()> {
+        if due(&mut self.deletes_until_failure) {
+            return Err(told_to_fail("delete", "frontends"));
+        }
+        self.frontends.remove(&key);
+        self.log(Operation::DeleteFrontend(key));
+        Ok(())
+    }
+}
+
+impl Maps for FakeMaps {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>> {
+        Ok(self.frontends.iter().map(|(key, frontend)| (*key, *frontend)).collect())
+    }
+
+    fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>> {
+        frontends.iter().map(|(key, frontend)| self.put(*key, *frontend)).collect()
+    }
+
+    fn delete_frontends(&mut self, keys: &[FrontendKey]) -> Vec<Result<()>> {
+        keys.iter().map(|key| self.delete(*key)).collect()
+    }
+
+    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
+        let at = at_line as usize * LINE_BYTES;
+        let found = self.rings.get(at..at.saturating_add(bytes));
+        found.map(<[u8]>::to_vec).ok_or_else(|| self.beyond_rings(at_line, bytes))
+    }
+
+    fn set_ring(&mut self, at_line: u32, bytes: &[u8]) -> Result<()> {
+        let at = at_line as usize * LINE_BYTES;
+        let beyond = self.beyond_rings(at_line, bytes.len());
+        self.rings.get_mut(at..at.saturating_add(bytes.len())).ok_or(beyond)?.copy_from_slice(bytes);
+        self.log(Operation::SetRing(at_line, bytes.len()));
+        Ok(())
+    }
+
+    fn backend_lines(&self, at: u32, count: u32) -> Result<Vec<Backend>> {
+        let found = self.backends.get(at as usize..(at as usize).saturating_add(count as usize));
+        let capacity = self.capacity.backend_lines;
+        found.map(<[Backend]>::to_vec).ok_or(Error::OutOfRange { map: "backends", at, count, capacity })
+    }
+
+    fn set_backend_lines(&mut self, at: u32, lines: &[Backend]) -> Result<()> {
+        let capacity = self.capacity.backend_lines;
+        let beyond = Error::OutOfRange { map: "backends", at, count: lines.len() as u32, capacity };
+        let room = self.backends.get_mut(at as usize..(at as usize).saturating_add(lines.len()));
+        room.ok_or(beyond)?.copy_from_slice(lines);
+        self.log(Operation::SetBackends(at, lines.len()));
+        Ok(())
+    }
+
+    fn counter(&self, index: u32) -> Result<Counter> {
+        let [cpus, base] = *at(&self.counters, "counters", index)?;
+        Ok(cpus.plus(base))
+    }
+
+    fn set_counter_base(&mut self, index: u32, base: Counter) -> Result<()> {
+        at_mut(&mut self.counters, "counters", index)?[1] = base;
+        self.log(Operation::SetCounterBase(index));
+        Ok(())
+    }
+
+    fn clear_counter(&mut self, index: u32) -> Result<()> {
+        *at_mut(&mut self.counters, "counters", index)? = Default::default();
+        self.log(Operation::ClearCounter(index));
+        Ok(())
+    }
+
+    fn service_counter(&self, service: u32) -> Result<ServiceCounter> {
+        let [cpus, base] = *at(&self.service_counters, "service_counters", service)?;
+        Ok(cpus.plus(base))
+    }
+
+    fn set_service_counter_base(&mut self, service: u32, base: ServiceCounter) -> Result<()> {
+        at_mut(&mut self.service_counters, "service_counters", service)?[1] = base;
+        self.log(Operation::SetServiceCounterBase(service));
+        Ok(())
+    }
+
+    fn clear_service_counter(&mut self, service: u32) -> Result<()> {
+        *at_mut(&mut self.service_counters, "service_counters", service)? = Default::default();
+        self.log(Operation::ClearServiceCounter(service));
+        Ok(())
+    }
+
+    fn service_name(&self, service: u32) -> Result<String> {
+        at(&self.names, "service_names", service).cloned()
+    }
+
+    fn set_service_name(&mut self, service: u32, name: &str) -> Result<()> {
+        let kept = &name[..name.floor_char_boundary(NAME_BYTES)];
+        *at_mut(&mut self.names, "service_names", service)? = kept.to_owned();
+        self.log(Operation::SetServiceName(service));
+        Ok(())
+    }
+
+    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize> {
+        let before = self.flows.len();
+        self.flows.retain(|_, flow| !doomed(flow.counter));
+        let purged = before - self.flows.len();
+        self.log(Operation::PurgeFlows(purged));
+        Ok(purged)
+    }
+
+    fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>> {
+        let mut counts = BTreeMap::new();
+        for flow in self.flows.values() {
+            *counts.entry(flow.counter).or_insert(0) += 1;
+        }
+        Ok(counts)
+    }
+
+    fn grace(&self) -> Result<()> {
+        self.log(Operation::Grace);
+        Ok(())
+    }
+}
+
+impl FakeMaps {
+    fn beyond_rings(&self, at: u32, bytes: usize) -> Error {
+        let count = bytes.div_ceil(LINE_BYTES) as u32;
+        Error::OutOfRange { map: "rings", at, count, capacity: self.capacity.ring_lines }
+    }
+}
+
+/// Counts down to the call that is to fail; true for that one.
+fn due(until_failure: &mut Option<usize>) -> bool {
+    *until_failure = until_failure.map(|n| n.saturating_sub(1));
+    let due = *until_failure == Some(0);
+    if due {
+        *until_failure = None;
+    }
+    due
+}
+
+fn told_to_fail(call: &'static str, map: &str) -> Error {
+    Error::kernel(call, map, io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+fn at<'a, T>(all: &'a [T], map: &'static str, index: u32) -> Result<&'a T> {
+    let capacity = all.len() as u32;
+    all.get(index as usize).ok_or(Error::OutOfRange { map, at: index, count: 1, capacity })
+}
+
+fn at_mut<'a, T>(all: &'a mut [T], map: &'static str, index: u32) -> Result<&'a mut T> {
+    let capacity = all.len() as u32;
+    all.get_mut(index as usize).ok_or(Error::OutOfRange { map, at: index, count: 1, capacity })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    const CAPACITY: Capacity = Capacity {
+        frontends_v4: 2,
+        frontends_v6: 1,
+        ring_lines: 4,
+        backend_lines: 4,
+        counters: 4,
+        services: 2,
+        flows: 16,
+    };
+
+    fn key(port: u16) -> FrontendKey {
+        FrontendKey { address: [192, 0, 2, 10].into(), port, protocol: 6 }
+    }
+
+    #[test]
+    fn the_nth_put_fails_once_and_changes_nothing() {
+        let mut maps = FakeMaps::new(CAPACITY);
+        maps.fail_put(2);
+        let puts = [(key(80), Frontend::default()), (key(81), Frontend::default())];
+        assert_eq!(maps.put_frontends(&puts).iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(maps.frontends().unwrap().len(), 1);
+        assert!(maps.put_frontends(&puts).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_full_map_takes_no_new_key_but_replaces_old_ones() {
+        let mut maps = FakeMaps::new(CAPACITY);
+        let puts: Vec<_> = [80, 81, 82, 81].map(|port| (key(port), Frontend::default())).into();
+        let oks: Vec<_> = maps.put_frontends(&puts).iter().map(Result::is_ok).collect();
+        assert_eq!(oks, [true, true, false, true]);
+    }
+
+    #[test]
+    fn deleting_the_absent_is_success() {
+        let mut maps = FakeMaps::new(CAPACITY);
+        assert!(maps.delete_frontends(&[key(80)])[0].is_ok());
+    }
+
+    #[test]
+    fn what_lies_beyond_is_refused_and_not_written() {
+        let mut maps = FakeMaps::new(CAPACITY);
+        assert!(maps.set_ring(3, &[1; 65]).is_err());
+        assert_eq!(maps.ring(3, 64).unwrap(), [0; 64]);
+        assert!(maps.set_backend_lines(4, &[Backend::default()]).is_err());
+        assert!(maps.counter(4).is_err());
+        assert!(maps.take_operations().is_empty());
+    }
+
+    #[test]
+    fn a_base_is_added_to_what_was_counted() {
+        let mut maps = FakeMaps::new(CAPACITY);
+        maps.count(1, 2, 100);
+        maps.set_counter_base(1, Counter { packets: 10, bytes: 1000 }).unwrap();
+        assert_eq!(maps.counter(1).unwrap(), Counter { packets: 12, bytes: 1100 });
+        maps.clear_counter(1).unwrap();
+        assert_eq!(maps.counter(1).unwrap(), Counter::default());
+    }
+}

@@ -1,0 +1,92 @@
+//! What the service logic sees of the maps: reading and writing them, whatever they are.
+
+use std::collections::BTreeMap;
+
+use crate::abi::{Backend, Counter, Frontend, FrontendKey, ServiceCounter};
+use crate::error::Result;
+
+/// How many entries each map has; fixed when the maps are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Entries of `frontends_v4`.
+    pub frontends_v4: u32,
+    /// Entries of `frontends_v6`.
+    pub frontends_v6: u32,
+    /// Lines of `rings`.
+    pub ring_lines: u32,
+    /// Lines of `backends`.
+    pub backend_lines: u32,
+    /// Backend counters; each takes 16 bytes for every CPU and once more.
+    pub counters: u32,
+    /// Service names and counters; each counter takes 32 bytes for every CPU and once more.
+    pub services: u32,
+    /// Records of `flows`.
+    pub flows: u32,
+}
+
+/// The maps of the load balancer.
+///
+/// Writing is idempotent, deleting what is absent is success. Entries are addressed as the programs address them;
+/// naming one beyond [`Maps::capacity`] is [`Error::OutOfRange`](crate::Error::OutOfRange) and writes nothing.
+/// Packets may be under way through everything that a frontend names: make before break, and [`Maps::grace`] before
+/// what is no longer named is used for something else.
+pub trait Maps: Send {
+    /// How many entries there are of each.
+    fn capacity(&self) -> Capacity;
+
+    /// All frontends, in the order of their keys.
+    fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>>;
+
+    /// Sets frontends; one result for each, in order. A packet finds each as it was or as it is, never half.
+    fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>>;
+
+    /// Removes frontends; one result for each, in order.
+    fn delete_frontends(&mut self, keys: &[FrontendKey]) -> Vec<Result<()>>;
+
+    /// Reads `bytes` bytes of rings from the beginning of a line.
+    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>>;
+
+    /// Writes bytes of rings from the beginning of a line; what follows them in the last line stays.
+    /// Bytes are replaced in no particular order.
+    fn set_ring(&mut self, at_line: u32, bytes: &[u8]) -> Result<()>;
+
+    /// Reads `count` lines of backends.
+    fn backend_lines(&self, at: u32, count: u32) -> Result<Vec<Backend>>;
+
+    /// Writes lines of backends. A line becomes READY last, and stops being so first.
+    fn set_backend_lines(&mut self, at: u32, lines: &[Backend]) -> Result<()>;
+
+    /// A backend's counter: the sum over the CPUs and the base.
+    fn counter(&self, index: u32) -> Result<Counter>;
+
+    /// Sets what is added to the CPUs' counts.
+    fn set_counter_base(&mut self, index: u32, base: Counter) -> Result<()>;
+
+    /// Zeroes a backend's counter on all CPUs, and its base. Nothing may be counting with it.
+    fn clear_counter(&mut self, index: u32) -> Result<()>;
+
+    /// A service's counters: the sum over the CPUs and the base.
+    fn service_counter(&self, service: u32) -> Result<ServiceCounter>;
+
+    /// Sets what is added to the CPUs' counts.
+    fn set_service_counter_base(&mut self, service: u32, base: ServiceCounter) -> Result<()>;
+
+    /// Zeroes a service's counters on all CPUs, and their base. Nothing may be counting with them.
+    fn clear_service_counter(&mut self, service: u32) -> Result<()>;
+
+    /// A service's name; empty when it has none. Bytes that are not UTF-8 are replaced.
+    fn service_name(&self, service: u32) -> Result<String>;
+
+    /// Sets a service's name. Bytes beyond [`NAME_BYTES`](crate::abi::NAME_BYTES) are cut off, at a character.
+    fn set_service_name(&mut self, service: u32, name: &str) -> Result<()>;
+
+    /// Deletes the flow records whose counter the function chooses; says how many.
+    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize>;
+
+    /// How many flow records name each counter. Records that come and go meanwhile may be missed or counted twice.
+    fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>>;
+
+    /// Waits until no packet is under way that began before the call: what was unreferenced then is free now.
+    /// Takes about 10 ms.
+    fn grace(&self) -> Result<()>;
+}
