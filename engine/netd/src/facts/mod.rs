@@ -1,0 +1,162 @@
+//! What the node is: links, addresses, routes, neighbours. Read from the kernel before each pass, decided upon purely.
+
+mod path;
+
+pub use path::{Path, PathError, resolve};
+
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+/// One consistent view of the node, taken at the start of a pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The name by which this node finds itself in `[[nodes]]`.
+    pub node: String,
+    /// The links by interface index. Indices are used again by the kernel: never keep one beyond a pass.
+    pub links: BTreeMap<u32, Link>,
+    /// The addresses of the node.
+    pub addresses: Vec<Address>,
+    /// The unicast, blackhole, unreachable and prohibit routes of the main table, of both families.
+    pub routes: Vec<Route>,
+    /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+}
+
+impl Facts {
+    /// The link with this name.
+    #[must_use]
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// Whether the address is one of the node's own.
+    #[must_use]
+    pub fn is_own_address(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.address == address)
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its interface index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address; `None` if it has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Its largest packet, in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// What rtnetlink calls its kind: `veth`, `bridge`, …; empty for a physical device.
+    pub kind: String,
+    /// The XDP program on it, if any.
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program on a link, as rtnetlink reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// Where it runs.
+    pub mode: AttachedMode,
+    /// The program's kernel-wide identifier; 0 if it was not reported.
+    pub program_id: u32,
+}
+
+/// Where an attached XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+    /// On the device itself.
+    Offloaded,
+}
+
+/// An address of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The link that holds it.
+    pub link: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its prefix, in bits.
+    pub prefix_len: u8,
+    /// Whether it can be used as a source: not tentative, not deprecated.
+    pub usable: bool,
+    /// Whether its scope is the whole network (not link, not host).
+    pub global: bool,
+}
+
+/// A route of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its destination; the default route has length 0.
+    pub destination: IpNetwork,
+    /// The routing table.
+    pub table: u32,
+    /// Lower wins among routes to the same destination.
+    pub metric: u32,
+    /// Who made it: `RTPROT_*`.
+    pub protocol: u8,
+    /// What becomes of a packet that it matches.
+    pub action: RouteAction,
+    /// The source address that the route prefers.
+    pub source: Option<IpAddr>,
+}
+
+/// What becomes of a packet that matches a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAction {
+    /// It is sent by one of these next hops.
+    Forward(Vec<NextHop>),
+    /// It is dropped, silently or not.
+    Discard,
+    /// Something that netd does not follow (a next-hop object it could not read, an encapsulation).
+    Other,
+}
+
+/// One next hop of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The link that it leaves by.
+    pub link: u32,
+    /// The router; `None` when the destination is on the link itself.
+    pub via: Option<IpAddr>,
+    /// Its share, 1 to 256.
+    pub weight: u16,
+}
+
+/// An entry of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its Ethernet address, when resolved.
+    pub mac: Option<Mac>,
+    /// Whether packets may be sent to it: reachable, stale, delay, probe, permanent or noarp.
+    pub valid: bool,
+    /// Whether the kernel keeps it resolved by itself (`NTF_MANAGED`).
+    pub managed: bool,
+    /// Who made it: `RTPROT_*`, 0 if nobody said.
+    pub protocol: u8,
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl serde::Serialize for Mac {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,37 @@
+//! The door of a kind: reads and changes one kind of resource in the outside world.
+
+use crate::facts::Facts;
+use async_trait::async_trait;
+use netd_core::{DesiredKind, KindName, Observation, Outcome, Step};
+use netd_schema::Config;
+
+/// Reads and changes one kind of resource.
+#[async_trait]
+pub trait Target: Send {
+    /// Lists the resources that netd owns, whole, and the foreign holders of keys.
+    ///
+    /// # Errors
+    ///
+    /// A sentence. What could not be read whole is unknown: nothing of the kind is then planned.
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String>;
+
+    /// Makes the changes, all of this kind, in their order, and says what came of each.
+    ///
+    /// The answer has one outcome per step. Making a change twice is the same as making it once; deleting what is
+    /// absent succeeds. A failed step does not keep the others from being tried.
+    async fn apply(&mut self, steps: &[Step], facts: &Facts) -> Vec<Outcome>;
+}
+
+/// One kind: how what is wanted follows from the file and the facts, and the target that does it.
+pub struct KindEntry {
+    /// The kind's name.
+    pub name: KindName,
+    /// Whether an operator lists resources of this kind in the file, so that the brakes count them.
+    pub guarded: bool,
+    /// Pure: what is wanted.
+    ///
+    /// An `Err` says what must be known first; nothing of the kind is then planned.
+    pub desired: fn(&Config, &Facts) -> Result<DesiredKind, String>,
+    /// The world.
+    pub target: Box<dyn Target>,
+}
