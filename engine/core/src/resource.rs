@@ -168,6 +168,8 @@ pub struct DesiredKind {
     pub table: Table,
     /// Wanted, but something is missing for it now (a device, a route): why. What exists of it stays as it is.
     pub held: BTreeMap<Key, String>,
+    /// What an operator should know about a resource that can be had, but not whole: "backend 10.1.0.3 has no path".
+    pub notes: BTreeMap<Key, String>,
 }
 
 /// What the file and the facts ask for, by kind; `Err` says why it cannot be known now.
