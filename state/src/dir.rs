@@ -1,0 +1,119 @@
+//! The state directory: its modes, its lock, its last good file and its store.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::guard::{self, Failure};
+use crate::{LastGood, Lock, Opened, StateError, last_good, lock, open};
+
+/// Writing the last good file waits so long for the disk before the caller goes on.
+const LAST_GOOD_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// A state directory, which only its owner can enter.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+    last_good: Arc<Mutex<Waiting>>,
+    /// Held while the file is being replaced.
+    replacing: Arc<Mutex<()>>,
+}
+
+/// The last good file that is to be written next.
+type Waiting = Option<LastGood>;
+
+impl StateDir {
+    /// Makes the directory where it is missing, and takes the rights of others on it away.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, is not a directory, or belongs to another user.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(StateError::io("create", parent))?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(StateError::io("create", path))?,
+        }
+        let unusable = |why| StateError::Unusable { path: path.to_path_buf(), why };
+        let metadata = fs::metadata(path).map_err(StateError::io("read", path))?;
+        if !metadata.is_dir() {
+            return Err(unusable("it is not a directory".to_owned()));
+        }
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user {
+            return Err(unusable(format!("it belongs to user {}, this is user {user}", metadata.uid())));
+        }
+        if metadata.mode() & 0o777 != 0o700 {
+            fs::set_permissions(path, Permissions::from_mode(0o700))
+                .map_err(StateError::io("set the mode of", path))?;
+        }
+        Ok(Self { path: path.to_path_buf(), last_good: Arc::default(), replacing: Arc::default() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock that the one netd of this directory holds.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Held`] names the process that has it.
+    pub fn lock(&self) -> Result<Lock, StateError> {
+        lock::take(&self.path.join("lock"))
+    }
+
+    /// The last accepted file; `None` when there was none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Damaged`] when it is not what was written; it stays in place until the next one is written.
+    pub fn last_good(&self) -> Result<Option<LastGood>, StateError> {
+        last_good::read(&self.path)
+    }
+
+    /// Replaces the last good file, durably. Of several calls the last one wins, however slow the disk is.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Slow`] when the disk needs longer than seconds: the write goes on in the background.
+    pub fn set_last_good(&self, last_good: &LastGood) -> Result<(), StateError> {
+        *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_good.clone());
+        let Self { path, last_good, replacing } = self.clone();
+        let write = move || {
+            let _replacing = replacing.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = || last_good.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing waits when another thread has taken the newer one along.
+            let Some(newest) = waiting().take() else { return Ok(()) };
+            let written = last_good::write(&path, &newest);
+            if written.is_err() {
+                waiting().get_or_insert(newest);
+            }
+            written
+        };
+        match guard::within(LAST_GOOD_WAIT_MAX, write) {
+            Ok(written) => written,
+            Err(Failure::TimedOut) => {
+                Err(StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX })
+            }
+            Err(failure) => Err(StateError::NotDurable { reason: failure.to_string() }),
+        }
+    }
+
+    /// Opens the store. A database that is no good is set aside and replaced; where none can be made the store
+    /// works from memory. Take the lock first: the database lets one process in.
+    #[must_use]
+    pub fn store(&self) -> Opened {
+        let last_good = self.last_good().unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "the last good file cannot be read");
+            None
+        });
+        open::open(&self.path, last_good.as_ref())
+    }
+}
