@@ -1,0 +1,92 @@
+//! From byte ranges to lines, columns and short pieces of lines.
+
+use crate::span::Span;
+use std::ops::Range;
+
+/// A piece of one line of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The text of the line, or of the part of it around the place.
+    pub text: String,
+    /// The bytes of `text` that are meant.
+    pub mark: Range<usize>,
+}
+
+/// Characters of a line that are shown before and after the start of a place.
+const BEFORE_MAX: usize = 70;
+const AFTER_MAX: usize = 90;
+
+/// The lines of the places that are asked for; not of all lines, because a file may have millions.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// By offset.
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    offset: usize,
+    line: usize,
+    line_start: usize,
+}
+
+impl Lines {
+    /// One walk over `text` for all the places at `offsets`.
+    pub(super) fn of(text: &str, mut offsets: Vec<usize>) -> Self {
+        offsets.sort_unstable();
+        let mut here = Place { offset: 0, line: 1, line_start: 0 };
+        let places = offsets
+            .into_iter()
+            .map(|offset| {
+                let offset = floor(text, offset).max(here.offset);
+                let passed = text.as_bytes().get(here.offset..offset).unwrap_or_default();
+                for (at, _) in passed.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+                    here.line += 1;
+                    here.line_start = here.offset + at + 1;
+                }
+                here.offset = offset;
+                here
+            })
+            .collect();
+        Self { places }
+    }
+
+    /// Line and column of the start of `span`, and what that line says.
+    pub(super) fn locate(&self, text: &str, span: Span) -> (usize, usize, Excerpt) {
+        let start = floor(text, span.start());
+        let place = self.places.partition_point(|place| place.offset < start);
+        let Place { line, line_start, .. } = self.places.get(place).copied().unwrap_or_default();
+        let line_start =
+            if line_start == 0 && text.starts_with('\u{feff}') { 3.min(start) } else { line_start };
+        let before = text.get(line_start..start).unwrap_or_default();
+        let rest = text.get(start..).unwrap_or_default();
+        let rest = rest.split(['\n', '\r']).next().unwrap_or_default();
+        let column = before.chars().count() + 1;
+
+        let shown_before = before.char_indices().rev().nth(BEFORE_MAX - 1).map_or(0, |(at, _)| at);
+        let before = before.get(shown_before..).unwrap_or_default();
+        let shown_rest = rest.char_indices().nth(AFTER_MAX).map_or(rest.len(), |(at, _)| at);
+        let cut = shown_rest < rest.len();
+        let rest = rest.get(..shown_rest).unwrap_or_default();
+        let marked = floor(rest, span.end().saturating_sub(start).min(rest.len()));
+
+        let mut excerpt = Excerpt::default();
+        if shown_before > 0 {
+            excerpt.text.push('…');
+        }
+        excerpt.text.push_str(before);
+        let mark_start = excerpt.text.len();
+        excerpt.text.push_str(rest);
+        excerpt.mark = mark_start..mark_start + marked;
+        if cut {
+            excerpt.text.push('…');
+        }
+        (line, column, excerpt)
+    }
+}
+
+/// The nearest character boundary at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}

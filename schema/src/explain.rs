@@ -1,0 +1,33 @@
+//! What a key means, and which key was probably meant.
+
+use strsim::{jaro_winkler, normalized_damerau_levenshtein};
+
+/// Longer words are not compared: no key is that long, and comparing takes time by the square.
+const COMPARED_BYTES_MAX: usize = 64;
+
+/// The most similar of `words`, if it is similar enough to have been meant.
+pub(crate) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if word.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    words
+        .map(|known| {
+            let likeness =
+                normalized_damerau_levenshtein(&word, known).max(jaro_winkler(&word, known) - 0.15);
+            (likeness, known)
+        })
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+/// Help for an unknown key of `table`.
+pub(crate) fn meant(_table: &str, key: &str, known: &[(&'static str, bool)]) -> Option<String> {
+    if let Some(near) = nearest(key, known.iter().map(|(name, _)| *name)) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    let keys: Vec<String> =
+        known.iter().filter(|(_, acts)| *acts).map(|(name, _)| format!("`{name}`")).collect();
+    Some(format!("the keys here are {}", keys.join(", ")))
+}

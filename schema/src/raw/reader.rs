@@ -1,0 +1,164 @@
+//! Walks a document, asks each type of the vocabulary to read its part, and reports what does not fit.
+
+use crate::diagnostic::{Diagnoses, Draft, quote};
+use crate::document::{Entry, Item, Table, Value};
+use crate::span::{At, Span};
+use schemars::JsonSchema;
+
+/// A type of the vocabulary.
+pub(crate) trait Raw: JsonSchema + Sized {
+    /// What was written at `item`; `None` after saying why it cannot be used.
+    fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// Whether this version does not act on it: its presence is the mistake.
+    const UNSUPPORTED: bool = false;
+}
+
+pub(crate) struct Reader<'d> {
+    source: &'d str,
+    diagnoses: &'d mut Diagnoses,
+    /// The keys from the top to where the reader is.
+    path: Vec<&'static str>,
+}
+
+impl<'d> Reader<'d> {
+    pub(crate) fn new(source: &'d str, diagnoses: &'d mut Diagnoses) -> Self {
+        Self { source, diagnoses, path: Vec::new() }
+    }
+
+    /// Reads the value of a known key.
+    pub(crate) fn field<T: Raw>(&mut self, name: &'static str, entry: &Entry<'_>) -> Option<At<T>> {
+        self.path.push(name);
+        let value = if T::UNSUPPORTED {
+            self.refuse_unsupported(entry);
+            None
+        } else {
+            T::read(&entry.item, self).map(|value| At { value, span: entry.item.span })
+        };
+        self.path.pop();
+        value
+    }
+
+    /// The key being read, as the reference page calls it: `services.backends.weight`.
+    pub(crate) fn key(&self) -> String {
+        self.path.join(".")
+    }
+
+    pub(crate) fn report(&mut self, draft: impl FnOnce() -> Draft) {
+        self.diagnoses.push(draft);
+    }
+
+    /// What was written at `span`, ready for a message.
+    pub(crate) fn found(&self, span: Span) -> String {
+        quote(self.source.get(span.range()).unwrap_or_default())
+    }
+
+    /// The value is of another kind than `expected` ("an integer from 1 to 65535").
+    pub(crate) fn wrong_type(&mut self, item: &Item<'_>, expected: &str) {
+        let (key, kind, span) = (self.key(), item.value.kind(), item.span);
+        self.diagnoses.push(|| {
+            Draft::error(format!("`{key}` must be {expected}")).label(span, format!("found {kind}"))
+        });
+    }
+
+    pub(crate) fn table<'a, 'i>(&mut self, item: &'a Item<'i>) -> Option<&'a Table<'i>> {
+        match &item.value {
+            Value::Table(table) => Some(table),
+            Value::Tables(_) => {
+                let (key, span) = (self.key(), item.span);
+                self.diagnoses.push(|| {
+                    Draft::error(format!("`{key}` is one table"))
+                        .label(span, "found an array of tables")
+                        .help(format!("write `[{key}]` instead of `[[{key}]]`"))
+                });
+                None
+            }
+            _ => {
+                self.wrong_type(item, "a table");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn missing(&mut self, item: &Item<'_>, name: &'static str) {
+        let (table, span) = (self.key(), item.span);
+        self.diagnoses.push(|| {
+            if table.is_empty() {
+                Draft::error(format!("`{name}` is missing"))
+                    .label(Span::new(0, 0), format!("`{name}` must be given"))
+            } else {
+                Draft::error(format!("`{table}.{name}` is missing"))
+                    .label(span, format!("`{name}` must be given here"))
+            }
+        });
+    }
+
+    pub(crate) fn unknown(&mut self, entry: &Entry<'_>, known: &[(&'static str, bool)]) {
+        let table = self.key();
+        self.diagnoses.push(|| {
+            let place =
+                if table.is_empty() { "at the top of the file".to_owned() } else { format!("in `{table}`") };
+            let draft = Draft::error(format!("unknown key {} {place}", quote(&entry.key)))
+                .label(entry.key_span, "this key does not exist");
+            match crate::explain::meant(&table, &entry.key, known) {
+                Some(help) => draft.help(help),
+                None => draft,
+            }
+        });
+    }
+
+    fn refuse_unsupported(&mut self, entry: &Entry<'_>) {
+        let key = self.key();
+        self.diagnoses.push(|| {
+            let what = if key.contains('.') { format!("`{key}`") } else { format!("[{key}]") };
+            Draft::error(format!("{what} is not supported by this version"))
+                .label(entry.key_span, "netd knows the word, but would not act on it")
+                .help("remove it: nothing in the file may be ignored silently")
+        });
+    }
+}
+
+impl<T: Raw> Raw for Vec<At<T>> {
+    fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match &item.value {
+            Value::Array(items) | Value::Tables(items) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| T::read(item, reader).map(|value| At { value, span: item.span }))
+                    .collect(),
+            ),
+            Value::Table(_) if !reader.key().contains('.') => {
+                let (key, span) = (reader.key(), item.span);
+                reader.report(|| {
+                    Draft::error(format!("`{key}` is an array of tables"))
+                        .label(span, "found one table")
+                        .help(format!("write `[[{key}]]` instead of `[{key}]`"))
+                });
+                None
+            }
+            _ => {
+                reader.wrong_type(item, "an array");
+                None
+            }
+        }
+    }
+}
+
+/// Places do not appear in the schema.
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+}

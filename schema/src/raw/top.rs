@@ -1,0 +1,101 @@
+//! The top of the file.
+
+use super::load_balancer::LoadBalancer;
+use super::node::Node;
+use super::service::{BackendSet, Service};
+use super::table::raw_table;
+use super::unsupported::Unsupported;
+use super::{List, Raw, Reader, VERSION};
+use crate::diagnostic::Draft;
+use crate::document::{Item, Value};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::borrow::Cow;
+
+raw_table! {
+    /// What a network of nodes should be. Unknown keys are errors, and a file with an error is refused as a whole.
+    pub(crate) struct Top {
+        /// The version of the vocabulary that the file is written in.
+        required version: Version, like 1;
+        /// The file means it when it asks for nothing at all. Without it, a file without objects is not allowed to
+        /// remove what is there.
+        optional allow_empty: bool = false;
+        /// The machines of the network.
+        optional nodes: List<Node> = [0; 0];
+        /// Settings of the load balancer as a whole.
+        optional load_balancer: LoadBalancer;
+        /// The load-balanced services.
+        optional services: List<Service> = [0; 0];
+        /// Backends that several services share.
+        optional backend_sets: List<BackendSet> = [0; 0];
+        /// Ranges of addresses from which VIPs are taken.
+        optional ip_pools: Unsupported;
+        /// Traffic that leaves through a gateway, with an address of its own.
+        optional egress: Unsupported;
+        /// BGP sessions and what is announced on them.
+        optional bgp: Unsupported;
+        /// Encryption between the nodes.
+        optional wireguard: Unsupported;
+        /// How packets travel between the nodes.
+        optional network: Unsupported;
+        /// Recording of packets.
+        optional recorder: Unsupported;
+        /// Which traffic is allowed.
+        optional policy: Unsupported;
+        /// Source addresses of traffic that leaves the network.
+        optional masquerade: Unsupported;
+        /// Traffic that the kernel does not track.
+        optional notrack: Unsupported;
+        /// Taking packets out of the tunnel, on a backend.
+        optional decap: Unsupported;
+        /// Where numbers are served.
+        optional metrics: Unsupported;
+        /// Addresses from a cloud's interface.
+        optional ipam: Unsupported;
+        /// Settings of the kernel.
+        optional tuning: Unsupported;
+        /// Groups of prefixes that policies name.
+        optional groups: Unsupported;
+    }
+}
+
+/// The version that a file says it is written in; always [`VERSION`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version;
+
+impl Raw for Version {
+    fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match item.value {
+            Value::Integer(Some(VERSION)) => return Some(Self),
+            Value::Integer(Some(newer)) if newer > VERSION => {
+                reader.report(|| {
+                    Draft::error(format!("written for version {newer}; this netd knows version {VERSION}"))
+                        .label(item.span, "newer than this program")
+                        .help("install a newer netd, or write the file for this version")
+                });
+            }
+            Value::Integer(_) => {
+                let found = reader.found(item.span);
+                reader.report(|| {
+                    Draft::error(format!("there is no version {found}"))
+                        .label(item.span, format!("must be {VERSION}"))
+                });
+            }
+            _ => reader.wrong_type(item, &format!("the integer {VERSION}")),
+        }
+        None
+    }
+}
+
+impl JsonSchema for Version {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "const": VERSION })
+    }
+}
