@@ -18,7 +18,8 @@ pub struct Facts {
     pub links: BTreeMap<u32, Link>,
     /// The addresses of the node.
     pub addresses: Vec<Address>,
-    /// The unicast, blackhole, unreachable and prohibit routes of the main table, of both families.
+    /// The unicast, blackhole, unreachable and prohibit routes of the main table, of both families, in the kernel's
+    /// order. Routes that only match some packets to their destination (by traffic class or source) are left out.
     pub routes: Vec<Route>,
     /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
@@ -107,12 +108,14 @@ pub struct Route {
     pub action: RouteAction,
     /// The source address that the route prefers.
     pub source: Option<IpAddr>,
+    /// The largest packet that the route admits, in bytes, if it says so.
+    pub mtu: Option<u32>,
 }
 
 /// What becomes of a packet that matches a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteAction {
-    /// It is sent by one of these next hops.
+    /// It is sent by one of these next hops; next hops that the kernel holds for dead are left out.
     Forward(Vec<NextHop>),
     /// It is dropped, silently or not.
     Discard,
@@ -132,7 +135,7 @@ pub struct NextHop {
 }
 
 /// An entry of the neighbour table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Neighbour {
     /// Its Ethernet address, when resolved.
     pub mac: Option<Mac>,
@@ -140,6 +143,8 @@ pub struct Neighbour {
     pub valid: bool,
     /// Whether the kernel keeps it resolved by itself (`NTF_MANAGED`).
     pub managed: bool,
+    /// Whether somebody fixed its address, so that the kernel never asks for it: permanent or noarp.
+    pub permanent: bool,
     /// Who made it: `RTPROT_*`, 0 if nobody said.
     pub protocol: u8,
 }
