@@ -15,9 +15,6 @@ use super::settle::Hint;
 /// How often the directories are resolved anew when they change while they are being watched.
 const RESOLVES_MAX: usize = 4;
 
-/// Time between two attempts to get events after the kernel refused them.
-const RETRY_EVENTS: Duration = Duration::from_secs(30);
-
 /// Hints kept until the watching thread takes them. Equal ones in a row are folded, so more means a storm.
 const HINTS_MAX: usize = 64;
 
@@ -157,20 +154,29 @@ pub(super) struct Armed {
     path: PathBuf,
     mailbox: Arc<Mailbox>,
     opener: Opener,
+    retry_every: Duration,
     source: Option<Box<dyn DirectoryEvents>>,
     chain: Chain,
     refused: Option<(Instant, String)>,
 }
 
 impl Armed {
-    pub fn new(path: &Path, mailbox: Arc<Mailbox>, opener: Opener) -> Armed {
-        Armed { path: path.to_owned(), mailbox, opener, source: None, chain: Chain::default(), refused: None }
+    pub fn new(path: &Path, mailbox: Arc<Mailbox>, opener: Opener, retry_every: Duration) -> Armed {
+        Armed {
+            path: path.to_owned(),
+            mailbox,
+            opener,
+            retry_every,
+            source: None,
+            chain: Chain::default(),
+            refused: None,
+        }
     }
 
     /// Watches the directories that the path leads through now. Says why there are no events if there are none.
     pub fn arm(&mut self, route: Route) -> Result<(), String> {
         if let Some((since, why)) = &self.refused
-            && since.elapsed() < RETRY_EVENTS
+            && since.elapsed() < self.retry_every
         {
             return Err(why.clone());
         }

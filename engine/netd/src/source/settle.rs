@@ -58,6 +58,8 @@ pub struct Pace {
     pub poll: Duration,
     /// Between two looks while there are no events.
     pub poll_without_events: Duration,
+    /// Between two attempts to get events after the kernel refused them.
+    pub retry_events: Duration,
 }
 
 impl Default for Pace {
@@ -75,6 +77,7 @@ impl Default for Pace {
             unstable_max: Duration::from_secs(2),
             poll: Duration::from_millis(4_700),
             poll_without_events: Duration::from_secs(1),
+            retry_events: Duration::from_secs(30),
         }
     }
 }

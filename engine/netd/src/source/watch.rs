@@ -112,7 +112,7 @@ impl Watch {
         let watcher = Watcher {
             path: path.to_owned(),
             started: Instant::now(),
-            armed: Armed::new(path, mailbox, opener),
+            armed: Armed::new(path, mailbox, opener, pace.retry_events),
             settle: Settle::new(pace),
             pace,
             reader,
