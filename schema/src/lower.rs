@@ -3,18 +3,17 @@
 //! Runs after the checks found no error, so everything that is required is there.
 
 use crate::model::{Backend, Config, LoadBalancer, Node, Port, Service, TableSize};
-use crate::raw::{self, List};
-use crate::span::At;
+use crate::raw::{self, each};
 use std::collections::HashMap;
 
 pub(crate) fn lower(top: &raw::Top) -> Config {
     let sets: HashMap<&str, Vec<Backend>> = each(&top.backend_sets)
+        .map(|at| &at.value)
         .filter_map(|set| Some((set.name.as_ref()?.value.0.as_str(), backends(&set.backends))))
         .collect();
-    let mut services: Vec<Service> =
-        each(&top.services).filter_map(|service| self::service(service, &sets)).collect();
+    let mut services: Vec<Service> = each(&top.services).filter_map(|at| service(&at.value, &sets)).collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut nodes: Vec<Node> = each(&top.nodes).filter_map(node).collect();
+    let mut nodes: Vec<Node> = each(&top.nodes).filter_map(|at| node(&at.value)).collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     Config {
         allow_empty: top.allow_empty.is_some_and(|at| at.value),
@@ -24,25 +23,20 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
     }
 }
 
-/// The elements of a list that may be absent.
-pub(crate) fn each<T>(list: &Option<At<List<T>>>) -> impl Iterator<Item = &T> {
-    list.iter().flat_map(|at| &at.value).map(|at| &at.value)
-}
-
 fn node(node: &raw::Node) -> Option<Node> {
-    let mut pod_cidrs: Vec<_> = each(&node.pod_cidrs).map(|prefix| prefix.0).collect();
+    let mut pod_cidrs: Vec<_> = each(&node.pod_cidrs).map(|prefix| prefix.value.0).collect();
     pod_cidrs.sort();
     Some(Node {
         name: node.name.as_ref()?.value.0.clone(),
-        addresses: each(&node.addresses).map(|address| address.0).collect(),
+        addresses: each(&node.addresses).map(|address| address.value.0).collect(),
         pod_cidrs,
     })
 }
 
 fn load_balancer(raw: &raw::LoadBalancer) -> LoadBalancer {
-    let mut devices: Vec<_> = each(&raw.devices).map(|device| device.0.clone()).collect();
+    let mut devices: Vec<_> = each(&raw.devices).map(|device| device.value.0.clone()).collect();
     devices.sort();
-    let mut rss_source: Vec<_> = each(&raw.rss_source).map(|prefix| prefix.0).collect();
+    let mut rss_source: Vec<_> = each(&raw.rss_source).map(|prefix| prefix.value.0).collect();
     rss_source.sort();
     LoadBalancer {
         devices,
@@ -54,9 +48,9 @@ fn load_balancer(raw: &raw::LoadBalancer) -> LoadBalancer {
 }
 
 fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Service> {
-    let mut vips: Vec<_> = each(&raw.vips).map(|vip| vip.0).collect();
+    let mut vips: Vec<_> = each(&raw.vips).map(|vip| vip.value.0).collect();
     vips.sort();
-    let mut ports: Vec<_> = each(&raw.ports).filter_map(port).collect();
+    let mut ports: Vec<_> = each(&raw.ports).filter_map(|at| port(&at.value)).collect();
     ports.sort();
     let set = raw.backend_set.as_ref().and_then(|name| sets.get(name.value.0.as_str()));
     let backends = set.cloned().unwrap_or_else(|| backends(&raw.backends));
@@ -71,8 +65,8 @@ fn port(raw: &raw::Port) -> Option<Port> {
     })
 }
 
-fn backends(raw: &Option<At<List<raw::Backend>>>) -> Vec<Backend> {
-    let mut backends: Vec<_> = each(raw).filter_map(backend).collect();
+fn backends(raw: &Option<raw::Backends>) -> Vec<Backend> {
+    let mut backends: Vec<_> = each(raw).filter_map(|at| backend(&at.value)).collect();
     backends.sort_by_key(|backend| (backend.address, backend.port));
     backends
 }

@@ -1,6 +1,6 @@
 //! Diagnostics as people read them.
 
-use super::{Diagnostic, Diagnostics, Label, Severity};
+use super::{Diagnostic, Diagnostics, Severity};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::fmt::Write as _;
 
@@ -26,19 +26,15 @@ fn group<'a>(file: &'a str, diagnostic: &'a Diagnostic) -> Group<'a> {
         Severity::Warning => Level::WARNING,
     };
     let mut group = level.primary_title(diagnostic.message.as_str()).elements(None::<Origin<'_>>);
-    match diagnostic.labels.first() {
-        None => group = group.element(Origin::path(file)),
-        Some(first) => {
-            group = group.element(Origin::path(file).line(first.line).char_column(first.column));
-        }
+    if diagnostic.labels.is_empty() {
+        group = group.element(Origin::path(file));
     }
-    let mut in_order: Vec<(usize, &Label)> = diagnostic.labels.iter().enumerate().collect();
-    in_order.sort_by_key(|(_, label)| label.span.start);
-    for (at, label) in in_order {
+    for (at, label) in diagnostic.labels.iter().enumerate() {
         let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
         let text = Some(label.text.as_str()).filter(|text| !text.is_empty());
         group = group.element(
             Snippet::source(label.excerpt.text.as_str())
+                .path(file)
                 .line_start(label.line)
                 .fold(false)
                 .annotation(kind.span(label.excerpt.mark.clone()).label(text)),

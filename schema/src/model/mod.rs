@@ -30,4 +30,15 @@ impl Config {
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
     }
+
+    /// What the file asks for, in one line: `2 nodes, 3 services, 12 backends`. A backend of two services is counted
+    /// twice.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let backends: usize = self.services.iter().map(|service| service.backends.len()).sum();
+        let count =
+            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let (nodes, services) = (self.nodes.len(), self.services.len());
+        format!("{}, {}, {}", count(nodes, "node"), count(services, "service"), count(backends, "backend"))
+    }
 }

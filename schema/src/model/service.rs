@@ -15,6 +15,13 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
+impl Service {
+    /// The backends that can serve `vip`: those of its family, in the order of [`Service::backends`].
+    pub fn backends_of(&self, vip: IpAddr) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().filter(move |backend| backend.address.is_ipv4() == vip.is_ipv4())
+    }
+}
+
 /// One port of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
@@ -66,6 +73,15 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it is given traffic.
     pub state: BackendState,
+}
+
+impl Backend {
+    /// What the destination port of a packet to `port` becomes for this backend: its own, else that of the port, else
+    /// what the client wrote.
+    #[must_use]
+    pub fn port_for(&self, port: &Port) -> u16 {
+        self.port.or(port.backend_port).unwrap_or(port.port)
+    }
 }
 
 /// Whether a backend is given traffic.

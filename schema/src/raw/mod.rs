@@ -4,26 +4,24 @@
 //! documentation. The reader, the JSON Schema, `explain` and the reference page all come from it. What is read holds
 //! exactly what was written, with its place; what could not be read is `None` and has been reported.
 
+mod list;
 mod load_balancer;
 mod node;
 mod number;
 mod reader;
 mod service;
-pub(crate) mod table;
+mod table;
 mod top;
 mod unsupported;
 mod word;
 
+pub(crate) use list::{List, each};
 pub(crate) use load_balancer::LoadBalancer;
 pub(crate) use node::Node;
 pub(crate) use reader::{Raw, Reader};
-pub(crate) use service::{Backend, BackendSet, Port, Service, WEIGHT_DEFAULT};
+pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, WEIGHT_DEFAULT};
 pub(crate) use top::Top;
-
-use crate::span::At;
-
-/// A list and the places of its elements.
-pub(crate) type List<T> = Vec<At<T>>;
+pub(crate) use word::Address;
 
 /// The version of the vocabulary that this program knows.
 pub(crate) const VERSION: i64 = 1;

@@ -6,9 +6,16 @@ use super::table::raw_table;
 use super::unsupported::Unsupported;
 use super::word::{Address, Name};
 use crate::model::{BackendState, Protocol};
+use crate::span::At;
 
 /// Leaves room to shift a backend's share both ways.
 pub(crate) const WEIGHT_DEFAULT: u16 = 100;
+
+/// The ring of a service names its backends by 16 bits.
+pub(crate) const BACKENDS_MAX: usize = 65_535;
+
+/// The backends of a service or of a set, where they were written.
+pub(crate) type Backends = At<List<Backend, 0, BACKENDS_MAX>>;
 
 raw_table! {
     /// A load-balanced service: traffic to any of its VIPs and ports goes to one of its backends.
@@ -16,11 +23,11 @@ raw_table! {
         /// Unique among the services; shown in plans and in the status.
         required name: Name, like "web";
         /// The virtual addresses that clients use. A VIP and port belong to one service only.
-        required vips: List<Address>, like ["192.0.2.10", "2001:db8:100::10"];
+        required vips: List<Address, 1>, like ["192.0.2.10", "2001:db8:100::10"];
         /// The ports of every VIP. TCP and UDP on the same number are two ports.
-        required ports: List<Port>;
+        required ports: List<Port, 1>;
         /// Where the traffic goes. A service without backends answers nothing.
-        optional backends: List<Backend> = [0; 0];
+        optional backends: List<Backend, 0, BACKENDS_MAX> = [0; 0];
         /// The name of one of the `[[backend_sets]]`, instead of `backends`.
         optional backend_set: Name, like "web-servers";
         /// The IP pool from which the VIPs are taken.
@@ -87,6 +94,6 @@ raw_table! {
         /// Unique among the sets; what `services.backend_set` names.
         required name: Name, like "web-servers";
         /// The backends, as in a service.
-        required backends: List<Backend>;
+        required backends: List<Backend, 0, BACKENDS_MAX>;
     }
 }

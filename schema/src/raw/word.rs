@@ -77,7 +77,7 @@ macro_rules! word_schema {
 word_schema!(Name, NodeName, DeviceName, Address, Prefix, HashSeed, Protocol, BackendState, XdpMode);
 
 /// The name of a service or of a set of backends.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name(pub(crate) String);
 
 /// Also the length of a DNS label and of a Kubernetes name, and short enough for a line of a table.
@@ -112,7 +112,7 @@ impl Word for Name {
 }
 
 /// The name of a node: what `hostname` prints there, or what `--node` gives.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeName(pub(crate) String);
 
 /// The limit of a DNS name (RFC 1035, section 2.3.4), longer than Linux allows for a host name.
@@ -148,7 +148,7 @@ impl Word for NodeName {
 }
 
 /// The name of a network device.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DeviceName(pub(crate) String);
 
 /// IFNAMSIZ without the terminating zero.
@@ -185,7 +185,7 @@ impl Word for DeviceName {
 }
 
 /// The address of one machine: not of none, of many, or of this machine to itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Address(pub(crate) IpAddr);
 
 impl Word for Address {
@@ -241,7 +241,7 @@ fn is_link_local(address: Ipv6Addr) -> bool {
 }
 
 /// A prefix whose host bits are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Prefix(pub(crate) IpNetwork);
 
 impl Word for Prefix {
