@@ -191,13 +191,10 @@ impl Armed {
 
     /// Asks the kernel again for every watch: one that an unmount took is back then, the others stay as they are.
     pub fn renew(&mut self) -> Result<(), String> {
-        if let Some(source) = &mut self.source {
-            for directory in self.chain.directories.keys() {
-                // What fails here fails again in the next lines, which know what to do.
-                let _ = source.watch(directory);
-            }
-        }
-        self.arm(Route::Changed)
+        let is_kept = self.source.as_mut().is_none_or(|source| {
+            self.chain.directories.keys().all(|directory| source.watch(directory).is_ok())
+        });
+        self.arm(if is_kept { Route::Changed } else { Route::Broken })
     }
 
     fn try_arm(&mut self, route: Route) -> notify::Result<()> {

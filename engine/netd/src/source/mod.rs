@@ -22,9 +22,13 @@ pub mod settle;
 pub mod watch;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod settle_tests;
+#[cfg(test)]
+mod storm_tests;
 #[cfg(test)]
 mod watch_tests;
 

@@ -10,9 +10,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-/// The largest desired file that is read, in bytes: three times what 100,000 backends take, and small enough that
-/// a text, its copy while reading anew and the parsed form fit a node agent's memory limit.
-pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest desired file that is read, in bytes. The schema has the same limit for texts from elsewhere.
+pub const FILE_BYTES_MAX: u64 = netd_schema::FILE_BYTES_MAX as u64;
 
 /// How often one call starts over when the file changes under its eyes, before it says [`Reading::Unstable`].
 const ATTEMPTS_MAX: usize = 3;
