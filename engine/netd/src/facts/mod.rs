@@ -1,6 +1,14 @@
 //! What the node is: links, addresses, routes, neighbours. Read from the kernel before each pass, decided upon purely.
 
+mod decode;
+mod monitor;
 mod path;
+mod read;
+
+pub use decode::TABLE_MAIN;
+pub use monitor::{Listener, Monitor, Stale};
+pub use read::FactsReader;
+pub(crate) use read::{main_routes, neighbours};
 
 pub use path::{Path, PathError, resolve};
 

@@ -1,0 +1,159 @@
+//! Reads the facts from the kernel, and only what may have changed since it was read.
+
+use super::decode::{self, AF_INET, AF_INET6, TABLE_MAIN};
+use super::monitor::{Listener, Stale};
+use super::{Facts, Neighbour, Route};
+use crate::clock;
+use crate::netlink::Channel;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::route::RouteMessage;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Everything is read again after this time, announced or not.
+const TRUST_MAX: Duration = Duration::from_secs(30);
+
+/// Reads [`Facts`].
+///
+/// A table is read again when the kernel announced a change of it, when announcements were lost, and at least every
+/// half a minute. Announcements of changes that this process made are already queued when the change is acknowledged,
+/// so a read after a change never answers with what was before it.
+pub struct FactsReader {
+    node: String,
+    /// Away while a read is under way; lost when that read is cancelled, and then made anew.
+    sight: Option<Box<Sight>>,
+}
+
+impl FactsReader {
+    /// A reader for the node that the file calls `node`. It looks at the network namespace of its first read.
+    #[must_use]
+    pub fn new(node: String) -> Self {
+        Self { node, sight: None }
+    }
+
+    /// What the node is now.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; nothing may be concluded from it.
+    pub async fn read(&mut self) -> Result<Facts, String> {
+        let sight = self.sight.take();
+        let node = self.node.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut sight = match sight {
+                Some(sight) => sight,
+                None => Box::new(Sight::open(node).map_err(|error| format!("open netlink: {error}"))?),
+            };
+            sight.look()?;
+            let facts = sight.facts.clone();
+            Ok((sight, facts))
+        });
+        match reading.await {
+            Ok(Ok((sight, facts))) => {
+                self.sight = Some(sight);
+                Ok(facts)
+            }
+            Ok(Err(reason)) => Err(reason),
+            Err(error) => Err(format!("reading the facts ended early: {error}")),
+        }
+    }
+
+    /// Forgets what was read: the next read asks the kernel for everything.
+    pub fn forget(&mut self) {
+        self.sight = None;
+    }
+}
+
+/// The sockets, and what was seen through them.
+struct Sight {
+    channel: Channel,
+    listener: Listener,
+    facts: Facts,
+    read_at: Option<Instant>,
+}
+
+impl Sight {
+    fn open(node: String) -> io::Result<Self> {
+        // Subscribed first: what changes during the first read is not missed.
+        let listener = Listener::open()?;
+        let facts = Facts { node, ..Facts::default() };
+        Ok(Self { channel: Channel::open()?, listener, facts, read_at: None })
+    }
+
+    /// Brings the facts up to date. After an error this must not be used again: it may be half read.
+    fn look(&mut self) -> Result<(), String> {
+        let announced = self.listener.drain().map_err(|error| format!("hear announcements: {error}"))?;
+        let aged = self.read_at.is_none_or(|at| clock::now().saturating_duration_since(at) >= TRUST_MAX);
+        let stale = if aged { Stale::ALL } else { announced };
+        if stale.links {
+            self.facts.links = links(&mut self.channel).map_err(|error| format!("read links: {error}"))?;
+        }
+        if stale.addresses {
+            let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+            let read = self.channel.dump(&request, |_, payload| decode::address(payload));
+            self.facts.addresses = read.map_err(|error| format!("read addresses: {error}"))?;
+        }
+        if stale.routes {
+            self.facts.routes =
+                main_routes(&mut self.channel).map_err(|error| format!("read routes: {error}"))?;
+        }
+        if stale.neighbours {
+            self.facts.neighbours =
+                neighbours(&mut self.channel).map_err(|error| format!("read neighbours: {error}"))?;
+        }
+        if aged {
+            self.read_at = Some(clock::now());
+        }
+        Ok(())
+    }
+}
+
+fn links(channel: &mut Channel) -> io::Result<BTreeMap<u32, super::Link>> {
+    let mut message = LinkMessage::default();
+    // Statistics are most of a link's message.
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let found = channel.dump(&RouteNetlinkMessage::GetLink(message), |_, payload| decode::link(payload))?;
+    Ok(found.into_iter().map(|link| (link.index, link)).collect())
+}
+
+/// The neighbours of both families.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn neighbours(channel: &mut Channel) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+    let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    let found = channel.dump(&request, |_, payload| decode::neighbour(payload))?;
+    Ok(found.into_iter().collect())
+}
+
+/// The routes of the main table, of both families.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn main_routes(channel: &mut Channel) -> io::Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family.into();
+        message.header.table = u8::try_from(TABLE_MAIN).unwrap_or_default();
+        match channel.dump(&RouteNetlinkMessage::GetRoute(message), |_, payload| decode::route(payload)) {
+            Ok(found) => routes.extend(found),
+            // The main table is only made with its first route, and a family may be turned off.
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(routes)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP))
+}
