@@ -5,5 +5,6 @@
 
 pub mod facts;
 pub mod kinds;
+pub mod netlink;
 pub mod source;
 pub mod target;
