@@ -274,8 +274,10 @@ pub struct Meta {
     pub counter_stride: u32,
     /// Elements of a row of `service_counters`.
     pub service_stride: u32,
+    /// Digest of the object that the program was loaded from.
+    pub program_digest: u64,
     /// Zero.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 /// The longest service name, in bytes.

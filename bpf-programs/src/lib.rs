@@ -4,10 +4,19 @@
 //! memory. Everything unsafe of netd is in this crate, behind safe functions.
 
 pub mod abi;
+mod bpffs;
+mod datapath;
 mod error;
 mod fake;
+mod kernel_maps;
+mod loader;
 mod maps;
+mod mmap;
+mod sys;
 
+pub use bpffs::mount_bpffs_if_missing;
+pub use datapath::{Datapath, Verdict};
 pub use error::{Error, Result};
 pub use fake::{FakeMaps, Operation};
+pub use loader::embedded_digest;
 pub use maps::{Capacity, Maps};

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Writing: the destination port, the outer headers, and the way out.
+#ifndef NETD_ENCAP_H
+#define NETD_ENCAP_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "hash.h"
+#include "netd_abi.h"
+#include "parse.h"
+
+#define OUTER_TTL 64
+
+static __always_inline __u16 folded(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+// RFC 1624, equation 3.
+static __always_inline __u16 checksum_after(__u16 checksum, __be16 old, __be16 new)
+{
+	return ~folded((__u16)~checksum + (__u16)~old + new);
+}
+
+// The lengths have been checked before; comparing with the end again is for the verifier, which does not remember that
+// a header of TCP is longer than one of UDP.
+static __always_inline void set_destination_port(struct ports *ports, __u8 protocol, __be16 port, const void *end)
+{
+	const __be16 old = ports->destination;
+	struct tcphdr *const tcp = (void *)ports;
+	struct udphdr *const udp = (void *)ports;
+
+	if (!port || port == old)
+		return;
+	ports->destination = port;
+	if (protocol == IPPROTO_TCP) {
+		if ((const void *)(tcp + 1) <= end)
+			tcp->check = checksum_after(tcp->check, old, port);
+	} else if ((const void *)(udp + 1) <= end && udp->check) {
+		// Zero would say that the sender computed none, also over IPv6 (RFC 6935).
+		udp->check = checksum_after(udp->check, old, port) ?: 0xffff;
+	}
+}
+
+// Both MAC addresses. User space replaces eight bytes of a line at once, so the destination is read whole.
+static __always_inline void set_macs(struct ethhdr *eth, const struct backend *backend)
+{
+	*(__u64 *)eth = *(const volatile __u64 *)backend;
+	*((__u32 *)eth + 2) = *((const __u32 *)backend + 2);
+}
+
+// What the outer header takes from the inner one.
+struct inner_v4 {
+	__u16 length;
+	__be16 id;
+	__be16 df;
+	__u8 tos;
+};
+
+static __always_inline struct inner_v4 inner_v4_of(const struct iphdr *ip)
+{
+	return (struct inner_v4){
+		.length = bpf_ntohs(ip->tot_len),
+		.id = ip->id,
+		.df = ip->frag_off & IPV4_DF,
+		.tos = ip->tos,
+	};
+}
+
+static __always_inline void write_outer_v4(void *at, const struct inner_v4 *inner, const struct backend *backend,
+					   __be32 source_low)
+{
+	__u16 *const words = at;
+	const __be16 length = bpf_htons(inner->length + sizeof(struct iphdr));
+	// The compiler may not assume that map memory does not change: each value is read once.
+	const __u32 source = *(const volatile __u32 *)backend->source | source_low;
+	const __u32 destination = *(const volatile __u32 *)backend->destination;
+	const __be16 tos = bpf_htons(inner->tos);
+	const __u32 sum = backend->checksum + tos + length + inner->id + inner->df +
+			  (source_low & 0xffff) + (source_low >> 16);
+
+	words[0] = bpf_htons(0x4500) | tos;
+	words[1] = length;
+	words[2] = inner->id;
+	words[3] = inner->df;
+	words[4] = bpf_htons(OUTER_TTL << 8 | IPPROTO_IPIP);
+	words[5] = ~folded(sum);
+	*(__u32 *)&words[6] = source;
+	*(__u32 *)&words[8] = destination;
+}
+
+struct inner_v6 {
+	__u32 client[4];
+	__u32 version_class_label;
+	__u16 payload_length;
+};
+
+static __always_inline struct inner_v6 inner_v6_of(const struct ipv6hdr *ip)
+{
+	const __u32 *const client = (const __u32 *)&ip->saddr;
+
+	return (struct inner_v6){
+		.client = { client[0], client[1], client[2], client[3] },
+		.version_class_label = *(const __u32 *)ip,
+		.payload_length = bpf_ntohs(ip->payload_len),
+	};
+}
+
+// The low bits of the outer source: each 32-bit word that the prefix does not fill is hashed by itself.
+static __always_inline void set_source_bits_v6(__u32 source[4], const __u32 client[4], const struct ports *ports,
+					       __u32 bits)
+{
+	if (!bits)
+		return;
+	source[3] |= source_bits_of(client[3], ports, bits < 32 ? bits : 32);
+	if (bits > 32)
+		source[2] |= source_bits_of(client[2], ports, bits < 64 ? bits - 32 : 32);
+	if (bits > 64)
+		source[1] |= source_bits_of(client[1], ports, bits < 96 ? bits - 64 : 32);
+	if (bits > 96)
+		source[0] |= source_bits_of(client[0], ports, bits < 128 ? bits - 96 : 32);
+}
+
+static __always_inline void write_outer_v6(void *at, const struct inner_v6 *inner, const struct backend *backend,
+					   const struct ports *ports)
+{
+	__u32 *const words = at;
+	const __u16 length = inner->payload_length + sizeof(struct ipv6hdr);
+	const __u32 *const prefix = (const __u32 *)backend->source;
+	const __u32 *const destination = (const __u32 *)backend->destination;
+	__u32 source[4] = { prefix[0], prefix[1], prefix[2], prefix[3] };
+
+	set_source_bits_v6(source, inner->client, ports, backend->source_bits);
+	words[0] = inner->version_class_label;
+	words[1] = bpf_htonl((__u32)length << 16 | IPPROTO_IPV6 << 8 | OUTER_TTL);
+	words[2] = source[0];
+	words[3] = source[1];
+	words[4] = source[2];
+	words[5] = source[3];
+	words[6] = destination[0];
+	words[7] = destination[1];
+	words[8] = destination[2];
+	words[9] = destination[3];
+}
+
+static __always_inline int send(const struct xdp_md *ctx, const struct backend *backend)
+{
+	const __u32 ifindex = backend->ifindex;
+
+	return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
+}
+
+#endif

@@ -1,0 +1,321 @@
+//! Generations of the load balancer: a program with its maps, pinned together, found again after a restart.
+//!
+//! Under one folder of a BPF file system lie `g<N>/<map>`, `g<N>/program` and `links/<device>`. The program is pinned
+//! last: a generation without it was left behind half made, and nothing runs it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::abi::{ABI_VERSION, Meta};
+use crate::bpffs::{make_folder, remove_folder};
+use crate::error::{Error, Result};
+use crate::kernel_maps::KernelMaps;
+use crate::loader::{self, Loaded, embedded_digest};
+use crate::maps::{Capacity, Maps};
+use crate::mmap::Mapped;
+use crate::sys::{self, Hash};
+
+const PROGRAM: &str = "program";
+
+/// The maps that are pinned, as they have to be: name, bytes of a key, bytes of a value.
+const MAPS: [(&str, u32, u32); 9] = [
+    ("frontends_v4", 8, 64),
+    ("frontends_v6", 20, 64),
+    ("rings", 4, 64),
+    ("backends", 4, 64),
+    ("counters", 4, 16),
+    ("service_counters", 4, 32),
+    ("service_names", 4, 64),
+    ("flows", 40, 16),
+    ("meta", 4, 64),
+];
+
+/// What a program says about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The program failed; the packet is dropped.
+    Aborted,
+    /// The packet is dropped.
+    Drop,
+    /// The packet goes to the kernel.
+    Pass,
+    /// The packet leaves through the device that it came in by.
+    Transmit,
+    /// The packet leaves through another device.
+    Redirect,
+}
+
+/// One generation.
+pub struct Datapath {
+    root: PathBuf,
+    number: u32,
+    program: OwnedFd,
+    maps: KernelMaps,
+}
+
+impl Datapath {
+    /// Opens the newest complete generation under a folder, if there is one, and removes incomplete ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incompatible`] when another version of netd made its maps in another way; nothing is changed then,
+    /// and [`Datapath::create`] makes a generation beside it.
+    pub fn open(root: &Path) -> Result<Option<Self>> {
+        let mut newest = None;
+        for number in generations(root)? {
+            let folder = folder(root, number);
+            if exists(&folder.join(PROGRAM))? {
+                newest = Some(number);
+            } else {
+                remove_folder(&folder)?;
+            }
+        }
+        newest.map(|number| Self::open_generation(root, number)).transpose()
+    }
+
+    /// Makes a generation, newer than all there are, and completes it.
+    pub fn create(root: &Path, capacity: &Capacity) -> Result<Self> {
+        let mut datapath = Self::prepare(root, capacity)?;
+        datapath.complete()?;
+        Ok(datapath)
+    }
+
+    /// Makes the generation after this one, with empty maps. Nothing is sent through it yet.
+    ///
+    /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
+    /// program of the links, and [`retire`](Datapath::retire) this one.
+    pub fn next_generation(&self, capacity: &Capacity) -> Result<Self> {
+        Self::prepare(&self.root, capacity)
+    }
+
+    /// Lets the generation be found by [`Datapath::open`] from now on.
+    pub fn complete(&mut self) -> Result<()> {
+        let path = self.folder().join(PROGRAM);
+        match sys::pin(self.program.as_fd(), &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::kernel("pin", path.display().to_string(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Unpins the generation. Links that still run its program keep it and its maps alive.
+    pub fn retire(self) -> Result<()> {
+        unpin(&self.folder())
+    }
+
+    /// Unpins all generations but this one.
+    pub fn retire_others(&self) -> Result<()> {
+        let others = generations(&self.root)?.into_iter().filter(|number| *number != self.number);
+        others.map(|number| unpin(&folder(&self.root, number))).collect()
+    }
+
+    /// Unpins all generations under a folder, whatever made them.
+    pub fn retire_all(root: &Path) -> Result<()> {
+        generations(root)?.into_iter().map(|number| unpin(&folder(root, number))).collect()
+    }
+
+    /// The maps.
+    pub fn maps(&mut self) -> &mut dyn Maps {
+        &mut self.maps
+    }
+
+    /// The maps, for reading.
+    #[must_use]
+    pub fn maps_ref(&self) -> &dyn Maps {
+        &self.maps
+    }
+
+    /// The program, for attaching it.
+    #[must_use]
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// The kernel's number for the program: what links name.
+    pub fn program_id(&self) -> Result<u32> {
+        Ok(self.program_info()?.id)
+    }
+
+    /// The kernel's tag of the program: a digest of its instructions.
+    pub fn program_tag(&self) -> Result<[u8; 8]> {
+        Ok(self.program_info()?.tag)
+    }
+
+    /// Whether the program is the one that this binary carries.
+    #[must_use]
+    pub fn is_embedded_program(&self) -> bool {
+        self.maps.meta.program_digest == embedded_digest()
+    }
+
+    /// The generation's number: newer ones are larger.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Runs the program once on an Ethernet frame that comes in by the loopback device of the caller's namespace:
+    /// what it says, and the frame as it left it. What the program counts and records is counted and recorded.
+    pub fn run(&self, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+        run(self.program.as_fd(), frame)
+    }
+
+    fn prepare(root: &Path, capacity: &Capacity) -> Result<Self> {
+        let ncpu = possible_cpus()?;
+        let number = generations(root)?.last().map_or(1, |newest| newest + 1);
+        let Loaded { program, maps } = loader::load_balancer(capacity, ncpu)?;
+        let folder = folder(root, number);
+        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
+        for (name, _, _) in MAPS {
+            let map =
+                maps.get(name).ok_or_else(|| incompatible(&folder, name, "the object does not have it"))?;
+            let path = folder.join(name);
+            sys::pin(map.as_fd(), &path)
+                .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
+        }
+        let mut meta: Mapped<Meta> = mapped(&folder, "meta")?;
+        let value = Meta {
+            abi_version: ABI_VERSION,
+            ncpu,
+            counter_stride: capacity.counters,
+            service_stride: capacity.services,
+            program_digest: embedded_digest(),
+            ..Meta::zeroed()
+        };
+        meta.set(0, &value);
+        Ok(Self { root: root.to_owned(), number, program, maps: open_maps(&folder, value)? })
+    }
+
+    fn open_generation(root: &Path, number: u32) -> Result<Self> {
+        let folder = folder(root, number);
+        let meta = mapped::<Meta>(&folder, "meta")?.get(0).unwrap_or_default();
+        if meta.abi_version != ABI_VERSION {
+            let found = meta.abi_version;
+            let reason = format!("their layout has version {found}, this netd knows version {ABI_VERSION}");
+            return Err(Error::Incompatible { path: folder.display().to_string(), reason });
+        }
+        for (name, key_size, value_size) in MAPS {
+            let info = sys::map_info(open_pin(&folder.join(name))?.as_fd());
+            let info = info.map_err(|error| Error::kernel("describe", name, error))?;
+            if (info.key_size, info.value_size) != (key_size, value_size) {
+                let found = format!("keys of {} and values of {} bytes", info.key_size, info.value_size);
+                let expected = format!("{key_size} and {value_size} were expected");
+                return Err(incompatible(&folder, name, &format!("{found}, {expected}")));
+            }
+        }
+        let maps = open_maps(&folder, meta)?;
+        let rows = u64::from(meta.ncpu) + 1;
+        let counters = u64::from(meta.counter_stride).max(1) * rows == u64::from(maps.counters.len());
+        let services = u64::from(meta.service_stride).max(1) * rows == u64::from(maps.service_counters.len());
+        if !counters || !services {
+            return Err(incompatible(&folder, "meta", "it does not describe the counters that are there"));
+        }
+        let program = open_pin(&folder.join(PROGRAM))?;
+        Ok(Self { root: root.to_owned(), number, program, maps })
+    }
+
+    fn folder(&self) -> PathBuf {
+        folder(&self.root, self.number)
+    }
+
+    fn program_info(&self) -> Result<sys::ProgramInfo> {
+        sys::program_info(self.program.as_fd()).map_err(|error| Error::kernel("describe", "xdp_lb", error))
+    }
+}
+
+/// Runs an XDP program once.
+pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+    let (verdict, out) =
+        sys::xdp_run(program, frame).map_err(|error| Error::kernel("test run", "xdp", error))?;
+    let verdict = match verdict {
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        3 => Verdict::Transmit,
+        4 => Verdict::Redirect,
+        _ => Verdict::Aborted,
+    };
+    Ok((verdict, out))
+}
+
+fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
+    Ok(KernelMaps {
+        frontends_v4: hash(folder, "frontends_v4")?,
+        frontends_v6: hash(folder, "frontends_v6")?,
+        rings: mapped(folder, "rings")?,
+        backends: mapped(folder, "backends")?,
+        counters: mapped(folder, "counters")?,
+        service_counters: mapped(folder, "service_counters")?,
+        service_names: mapped(folder, "service_names")?,
+        flows: hash(folder, "flows")?,
+        meta,
+    })
+}
+
+fn hash<K: Pod, V: Pod>(folder: &Path, name: &'static str) -> Result<Hash<K, V>> {
+    Hash::new(open_pin(&folder.join(name))?).map_err(|error| not_as_known(folder, name, error))
+}
+
+fn mapped<T: Pod>(folder: &Path, name: &'static str) -> Result<Mapped<T>> {
+    Mapped::new(open_pin(&folder.join(name))?.as_fd()).map_err(|error| not_as_known(folder, name, error))
+}
+
+fn not_as_known(folder: &Path, name: &'static str, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => incompatible(folder, name, "its keys or values have another size"),
+        _ => Error::kernel("open", folder.join(name).display().to_string(), error),
+    }
+}
+
+fn incompatible(folder: &Path, map: &str, what: &str) -> Error {
+    Error::Incompatible { path: folder.display().to_string(), reason: format!("{map}: {what}") }
+}
+
+fn open_pin(path: &Path) -> Result<OwnedFd> {
+    sys::pinned(path).map_err(|error| Error::kernel("open", path.display().to_string(), error))
+}
+
+/// Removes a generation, its mark of completeness first.
+fn unpin(folder: &Path) -> Result<()> {
+    let program = folder.join(PROGRAM);
+    match fs::remove_file(&program) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::kernel("unpin", program.display().to_string(), error));
+        }
+        _ => {}
+    }
+    remove_folder(folder)
+}
+
+/// The numbers of the generations under a folder, in order.
+fn generations(root: &Path) -> Result<Vec<u32>> {
+    let failed = |error| Error::kernel("read", root.display().to_string(), error);
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.strip_prefix('g')?.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn folder(root: &Path, number: u32) -> PathBuf {
+    root.join(format!("g{number}"))
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| Error::kernel("look for", path.display().to_string(), error))
+}
+
+/// CPUs that may ever be there: a program can run on each of them, and counts by their numbers.
+fn possible_cpus() -> Result<u32> {
+    aya::util::nr_cpus().map(|cpus| cpus as u32).map_err(|(path, error)| Error::kernel("read", path, error))
+}

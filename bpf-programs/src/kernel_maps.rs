@@ -1,0 +1,274 @@
+//! The maps of a loaded program.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use bytemuck::Pod;
+
+use crate::abi::{
+    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, FrontendKeyV4, FrontendKeyV6, LINE_BYTES, Meta,
+    NAME_BYTES, READY, ServiceCounter,
+};
+use crate::error::{Error, Result};
+use crate::maps::{Capacity, Maps};
+use crate::mmap::Mapped;
+use crate::sys::{self, Hash};
+
+/// One line of `rings` or `service_names`.
+pub(crate) type Line = [u8; LINE_BYTES];
+
+/// The word of a backend's line that holds its flags.
+const FLAGS_WORD: usize = 1;
+
+/// [`Maps`] in the kernel.
+pub(crate) struct KernelMaps {
+    pub frontends_v4: Hash<FrontendKeyV4, Frontend>,
+    pub frontends_v6: Hash<FrontendKeyV6, Frontend>,
+    pub rings: Mapped<Line>,
+    pub backends: Mapped<Backend>,
+    pub counters: Mapped<Counter>,
+    pub service_counters: Mapped<ServiceCounter>,
+    pub service_names: Mapped<Line>,
+    pub flows: Hash<FlowKey, Flow>,
+    pub meta: Meta,
+}
+
+impl Maps for KernelMaps {
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            frontends_v4: self.frontends_v4.capacity(),
+            frontends_v6: self.frontends_v6.capacity(),
+            ring_lines: self.rings.len(),
+            backend_lines: self.backends.len(),
+            counters: self.meta.counter_stride,
+            services: self.meta.service_stride,
+            flows: self.flows.capacity(),
+        }
+    }
+
+    fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>> {
+        let mut all = Vec::new();
+        let v4 = self.frontends_v4.for_each(|key, value| all.push((FrontendKey::from(*key), *value)));
+        v4.map_err(|error| Error::kernel("lookup", "frontends_v4", error))?;
+        let v6 = self.frontends_v6.for_each(|key, value| all.push((FrontendKey::from(*key), *value)));
+        v6.map_err(|error| Error::kernel("lookup", "frontends_v6", error))?;
+        all.sort_unstable_by_key(|(key, _)| *key);
+        // An entry that was replaced meanwhile may have been seen twice.
+        all.dedup_by_key(|(key, _)| *key);
+        Ok(all)
+    }
+
+    fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>> {
+        let mut results: Vec<Result<()>> = frontends.iter().map(|_| Ok(())).collect();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (at, (key, frontend)) in frontends.iter().enumerate() {
+            match raw(*key) {
+                RawKey::V4(key) => v4.push((at, (key, *frontend))),
+                RawKey::V6(key) => v6.push((at, (key, *frontend))),
+            }
+        }
+        put(&self.frontends_v4, "frontends_v4", &v4, &mut results);
+        put(&self.frontends_v6, "frontends_v6", &v6, &mut results);
+        results
+    }
+
+    fn delete_frontends(&mut self, keys: &[FrontendKey]) -> Vec<Result<()>> {
+        let delete = |key: &FrontendKey| {
+            let (map, result) = match raw(*key) {
+                RawKey::V4(key) => ("frontends_v4", self.frontends_v4.delete(&key)),
+                RawKey::V6(key) => ("frontends_v6", self.frontends_v6.delete(&key)),
+            };
+            present_or_not(result).map(drop).map_err(|error| Error::kernel("delete", map, error))
+        };
+        keys.iter().map(delete).collect()
+    }
+
+    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
+        self.rings.bytes(at_line, bytes).ok_or_else(|| self.beyond_rings(at_line, bytes))
+    }
+
+    fn set_ring(&mut self, at_line: u32, bytes: &[u8]) -> Result<()> {
+        if self.rings.set_bytes(at_line, bytes) {
+            Ok(())
+        } else {
+            Err(self.beyond_rings(at_line, bytes.len()))
+        }
+    }
+
+    fn backend_lines(&self, at: u32, count: u32) -> Result<Vec<Backend>> {
+        let lines = (0..count).map(|k| self.backends.get(at.checked_add(k)?));
+        lines.collect::<Option<_>>().ok_or_else(|| out_of_range(&self.backends, "backends", at, count))
+    }
+
+    fn set_backend_lines(&mut self, at: u32, lines: &[Backend]) -> Result<()> {
+        let count = lines.len() as u32;
+        if at.checked_add(count).is_none_or(|end| end > self.backends.len()) {
+            return Err(out_of_range(&self.backends, "backends", at, count));
+        }
+        const WORDS: usize = LINE_BYTES / 8;
+        for (index, line) in (at..).zip(lines) {
+            if line.flags & READY == 0 {
+                self.backends.set_words(index, line, [FLAGS_WORD]);
+            }
+            self.backends.set_words(index, line, (0..WORDS).filter(|word| *word != FLAGS_WORD));
+            self.backends.set_words(index, line, [FLAGS_WORD]);
+        }
+        Ok(())
+    }
+
+    fn counter(&self, index: u32) -> Result<Counter> {
+        let rows = self.rows(&self.counters, self.meta.counter_stride, "counters", index)?;
+        Ok(rows.filter_map(|at| self.counters.get(at)).fold(Counter::default(), Counter::plus))
+    }
+
+    fn set_counter_base(&mut self, index: u32, base: Counter) -> Result<()> {
+        let at = self.rows(&self.counters, self.meta.counter_stride, "counters", index)?.last();
+        self.counters.set(at.unwrap_or(u32::MAX), &base);
+        Ok(())
+    }
+
+    fn clear_counter(&mut self, index: u32) -> Result<()> {
+        for at in self.rows(&self.counters, self.meta.counter_stride, "counters", index)? {
+            self.counters.set(at, &Counter::default());
+        }
+        Ok(())
+    }
+
+    fn service_counter(&self, service: u32) -> Result<ServiceCounter> {
+        let stride = self.meta.service_stride;
+        let rows = self.rows(&self.service_counters, stride, "service_counters", service)?;
+        let counters = rows.filter_map(|at| self.service_counters.get(at));
+        Ok(counters.fold(ServiceCounter::default(), ServiceCounter::plus))
+    }
+
+    fn set_service_counter_base(&mut self, service: u32, base: ServiceCounter) -> Result<()> {
+        let stride = self.meta.service_stride;
+        let at = self.rows(&self.service_counters, stride, "service_counters", service)?.last();
+        self.service_counters.set(at.unwrap_or(u32::MAX), &base);
+        Ok(())
+    }
+
+    fn clear_service_counter(&mut self, service: u32) -> Result<()> {
+        let stride = self.meta.service_stride;
+        for at in self.rows(&self.service_counters, stride, "service_counters", service)? {
+            self.service_counters.set(at, &ServiceCounter::default());
+        }
+        Ok(())
+    }
+
+    fn service_name(&self, service: u32) -> Result<String> {
+        let line = self.service_names.get(service);
+        let line = line.ok_or_else(|| out_of_range(&self.service_names, "service_names", service, 1))?;
+        let name = line.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(name).into_owned())
+    }
+
+    fn set_service_name(&mut self, service: u32, name: &str) -> Result<()> {
+        let mut line = [0; NAME_BYTES];
+        let kept = &name[..name.floor_char_boundary(NAME_BYTES)];
+        for (to, from) in line.iter_mut().zip(kept.bytes()) {
+            *to = from;
+        }
+        if self.service_names.set(service, &line) {
+            return Ok(());
+        }
+        Err(out_of_range(&self.service_names, "service_names", service, 1))
+    }
+
+    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize> {
+        let mut keys = Vec::new();
+        let read = self.flows.for_each(|key, flow| {
+            if doomed(flow.counter) {
+                keys.push(*key);
+            }
+        });
+        read.map_err(|error| Error::kernel("lookup", "flows", error))?;
+        let mut purged = 0;
+        for key in keys {
+            let deleted = present_or_not(self.flows.delete(&key));
+            purged += usize::from(deleted.map_err(|error| Error::kernel("delete", "flows", error))?);
+        }
+        Ok(purged)
+    }
+
+    fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>> {
+        let mut counts = BTreeMap::new();
+        let read = self.flows.for_each(|_, flow| *counts.entry(flow.counter).or_insert(0) += 1);
+        read.map_err(|error| Error::kernel("lookup", "flows", error))?;
+        Ok(counts)
+    }
+
+    fn grace(&self) -> Result<()> {
+        sys::wait_for_programs().map_err(|error| Error::kernel("membarrier", "all CPUs", error))
+    }
+}
+
+impl KernelMaps {
+    /// The elements of a counter: one for each CPU, and last the base.
+    fn rows<T: Pod>(
+        &self,
+        map: &Mapped<T>,
+        stride: u32,
+        name: &'static str,
+        index: u32,
+    ) -> Result<impl Iterator<Item = u32> + use<T>> {
+        if index >= stride {
+            return Err(Error::OutOfRange { map: name, at: index, count: 1, capacity: stride });
+        }
+        Ok((index..map.len()).step_by(stride.max(1) as usize).take(self.meta.ncpu as usize + 1))
+    }
+
+    fn beyond_rings(&self, at: u32, bytes: usize) -> Error {
+        out_of_range(&self.rings, "rings", at, bytes.div_ceil(LINE_BYTES) as u32)
+    }
+}
+
+enum RawKey {
+    V4(FrontendKeyV4),
+    V6(FrontendKeyV6),
+}
+
+fn raw(key: FrontendKey) -> RawKey {
+    let (port, protocol, zero) = (key.port.to_be_bytes(), key.protocol, 0);
+    match key.address {
+        IpAddr::V4(address) => RawKey::V4(FrontendKeyV4 { address: address.octets(), port, protocol, zero }),
+        IpAddr::V6(address) => RawKey::V6(FrontendKeyV6 { address: address.octets(), port, protocol, zero }),
+    }
+}
+
+/// Sets entries in batches; one that fails is skipped. `entries` carry their places in `results`.
+fn put<K: Pod>(
+    map: &Hash<K, Frontend>,
+    name: &'static str,
+    entries: &[(usize, (K, Frontend))],
+    results: &mut [Result<()>],
+) {
+    let pairs: Vec<(K, Frontend)> = entries.iter().map(|(_, pair)| *pair).collect();
+    let mut from = 0;
+    while from < pairs.len() {
+        let (set, result) = map.update(&pairs[from..]);
+        from += set;
+        let Err(error) = result else { return };
+        if let Some(result) = entries.get(from).and_then(|(at, _)| results.get_mut(*at)) {
+            *result = Err(match error.raw_os_error() {
+                Some(libc::E2BIG) => Error::Full { map: name, capacity: map.capacity() },
+                _ => Error::kernel("update", name, error),
+            });
+        }
+        from += 1;
+    }
+}
+
+/// Whether there was something to delete.
+fn present_or_not(deleted: io::Result<()>) -> io::Result<bool> {
+    match deleted {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn out_of_range<T: Pod>(map: &Mapped<T>, name: &'static str, at: u32, count: u32) -> Error {
+    Error::OutOfRange { map: name, at, count, capacity: map.len() }
+}

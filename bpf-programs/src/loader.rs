@@ -1,0 +1,104 @@
+//! The embedded objects, and getting them into the kernel.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::Map;
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+use crate::error::{Error, Result};
+use crate::maps::Capacity;
+
+pub(crate) static LOAD_BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_lb.o"));
+static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_decap.o"));
+static PASS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_pass.o"));
+
+/// A program with its maps, loaded, pinned nowhere yet.
+pub(crate) struct Loaded {
+    pub program: OwnedFd,
+    pub maps: BTreeMap<String, OwnedFd>,
+}
+
+/// A digest of the load balancer that is embedded in this binary, to compare with that of a loaded one.
+#[must_use]
+pub fn embedded_digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(LOAD_BALANCER)
+}
+
+/// Loads the load balancer with maps of the given sizes, for `ncpu` CPUs.
+pub(crate) fn load_balancer(capacity: &Capacity, ncpu: u32) -> Result<Loaded> {
+    let rows = ncpu.saturating_add(1);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("counter_stride", &capacity.counters, true)
+        .override_global("service_stride", &capacity.services, true)
+        .map_max_entries("frontends_v4", capacity.frontends_v4.max(1))
+        .map_max_entries("frontends_v6", capacity.frontends_v6.max(1))
+        .map_max_entries("rings", capacity.ring_lines.max(1))
+        .map_max_entries("backends", capacity.backend_lines.max(1))
+        .map_max_entries("counters", capacity.counters.max(1).saturating_mul(rows))
+        .map_max_entries("service_counters", capacity.services.max(1).saturating_mul(rows))
+        .map_max_entries("service_names", capacity.services.max(1))
+        .map_max_entries("flows", capacity.flows.max(1));
+    let mut object = loader.load(LOAD_BALANCER).map_err(|error| not_loaded("xdp_lb", error))?;
+    let program = xdp(&mut object, "xdp_lb")?;
+    let mut maps = BTreeMap::new();
+    for (name, map) in object.maps() {
+        let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) = map else {
+            continue;
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned();
+        maps.insert(name.to_owned(), fd.map_err(|error| Error::kernel("duplicate", name, error))?);
+    }
+    Ok(Loaded { program, maps })
+}
+
+/// Loads the program that strips outer headers.
+pub(crate) fn decap() -> Result<OwnedFd> {
+    let mut object = EbpfLoader::new().load(DECAP).map_err(|error| not_loaded("xdp_decap", error))?;
+    xdp(&mut object, "xdp_decap")
+}
+
+/// Loads the program that lets everything pass.
+pub(crate) fn pass() -> Result<OwnedFd> {
+    let mut object = EbpfLoader::new().load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
+    xdp(&mut object, "xdp_pass")
+}
+
+fn xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
+    let rejected = |error: ProgramError| not_loaded(name, error.into());
+    let program = object.program_mut(name).ok_or_else(|| Error::Rejected {
+        program: name,
+        reason: "it is not in the object".into(),
+        log: String::new(),
+    })?;
+    let program: &mut Xdp = program.try_into().map_err(rejected)?;
+    program.load().map_err(rejected)?;
+    let fd = program.fd().map_err(rejected)?.as_fd().try_clone_to_owned();
+    fd.map_err(|error| Error::kernel("duplicate", name, error))
+}
+
+/// Sorts a loader's error: what the kernel refused for want of privilege or memory, and what it did not like.
+fn not_loaded(program: &'static str, error: EbpfError) -> Error {
+    if let EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error {
+        // A verifier that has something to say answers EACCES, too.
+        let log = verifier_log.to_string();
+        if io_error.raw_os_error() == Some(libc::EPERM) && log.trim().is_empty() {
+            return Error::NoPermission { call: "load", object: program.into() };
+        }
+        return Error::Rejected { program, reason: io_error.to_string(), log };
+    }
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        if let Some(io_error) = error.downcast_ref::<std::io::Error>()
+            && io_error.raw_os_error() == Some(libc::EPERM)
+        {
+            return Error::NoPermission { call: "load", object: program.into() };
+        }
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    Error::Rejected { program, reason, log: String::new() }
+}

@@ -1,0 +1,335 @@
+//! bpf(2), membarrier(2) and statfs(2): every system call of this crate, each behind a safe function.
+#![allow(unsafe_code, reason = "the kernel takes addresses; each call says why its addresses are good")]
+
+use std::ffi::CString;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytemuck::{Pod, Zeroable};
+
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
+const MAP_DELETE_ELEM: libc::c_long = 3;
+const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET: libc::c_long = 7;
+const PROG_TEST_RUN: libc::c_long = 10;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+const ATTACH_TYPE_XDP: u32 = 37;
+
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+/// The elements that one batch starts with; it grows when a bucket of the hash does not fit.
+const BATCH: usize = 4096;
+
+/// Room for a frame that a program has made longer.
+const FRAME_ROOM: usize = 256;
+
+/// What the kernel says of a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(crate) struct MapInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+}
+
+/// What the kernel says of a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(crate) struct ProgramInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub tag: [u8; 8],
+}
+
+/// What the kernel says of a link, read as one of XDP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(crate) struct XdpLinkInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub program_id: u32,
+    pub padding: u32,
+    /// Zero when the device is gone.
+    pub ifindex: u32,
+    pub padding_2: u32,
+}
+
+/// Says which map it is.
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    info(map)
+}
+
+/// Says which program it is.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    info(program)
+}
+
+/// Says which link it is.
+pub(crate) fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
+    info(link)
+}
+
+/// Pins a map, a program or a link at a path of a BPF file system.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    // SAFETY: the path ends with a NUL and lives until after the call.
+    unsafe { bpf(OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// Opens what is pinned at a path.
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: as in `pin`; what comes back is a new descriptor that nobody else owns.
+    unsafe { bpf(OBJ_GET, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
+}
+
+/// Attaches an XDP program to a device by a link.
+pub(crate) fn xdp_link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let mut attr = LinkCreateAttr { program, ifindex, attach_type: ATTACH_TYPE_XDP, flags, rest: [0; 4] };
+    // SAFETY: no addresses; what comes back is a new descriptor that nobody else owns.
+    unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
+}
+
+/// Replaces the program of a link; every packet meets the old one or the new one.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
+    // SAFETY: no addresses.
+    unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Detaches a link, whoever else holds it.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = [link.as_raw_fd() as u32];
+    // SAFETY: no addresses.
+    unsafe { bpf(LINK_DETACH, &mut attr) }.map(drop)
+}
+
+/// Runs an XDP program once on a frame: its verdict, and the frame as it left it.
+pub(crate) fn xdp_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    let mut out = vec![0; frame.len() + FRAME_ROOM];
+    let mut attr = TestRunAttr {
+        program: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        ..TestRunAttr::zeroed()
+    };
+    // SAFETY: both buffers live until after the call and have the lengths given.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    out.truncate(attr.data_size_out as usize);
+    Ok((attr.verdict, out))
+}
+
+/// Waits until no program runs any more that ran before the call.
+///
+/// This is `synchronize_rcu`, which network programs run under. Fails with `EINVAL` on a kernel with `nohz_full`.
+pub(crate) fn wait_for_programs() -> io::Result<()> {
+    // SAFETY: no addresses.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A hash map of the kernel whose keys and values are known to be `K` and `V`.
+pub(crate) struct Hash<K, V> {
+    fd: OwnedFd,
+    capacity: u32,
+    types: PhantomData<fn(K, V)>,
+}
+
+impl<K: Pod, V: Pod> Hash<K, V> {
+    /// Takes a map if its keys and values have the sizes of `K` and `V`; `EINVAL` if not.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let info = map_info(fd.as_fd())?;
+        if info.key_size as usize != size_of::<K>() || info.value_size as usize != size_of::<V>() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(Self { fd, capacity: info.max_entries, types: PhantomData })
+    }
+
+    /// The entries that it has room for.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Sets entries in order until one fails: how many were set, and why not the next.
+    pub(crate) fn update(&self, entries: &[(K, V)]) -> (usize, io::Result<()>) {
+        if entries.is_empty() {
+            return (0, Ok(()));
+        }
+        let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
+        let mut attr = BatchAttr {
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: keys.len() as u32,
+            map: self.fd.as_raw_fd() as u32,
+            ..BatchAttr::zeroed()
+        };
+        // SAFETY: `new` has compared the sizes; there are `count` keys and values, which live until after the call.
+        let result = unsafe { bpf(MAP_UPDATE_BATCH, &mut attr) };
+        match result {
+            Ok(_) => (entries.len(), Ok(())),
+            // The kernel leaves the count as it was when it refuses the call as a whole.
+            Err(error) if attr.count as usize >= entries.len() => (0, Err(error)),
+            Err(error) => (attr.count as usize, Err(error)),
+        }
+    }
+
+    /// Removes an entry; `ENOENT` if there is none.
+    pub(crate) fn delete(&self, key: &K) -> io::Result<()> {
+        let mut attr = ElementAttr {
+            map: self.fd.as_raw_fd() as u32,
+            key: &raw const *key as u64,
+            ..ElementAttr::zeroed()
+        };
+        // SAFETY: `new` has compared the sizes; the key lives until after the call.
+        unsafe { bpf(MAP_DELETE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Shows every entry. One that comes or goes meanwhile may be missed, one that is replaced may be shown twice.
+    pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
+        let mut size = BATCH.min(self.capacity.max(1) as usize);
+        let mut position = None;
+        loop {
+            let (mut keys, mut values) = (vec![K::zeroed(); size], vec![V::zeroed(); size]);
+            let (mut next, current) = (0u32, position.unwrap_or(0u32));
+            let mut attr = BatchAttr {
+                in_batch: position.map_or(0, |_| &raw const current as u64),
+                out_batch: &raw mut next as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: size as u32,
+                map: self.fd.as_raw_fd() as u32,
+                ..BatchAttr::zeroed()
+            };
+            // SAFETY: `new` has compared the sizes; there is room for `count` of each, and for the two positions,
+            // which are four bytes in hash maps; all live until after the call.
+            let result = unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) };
+            let last = match result.map_err(|error| (error.raw_os_error(), error)) {
+                Ok(_) => false,
+                Err((Some(libc::ENOENT), _)) => true,
+                // A bucket holds more than there is room for.
+                Err((Some(libc::ENOSPC), _)) => {
+                    size *= 2;
+                    continue;
+                }
+                Err((_, error)) => return Err(error),
+            };
+            for (key, value) in keys.iter().zip(&values).take(attr.count as usize) {
+                show(key, value);
+            }
+            if last {
+                return Ok(());
+            }
+            position = Some(next);
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PathAttr {
+    pathname: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct InfoAttr {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ElementAttr {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct LinkCreateAttr {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    rest: [u32; 4],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TestRunAttr {
+    program: u32,
+    verdict: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+fn info<I: Pod>(object: BorrowedFd<'_>) -> io::Result<I> {
+    let mut info = I::zeroed();
+    let length = size_of::<I>() as u32;
+    let mut attr = InfoAttr { fd: object.as_raw_fd() as u32, length, info: &raw mut info as u64 };
+    // SAFETY: `info` has room for `length` bytes, any of which make an `I`, and lives until after the call.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// The system call.
+///
+/// # Safety
+///
+/// `attr` is what the kernel expects for `command`, and every address in it is good for what the kernel does with it.
+unsafe fn bpf<A: Pod>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
+    // SAFETY: the caller's promise; `attr` is as long as said.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,12 @@
+//! The programs in the running kernel. Every test has its own namespaces and its own BPF file system, which vanish
+//! with its thread. Without root there is nothing to test: each says so and passes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod bed;
+mod flows;
+mod generations;
+mod layouts;
+mod links;
+mod packets;
+mod random;
+mod reference;
