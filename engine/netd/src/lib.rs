@@ -1,10 +1,16 @@
 //! netd: one TOML file in force.
 //!
 //! A pass goes one way: [`source`] reads the file, `netd-schema` gives it a meaning, [`facts`] says what the node is,
-//! [`kinds`] turn both into what is wanted and observe what is there, `netd-core` plans, targets apply.
+//! [`kinds`] turn both into what is wanted and observe what is there, `netd-core` plans, targets apply. [`reconcile`]
+//! walks that way once; [`engine`] decides when; [`daemon`] runs it; [`commands`] are what a person types.
 
+pub mod clock;
 pub mod facts;
+pub mod instance;
 pub mod kinds;
+pub mod ledger;
 pub mod netlink;
+pub mod reconcile;
+pub mod report;
 pub mod source;
 pub mod target;

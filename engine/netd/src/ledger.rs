@@ -1,0 +1,135 @@
+//! What the engine remembers across restarts: the last good file, the history, the records. Never believed over the
+//! kernel.
+
+use netd_state::{Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The memory of an instance, on disk or not.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Arc<Store>,
+    dir: Option<StateDir>,
+    last_good: Option<LastGood>,
+    trouble: Option<String>,
+}
+
+/// The name under which the store keeps the digest of an accepted file whose deletes were not all judged yet.
+const UNJUDGED: &str = "unjudged";
+
+impl Ledger {
+    /// Remembers below `dir`, whose lock the caller holds.
+    #[must_use]
+    pub fn on_disk(dir: StateDir) -> Self {
+        let opened = dir.store();
+        if let Some(aside) = &opened.set_aside {
+            tracing::warn!(path = %aside.path.display(), why = %aside.why, "the database was set aside");
+        }
+        if opened.rows_dropped > 0 {
+            tracing::warn!(rows = opened.rows_dropped, "damaged rows of the database were dropped");
+        }
+        Self::new(opened.store, dir)
+    }
+
+    /// Knows the last good file below `dir` and writes nothing there.
+    #[must_use]
+    pub fn read_only(dir: Option<&StateDir>) -> Self {
+        let mut ledger = Self::in_memory();
+        if let Some(dir) = dir {
+            (ledger.last_good, ledger.trouble) = read_last_good(dir);
+        }
+        ledger
+    }
+
+    /// Forgets everything at its end.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { store: Arc::new(netd_state::memory_store()), dir: None, last_good: None, trouble: None }
+    }
+
+    fn new(store: Store, dir: StateDir) -> Self {
+        let (last_good, trouble) = read_last_good(&dir);
+        Self { store: Arc::new(store), dir: Some(dir), last_good, trouble }
+    }
+
+    /// The last accepted file.
+    #[must_use]
+    pub fn last_good(&self) -> Option<&LastGood> {
+        self.last_good.as_ref()
+    }
+
+    /// A file is accepted: in the history, and the last good one from now on, before anything of it is applied.
+    pub fn accept(&mut self, text: &str, sha256: Digest, source: &str, summary: String) -> u64 {
+        let at_unix_ms = crate::clock::unix_ms();
+        let accepted = NewAccepted { text: text.to_owned(), sha256, at_unix_ms, summary };
+        let number = self.store.accept(accepted);
+        let last_good = LastGood {
+            text: text.to_owned(),
+            sha256,
+            number,
+            source: source.to_owned(),
+            accepted_at_unix_ms: at_unix_ms,
+        };
+        if let Some(dir) = &self.dir {
+            self.trouble = dir.set_last_good(&last_good).err().map(|error| error.to_string());
+            if let Some(why) = &self.trouble {
+                tracing::error!(why, "the last good file is not on disk");
+            }
+        }
+        self.last_good = Some(last_good);
+        number
+    }
+
+    /// Whether the deletes of the accepted file with this digest still have to be judged.
+    #[must_use]
+    pub fn is_unjudged(&self, sha256: Digest) -> bool {
+        self.store.meta_get(UNJUDGED).is_some_and(|unjudged| unjudged == sha256.to_string())
+    }
+
+    /// Remembers of which accepted file the deletes still have to be judged. Writes only what changes.
+    pub fn set_unjudged(&self, sha256: Option<Digest>) {
+        let text = sha256.map(|sha256| sha256.to_string());
+        if self.store.meta_get(UNJUDGED) != text {
+            self.store.meta_set(UNJUDGED, text.as_deref());
+        }
+    }
+
+    /// All records.
+    #[must_use]
+    pub fn records(&self) -> BTreeMap<RecordKey, Record> {
+        self.store.records()
+    }
+
+    /// Writes records; an empty list writes nothing.
+    pub fn record(&self, changes: &[(RecordKey, Option<Record>)]) {
+        if !changes.is_empty() {
+            self.store.apply(changes);
+        }
+    }
+
+    /// The store, for the history.
+    #[must_use]
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Why what is remembered would not survive a restart.
+    #[must_use]
+    pub fn not_durable(&self) -> Option<String> {
+        self.dir.as_ref()?;
+        match self.store.durable() {
+            Durability::Durable => self.trouble.clone(),
+            Durability::NotDurable(why) => Some(why),
+        }
+    }
+}
+
+fn read_last_good(dir: &StateDir) -> (Option<LastGood>, Option<String>) {
+    match dir.last_good() {
+        Ok(last_good) => (last_good, None),
+        Err(error) => {
+            tracing::error!(%error, "the last good file cannot be used");
+            (None, Some(error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Decides, without doing, what a pass works towards: the file that was just read, or the one in force; and whether
+//! a plan has to be allowed first.
+
+use super::document::{Document, Verdict};
+use super::look;
+use crate::facts::Facts;
+use crate::target::KindEntry;
+use netd_core::{Action, Brake, Desired, KindName, Observed, Plan, PlanId};
+use netd_schema::Config;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The file in force.
+#[derive(Clone, Debug)]
+pub(crate) struct InForce {
+    pub(crate) document: Document,
+    /// Its number in the history.
+    pub(crate) number: u64,
+    /// Some guarded kind could not be read when it was accepted, so its deletes were not judged.
+    pub(crate) is_unjudged: bool,
+}
+
+/// A view of the node.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) facts: Facts,
+    pub(crate) observed: Observed,
+}
+
+/// What a pass does.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// The file that comes into force, before anything of it is applied.
+    pub(crate) accept: Option<Document>,
+    /// What is worked towards; `None` is the removal of everything.
+    pub(crate) config: Option<Arc<Config>>,
+    /// Whether deletes of the file in force stay unjudged after this pass.
+    pub(crate) is_unjudged: bool,
+    /// What is wanted.
+    pub(crate) desired: Desired,
+    /// The way there.
+    pub(crate) plan: Plan,
+    /// Kinds of which nothing is deleted in this pass.
+    pub(crate) withheld: BTreeSet<KindName>,
+}
+
+/// What a pass does, and what waits for an operator's word.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    /// `None`: nothing was ever accepted, and nothing is now.
+    pub(crate) decision: Option<Decision>,
+    /// What is not done unless it is allowed.
+    pub(crate) held_back: Option<Braked>,
+}
+
+/// A plan that is held back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Braked {
+    pub(crate) plan: PlanId,
+    pub(crate) brakes: Vec<Brake>,
+}
+
+/// What the pass works towards.
+pub(crate) fn decide(
+    kinds: &[KindEntry],
+    verdict: &Verdict,
+    in_force: Option<&InForce>,
+    look: &Look,
+    allowed: Option<&str>,
+) -> Decided {
+    let mut held_back = None;
+    let is_new = |document: &&Document| in_force.is_none_or(|now| now.document.sha256 != document.sha256);
+    if let Some(candidate) = verdict.said.as_ref().ok().filter(is_new) {
+        let (desired, plan) = plan_towards(kinds, &candidate.config, look);
+        let brakes = brakes(kinds, &plan, &candidate.config);
+        if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
+            let is_unjudged = is_guarded_kind_unread(kinds, &plan);
+            let config = Some(Arc::clone(&candidate.config));
+            let accept = Some(candidate.clone());
+            let withheld = BTreeSet::new();
+            let decision = Decision { accept, config, is_unjudged, desired, plan, withheld };
+            return Decided { decision: Some(decision), held_back: None };
+        }
+        held_back = Some(Braked { plan: plan.id(), brakes });
+    }
+    let Some(in_force) = in_force else { return Decided { decision: None, held_back } };
+    let (decision, withheld) = keep(kinds, in_force, look, allowed);
+    Decided { decision: Some(decision), held_back: held_back.or(withheld) }
+}
+
+impl Decision {
+    /// The removal of everything that is owned.
+    pub(crate) fn towards_nothing(kinds: &[KindEntry], look: &Look) -> Self {
+        let desired = look::nothing(kinds);
+        let plan = netd_core::plan(&order(kinds), &desired, &look.observed);
+        let withheld = BTreeSet::new();
+        Self { accept: None, config: None, is_unjudged: false, desired, plan, withheld }
+    }
+
+    /// What is wanted and what is left to do, after another look.
+    pub(crate) fn again(&self, kinds: &[KindEntry], look: &Look) -> (Desired, Plan) {
+        match &self.config {
+            Some(config) => {
+                let (desired, mut plan) = plan_towards(kinds, config, look);
+                withhold(&mut plan, &self.withheld);
+                (desired, plan)
+            }
+            None => {
+                let again = Self::towards_nothing(kinds, look);
+                (again.desired, again.plan)
+            }
+        }
+    }
+}
+
+/// The way towards the file in force. Its deletes were judged when it was accepted, as far as they could be.
+fn keep(
+    kinds: &[KindEntry],
+    in_force: &InForce,
+    look: &Look,
+    allowed: Option<&str>,
+) -> (Decision, Option<Braked>) {
+    let mut held_back = None;
+    let (desired, mut plan) = plan_towards(kinds, &in_force.document.config, look);
+    let mut decision = Decision {
+        accept: None,
+        config: Some(Arc::clone(&in_force.document.config)),
+        is_unjudged: in_force.is_unjudged,
+        desired,
+        plan: Plan::default(),
+        withheld: BTreeSet::new(),
+    };
+    if in_force.is_unjudged {
+        let brakes = brakes(kinds, &plan, &in_force.document.config);
+        if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
+            decision.is_unjudged = is_guarded_kind_unread(kinds, &plan);
+        } else {
+            decision.withheld = brakes.iter().map(kind_of).collect();
+            held_back = Some(Braked { plan: plan.id(), brakes });
+            withhold(&mut plan, &decision.withheld);
+        }
+    }
+    decision.plan = plan;
+    (decision, held_back)
+}
+
+/// The plan towards a configuration.
+pub(crate) fn plan_towards(kinds: &[KindEntry], config: &Config, look: &Look) -> (Desired, Plan) {
+    let desired = look::desired(kinds, config, &look.facts);
+    let plan = netd_core::plan(&order(kinds), &desired, &look.observed);
+    (desired, plan)
+}
+
+/// The kinds from the ground up.
+pub(crate) fn order(kinds: &[KindEntry]) -> Vec<KindName> {
+    kinds.iter().map(|kind| kind.name).collect()
+}
+
+/// What about a plan has to be allowed; a file that says that it may be empty is believed.
+pub(crate) fn brakes(kinds: &[KindEntry], plan: &Plan, config: &Config) -> Vec<Brake> {
+    let guarded: Vec<KindName> = kinds.iter().filter(|kind| kind.guarded).map(|kind| kind.name).collect();
+    let mut brakes = plan.brakes(&guarded);
+    brakes.retain(|brake| !(config.allow_empty && matches!(brake, Brake::NothingLeft { .. })));
+    brakes
+}
+
+/// Takes the deletes of these kinds out of the plan.
+fn withhold(plan: &mut Plan, kinds: &BTreeSet<KindName>) {
+    plan.steps.retain(|step| !(matches!(step.action, Action::Delete { .. }) && kinds.contains(step.id.kind)));
+}
+
+fn is_guarded_kind_unread(kinds: &[KindEntry], plan: &Plan) -> bool {
+    let is_guarded = |name: KindName| kinds.iter().any(|kind| kind.guarded && kind.name == name);
+    plan.unread.iter().any(|unread| is_guarded(unread.kind))
+}
+
+fn kind_of(brake: &Brake) -> KindName {
+    match brake {
+        Brake::ManyDeletes { kind, .. } | Brake::NothingLeft { kind, .. } => kind,
+    }
+}

@@ -1,0 +1,51 @@
+//! Tells drift from work: a change is drift when the same was wanted before, and stood.
+
+use super::status::{Standing, is_desired};
+use crate::clock;
+use crate::report::Drift;
+use netd_core::{Action, Desired, KindName, Plan, ResourceId, Step};
+use std::collections::BTreeSet;
+
+/// So many drifted resources are named; the rest is counted.
+const NAMED_MAX: usize = 10;
+
+/// What the last pass wanted, and how it stood.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) desired: Desired,
+    pub(crate) standing: Standing,
+    /// Kinds whose deletes were held back: those are nobody else's doing.
+    pub(crate) withheld: BTreeSet<KindName>,
+}
+
+impl Settled {
+    /// Counts and logs what of `plan` undoes somebody else's change.
+    pub(crate) fn note_drift(&self, plan: &Plan, drift: &mut Drift) {
+        let found: Vec<&ResourceId> =
+            plan.steps.iter().filter(|step| self.is_drift(step)).map(|step| &step.id).collect();
+        if found.is_empty() {
+            return;
+        }
+        drift.resources = drift.resources.saturating_add(found.len() as u64);
+        drift.last_unix_ms = Some(clock::unix_ms());
+        drift.last = found.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        tracing::warn!(resources = found.len(), first = ?drift.last, "changed behind netd's back");
+    }
+
+    fn is_drift(&self, step: &Step) -> bool {
+        let id = &step.id;
+        let is_known = matches!(self.desired.0.get(id.kind), Some(Ok(_)))
+            && !self.standing.unread.contains_key(id.kind)
+            && !self.standing.not_ready.contains_key(id);
+        if !is_known {
+            return false;
+        }
+        match &step.action {
+            Action::Delete { .. } => !is_desired(&self.desired, id) && !self.withheld.contains(id.kind),
+            Action::Create { to } | Action::Update { to, .. } => {
+                let Some(Ok(wanted)) = self.desired.0.get(id.kind) else { return false };
+                wanted.table.get(&id.key).is_some_and(|before| to.satisfied_by(before.as_ref()))
+            }
+        }
+    }
+}

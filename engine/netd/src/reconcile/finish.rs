@@ -1,0 +1,226 @@
+//! The end of a pass: what is published, and when to try again.
+
+use super::apply::Outcomes;
+use super::decide::{Braked, InForce};
+use super::document::{Documents, Refusal, Verdict};
+use super::drift::Settled;
+use super::{Reconciler, decide};
+use crate::clock::{self, Stopwatch};
+use crate::ledger::Ledger;
+use crate::report::{
+    ConfigReport, FileState, HeldBack, InForceReport, PassReport, Reason, Report, ResourceNote, Stages, Word,
+    micros,
+};
+use netd_core::Outcome;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+
+/// So many steps are logged one by one in a pass; the rest is counted.
+const LOGGED_MAX: usize = 20;
+
+/// What a pass collects on its way.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) reason: Reason,
+    pub(super) took: Stages,
+    pub(super) watch: Stopwatch,
+    pub(super) rounds: usize,
+    pub(super) applied: usize,
+    pub(super) not_applied: usize,
+    pub(super) needs_retry: bool,
+    pub(super) notes: Vec<ResourceNote>,
+}
+
+impl Walk {
+    pub(super) fn start(reason: Reason) -> Self {
+        Self {
+            reason,
+            took: Stages::default(),
+            watch: Stopwatch::start(),
+            rounds: 0,
+            applied: 0,
+            not_applied: 0,
+            needs_retry: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Counts what came of a round; whether anything was done.
+    pub(super) fn count(&mut self, done: &Outcomes) -> bool {
+        let applied = done.values().filter(|outcome| matches!(outcome, Outcome::Applied)).count();
+        self.applied += applied;
+        self.not_applied += done.len() - applied;
+        applied > 0
+    }
+}
+
+impl Reconciler {
+    /// The report of a pass that saw the node.
+    pub(super) fn finish(
+        &mut self,
+        verdict: &Verdict,
+        walk: Walk,
+        held_back: Option<Braked>,
+        settled: Settled,
+    ) -> Report {
+        let order = decide::order(&self.setup.kinds);
+        let config = self.config_report(verdict, held_back.is_some());
+        let mut report = Report {
+            word: overall(&config, held_back.is_some(), settled.standing.word(), self.in_force.is_some()),
+            config,
+            held_back: held_back.map(|braked| self.held_back(&braked)),
+            kinds: settled.standing.kinds(&order, &settled.desired),
+            not_ready: settled.standing.listed(),
+            ..Report::default()
+        };
+        self.settled = settled;
+        self.finish_report(&mut report, walk);
+        report
+    }
+
+    /// The report of a pass that could not see the node: nothing is known, so nothing was planned.
+    pub(super) fn finish_blind(&mut self, verdict: &Verdict, mut walk: Walk, why: &str) -> Report {
+        let config = self.config_report(verdict, false);
+        let mut report = Report {
+            word: overall(&config, false, Word::Degraded, self.in_force.is_some()),
+            config,
+            ..Report::default()
+        };
+        for kind in decide::order(&self.setup.kinds) {
+            report.kinds.entry(kind.to_owned()).or_default().unread = Some(why.to_owned());
+        }
+        walk.needs_retry = true;
+        self.finish_report(&mut report, walk);
+        report
+    }
+
+    fn finish_report(&mut self, report: &mut Report, mut walk: Walk) {
+        walk.took.total_us = micros(walk.watch.total());
+        report.node.clone_from(&self.setup.node);
+        report.instance.clone_from(&self.setup.instance);
+        report.notes = walk.notes;
+        report.drift.clone_from(&self.report.drift);
+        report.state_not_durable = self.setup.ledger.not_durable();
+        report.next_try_ms = self.next_try_ms(walk.needs_retry);
+        report.pass = PassReport {
+            number: self.report.pass.number.saturating_add(1),
+            reason: walk.reason,
+            ended_unix_ms: clock::unix_ms(),
+            applied: walk.applied,
+            not_applied: walk.not_applied,
+            rounds: walk.rounds,
+            took: walk.took,
+        };
+        if report.word != self.report.word || walk.rounds > 0 {
+            tracing::info!(
+                status = report.word.word(),
+                reason = walk.reason.word(),
+                applied = walk.applied,
+                not_applied = walk.not_applied,
+                took_us = walk.took.total_us,
+                "pass"
+            );
+        }
+        self.report = report.clone();
+    }
+
+    /// Nodes differ, so that they do not try in step.
+    fn next_try_ms(&mut self, needs_retry: bool) -> Option<u64> {
+        if !needs_retry {
+            self.backoff.reset();
+            return None;
+        }
+        let mut spread = DefaultHasher::new();
+        (&self.setup.node, &self.setup.instance, self.backoff.attempts()).hash(&mut spread);
+        u64::try_from(self.backoff.next(spread.finish()).as_millis()).ok()
+    }
+
+    fn config_report(&self, verdict: &Verdict, is_held_back: bool) -> ConfigReport {
+        let (state, message, diagnostics) = match &verdict.said {
+            Ok(document) if is_held_back && !self.is_in_force(document.sha256) => {
+                (FileState::HeldBack, "its plan has to be allowed first".to_owned(), document.doubts.clone())
+            }
+            Ok(document) if self.is_in_force(document.sha256) => {
+                (FileState::Accepted, String::new(), document.doubts.clone())
+            }
+            Ok(document) => {
+                let message = "it is not in force: the node could not be read".to_owned();
+                (FileState::Unseen, message, document.doubts.clone())
+            }
+            Err(Refusal { state, message, diagnostics }) => (*state, message.clone(), diagnostics.clone()),
+        };
+        let in_force = self
+            .in_force
+            .as_ref()
+            .map(|now| InForceReport { sha256: now.document.sha256.to_string(), number: now.number });
+        ConfigReport {
+            path: self.setup.config.clone(),
+            state,
+            message,
+            diagnostics,
+            warnings: verdict.warnings.clone(),
+            sha256: verdict.sha256.clone(),
+            in_force,
+        }
+    }
+
+    fn is_in_force(&self, sha256: netd_state::Digest) -> bool {
+        self.in_force.as_ref().is_some_and(|now| now.document.sha256 == sha256)
+    }
+
+    fn held_back(&self, braked: &Braked) -> HeldBack {
+        let instance = match self.setup.instance.as_str() {
+            crate::instance::DEFAULT_NAME => String::new(),
+            name => format!(" --instance {name}"),
+        };
+        HeldBack {
+            plan: braked.plan.to_string(),
+            brakes: braked.brakes.iter().map(ToString::to_string).collect(),
+            command: format!("netd apply{instance} --allow {}", braked.plan),
+        }
+    }
+}
+
+/// The whole in one word. A node that never had a file in force is not ok, whatever its resources are.
+fn overall(config: &ConfigReport, is_held_back: bool, resources: Word, has_file: bool) -> Word {
+    match config.state {
+        FileState::Missing => Word::ConfigMissing,
+        FileState::Invalid | FileState::Refused | FileState::Unreadable => Word::ConfigInvalid,
+        FileState::Unseen | FileState::Accepted | FileState::HeldBack if is_held_back => Word::HeldBack,
+        FileState::Unseen | FileState::Accepted | FileState::HeldBack if has_file => resources,
+        FileState::Unseen | FileState::Accepted | FileState::HeldBack => match resources {
+            Word::Ok => Word::Starting,
+            other => other,
+        },
+    }
+}
+
+/// The file in force as the state remembers it. A last good file that this version refuses is only reported.
+pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Option<InForce> {
+    let last_good = ledger.last_good()?;
+    match documents.recall(last_good) {
+        Ok(document) => {
+            let is_unjudged = ledger.is_unjudged(document.sha256);
+            Some(InForce { document, number: last_good.number, is_unjudged })
+        }
+        Err(refusal) => {
+            tracing::error!(why = refusal.message, "the last good file is not accepted by this version");
+            None
+        }
+    }
+}
+
+/// Logs what came of the steps.
+pub(super) fn log_outcomes(outcomes: &Outcomes) {
+    for (id, outcome) in outcomes.iter().take(LOGGED_MAX) {
+        match outcome {
+            Outcome::Applied => tracing::info!(%id, "applied"),
+            Outcome::Failed(why) => tracing::warn!(%id, why, "failed"),
+            Outcome::Skipped(why) => tracing::info!(%id, why, "skipped"),
+            Outcome::Conflict(holder) => tracing::warn!(%id, holder, "conflict"),
+        }
+    }
+    if outcomes.len() > LOGGED_MAX {
+        tracing::info!(more = outcomes.len() - LOGGED_MAX, "further changes");
+    }
+}

@@ -1,0 +1,279 @@
+//! One pass: what the file says and what the node is and has, the difference, and closing it.
+//!
+//! ```text
+//!   reading ─ document ─┐                                   ┌─ apply ─ look again ─┐
+//!   facts ── look ──────┼─ decide (pure): towards what? ─ plan                     ├─ status, record → Report
+//!   observed ───────────┘                                   └──── at most twice ───┘
+//! ```
+//!
+//! `decide` holds every rule about the file and the brakes, `status` every rule about what is reported; this file
+//! only walks the stages.
+
+mod apply;
+mod decide;
+mod document;
+mod drift;
+mod finish;
+mod look;
+mod record;
+mod status;
+
+pub use apply::Progress;
+pub use look::ReadFacts;
+
+use crate::clock::Stopwatch;
+use crate::ledger::Ledger;
+use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
+use crate::source::Reading;
+use crate::target::KindEntry;
+use apply::Outcomes;
+use decide::{Decision, InForce, Look, order};
+use document::{Documents, Verdict};
+use drift::Settled;
+use finish::{Walk, log_outcomes, recall};
+use netd_core::{Backoff, Brake, Plan};
+use record::Records;
+use status::Standing;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Changes are applied at most this often in one pass: once, and once more for what the first time brought to light.
+const ROUNDS_MAX: usize = 2;
+
+/// What a reconciler works with.
+pub struct Setup {
+    /// The name by which the node finds itself in the file.
+    pub node: String,
+    /// The instance of netd.
+    pub instance: String,
+    /// Where the file is.
+    pub config: String,
+    /// The kinds, from the ground up.
+    pub kinds: Vec<KindEntry>,
+    /// Reads what the node is.
+    pub facts: Box<dyn ReadFacts>,
+    /// What is remembered.
+    pub ledger: Ledger,
+}
+
+/// Makes passes.
+pub struct Reconciler {
+    setup: Setup,
+    documents: Documents,
+    in_force: Option<InForce>,
+    records: Records,
+    settled: Settled,
+    backoff: Backoff,
+    report: Report,
+    stop: Arc<AtomicBool>,
+    progress: Box<dyn Fn(Progress) + Send + Sync>,
+}
+
+/// What would be done, and nothing done.
+#[derive(Debug)]
+pub struct Preview {
+    /// The way towards the file that was read.
+    pub plan: Plan,
+    /// What about it has to be allowed first.
+    pub brakes: Vec<Brake>,
+    /// The SHA-256 of the file that the plan leads to.
+    pub sha256: String,
+    /// Doubts about the file, rendered; empty if there are none.
+    pub doubts: String,
+}
+
+impl Reconciler {
+    /// Starts from the last good file, if there is one.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let mut documents = Documents::default();
+        let in_force = recall(&mut documents, &setup.ledger);
+        Self {
+            setup,
+            documents,
+            in_force,
+            records: Records::default(),
+            settled: Settled::default(),
+            backoff: Backoff::default(),
+            report: Report::default(),
+            stop: Arc::default(),
+            progress: Box::new(|_| ()),
+        }
+    }
+
+    /// Calls this for each group of changes.
+    pub fn on_progress(&mut self, progress: impl Fn(Progress) + Send + Sync + 'static) {
+        self.progress = Box::new(progress);
+    }
+
+    /// Setting this makes a pass stop before its next group of changes.
+    #[must_use]
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// The history and the records.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.setup.ledger
+    }
+
+    /// Gives the world back, for whoever starts again with it.
+    #[must_use]
+    pub fn into_setup(self) -> Setup {
+        self.setup
+    }
+
+    /// Every wanted resource, as the last pass left it.
+    #[must_use]
+    pub fn resources(&self) -> Vec<ResourceReport> {
+        status::all(&self.settled.desired, &self.settled.standing)
+    }
+
+    /// Plans towards what `reading` says, and changes nothing anywhere.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no plan: the file with its mistakes, or the node that cannot be read.
+    pub async fn preview(&mut self, reading: &Reading) -> Result<Preview, String> {
+        let verdict = self.documents.consider(reading);
+        let document = verdict.said.map_err(|refusal| match refusal.diagnostics.is_empty() {
+            true => refusal.message,
+            false => refusal.diagnostics,
+        })?;
+        let look = self.look().await?;
+        let (_, plan) = decide::plan_towards(&self.setup.kinds, &document.config, &look);
+        let is_judged = self
+            .in_force
+            .as_ref()
+            .is_some_and(|now| now.document.sha256 == document.sha256 && !now.is_unjudged);
+        let brakes = match is_judged {
+            true => Vec::new(),
+            false => decide::brakes(&self.setup.kinds, &plan, &document.config),
+        };
+        Ok(Preview { plan, brakes, sha256: document.sha256.to_string(), doubts: document.doubts })
+    }
+
+    /// Plans the removal of everything that is owned.
+    ///
+    /// # Errors
+    ///
+    /// Why the node cannot be read.
+    pub async fn preview_teardown(&mut self) -> Result<Plan, String> {
+        let look = self.look().await?;
+        let kinds = &self.setup.kinds;
+        Ok(netd_core::plan(&order(kinds), &look::nothing(kinds), &look.observed))
+    }
+
+    /// One pass. `allowed` is the identifier of a plan that an operator allows although it is held back.
+    pub async fn pass(&mut self, reading: &Reading, reason: Reason, allowed: Option<&str>) -> Report {
+        let mut walk = Walk::start(reason);
+        let verdict = self.documents.consider(reading);
+        walk.took.parse_us = micros(walk.watch.lap());
+        let look = match self.look_timed(&mut walk.took, &mut walk.watch).await {
+            Ok(look) => look,
+            Err(why) => return self.finish_blind(&verdict, walk, &why),
+        };
+        let decide::Decided { decision, held_back } =
+            decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, allowed);
+        walk.took.plan_us = micros(walk.watch.lap());
+        let Some(decision) = decision else {
+            return self.finish(&verdict, walk, held_back, Settled::default());
+        };
+        self.come_into_force(&decision);
+        let settled = self.close(decision, look, &mut walk).await;
+        self.finish(&verdict, walk, held_back, settled)
+    }
+
+    /// Removes everything that is owned, in tear-down order.
+    pub async fn tear_down(&mut self) -> Report {
+        let mut walk = Walk::start(Reason::Asked);
+        let verdict = Verdict::unseen();
+        let look = match self.look_timed(&mut walk.took, &mut walk.watch).await {
+            Ok(look) => look,
+            Err(why) => return self.finish_blind(&verdict, walk, &why),
+        };
+        let decision = Decision::towards_nothing(&self.setup.kinds, &look);
+        self.settled = Settled::default();
+        let settled = self.close(decision, look, &mut walk).await;
+        let mut report = self.finish(&verdict, walk, None, settled);
+        if report.word == Word::Ok {
+            report.word = Word::TornDown;
+        }
+        self.report = report.clone();
+        report
+    }
+
+    /// Reads facts and every kind.
+    async fn look(&mut self) -> Result<Look, String> {
+        self.look_timed(&mut Stages::default(), &mut Stopwatch::start()).await
+    }
+
+    async fn look_timed(&mut self, took: &mut Stages, watch: &mut Stopwatch) -> Result<Look, String> {
+        let mut facts = look::read_facts(self.setup.facts.as_mut()).await?;
+        facts.node.clone_from(&self.setup.node);
+        took.facts_us = micros(watch.lap());
+        let observed = look::observe(&mut self.setup.kinds, &facts).await;
+        took.observe_us = micros(watch.lap());
+        Ok(Look { facts, observed })
+    }
+
+    /// What is accepted is remembered before it is applied, so that a crash converges on it.
+    fn come_into_force(&mut self, decision: &Decision) {
+        if let Some(document) = &decision.accept {
+            let (create, update, delete) = decision.plan.counts();
+            let summary = format!("{create} to create, {update} to update, {delete} to delete");
+            let number =
+                self.setup.ledger.accept(&document.text, document.sha256, &document.source, summary.clone());
+            tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
+            let is_unjudged = decision.is_unjudged;
+            self.in_force = Some(InForce { document: document.clone(), number, is_unjudged });
+            self.backoff.reset();
+        }
+        if let Some(in_force) = &mut self.in_force {
+            in_force.is_unjudged = decision.is_unjudged;
+            self.setup.ledger.set_unjudged(decision.is_unjudged.then_some(in_force.document.sha256));
+        }
+    }
+
+    /// Applies, looks again, and applies what that brings to light.
+    async fn close(&mut self, mut decision: Decision, mut look: Look, walk: &mut Walk) -> Settled {
+        let mut desired = std::mem::take(&mut decision.desired);
+        let mut plan = std::mem::take(&mut decision.plan);
+        self.settled.note_drift(&plan, &mut self.report.drift);
+        let mut outcomes = Outcomes::new();
+        let mut blind = None;
+        while !plan.is_empty() && walk.rounds < ROUNDS_MAX && !self.stop.load(Ordering::Relaxed) {
+            walk.rounds += 1;
+            walk.watch.lap();
+            let done =
+                apply::apply(&mut self.setup.kinds, &plan, &look.facts, &self.stop, &*self.progress).await;
+            walk.took.apply_us += micros(walk.watch.lap());
+            let has_progressed = walk.count(&done);
+            log_outcomes(&done);
+            outcomes.extend(done);
+            match self.look().await {
+                Ok(again) => look = again,
+                Err(why) => {
+                    blind = Some(why);
+                    break;
+                }
+            }
+            (desired, plan) = decision.again(&self.setup.kinds, &look);
+            walk.took.verify_us += micros(walk.watch.lap());
+            if !has_progressed {
+                break;
+            }
+        }
+        let mut standing = Standing::of(&plan, &outcomes);
+        if let Some(why) = blind {
+            standing.unread = order(&self.setup.kinds).into_iter().map(|kind| (kind, why.clone())).collect();
+        }
+        walk.needs_retry = standing.needs_retry(&plan);
+        walk.notes = status::notes(&desired, &look.observed);
+        walk.watch.lap();
+        self.records.keep(&self.setup.ledger, &desired, &standing, &outcomes);
+        walk.took.verify_us += micros(walk.watch.lap());
+        Settled { desired, standing, withheld: decision.withheld }
+    }
+}
