@@ -31,12 +31,15 @@ impl StateDir {
     ///
     /// When it cannot be made, is not a directory, or belongs to another user.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        if let Some(parent) = path.parent() {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(StateError::io("create", parent))?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            made => made.map_err(StateError::io("create", path))?,
+            made => {
+                made.map_err(StateError::io("create", path))?;
+                sync_parent(path);
+            }
         }
         let unusable = |why| StateError::Unusable { path: path.to_path_buf(), why };
         let metadata = fs::metadata(path).map_err(StateError::io("read", path))?;
@@ -115,5 +118,14 @@ impl StateDir {
             None
         });
         open::open(&self.path, last_good.as_ref())
+    }
+}
+
+/// Lets a new directory survive a power cut with what will be in it. A file system that cannot do this is one
+/// that makes no promises about the files either.
+fn sync_parent(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Err(e) = fs::File::open(parent).and_then(|parent| parent.sync_all()) {
+        tracing::debug!(path = %parent.display(), error = %e, "cannot sync");
     }
 }

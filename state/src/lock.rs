@@ -1,9 +1,11 @@
 //! The lock that lets one netd at a time work on a state directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::StateError;
 
@@ -18,15 +20,7 @@ pub struct Lock {
 
 /// Takes the lock in the file `path`, which is never removed: only flock(2) decides, not what is written there.
 pub(crate) fn take(path: &Path) -> Result<Lock, StateError> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
-        .map_err(StateError::io("open", path))?;
+    let mut file = open(path).map_err(StateError::io("open", path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StateError::Held { pid: holder(&mut file) }),
@@ -39,6 +33,25 @@ pub(crate) fn take(path: &Path) -> Result<Lock, StateError> {
         tracing::warn!(path = %path.display(), error = %e, "the lock is held but does not name this process");
     }
     Ok(Lock { _file: file })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits() as i32;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path);
+    match file {
+        // Locking needs no right to write, and a disk gone read-only is no reason not to start.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            OpenOptions::new().read(true).custom_flags(flags).open(path)
+        }
+        file => file,
+    }
 }
 
 fn holder(file: &mut File) -> Option<u32> {

@@ -188,3 +188,34 @@ enum Trouble {
     Bad(String),
     Hangs(String),
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::time::Instant;
+
+    use super::*;
+    use crate::Durability;
+
+    #[test]
+    fn p11_a_database_that_another_lets_go_of_is_followed_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), None).store;
+        first.meta_set("from", Some("first"));
+        let second = open(dir.path(), None).store;
+        assert!(matches!(second.durable(), Durability::NotDurable(_)));
+        second.meta_set("and", Some("second"));
+        drop(first);
+        let start = Instant::now();
+        while second.durable() != Durability::Durable {
+            assert!(start.elapsed() < Duration::from_secs(20), "{second:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(second);
+        let third = open(dir.path(), None).store;
+        assert_eq!(
+            (third.meta_get("from").as_deref(), third.meta_get("and").as_deref()),
+            (Some("first"), Some("second"))
+        );
+    }
+}

@@ -46,11 +46,13 @@ impl Record {
         row::seal(key, bytes)
     }
 
+    /// Whether the row is as it was written and of this format, which is far cheaper to see than to decode it.
+    pub(crate) fn is_sound(key: &[u8], value: &[u8]) -> bool {
+        row::unseal(key, value).is_some_and(|payload| payload.first() == Some(&FORMAT))
+    }
+
     pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
-        let (format, rest) = row::unseal(key, value)?.split_first()?;
-        if *format != FORMAT {
-            return None;
-        }
+        let rest = row::unseal(key, value)?.strip_prefix(&[FORMAT])?;
         let (generation, rest) = rest.split_first_chunk::<8>()?;
         let (since, rest) = rest.split_first_chunk::<8>()?;
         let (status, rest) = split_text(rest)?;

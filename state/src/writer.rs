@@ -13,9 +13,9 @@ use crate::row::Changes;
 /// Changes wait so long for others, so that a burst costs one sync.
 const GATHER: Duration = Duration::from_millis(50);
 /// A disk that failed is tried again so often.
-const RETRY_EVERY: Duration = Duration::from_secs(30);
+const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 /// A write that takes longer is reported as not durable until it ends.
-const STALL_MAX: Duration = Duration::from_secs(5);
+const STALL_MAX: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5_000 });
 /// The end of a store waits so long for its last rows; they are a cache.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -267,3 +267,6 @@ impl State {
         self.mirror.changes_from(rows)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use netd_state::{Digest, Durability, LastGood, NewAccepted, Opened, Record, Reco
 const RECORDS: u64 = 1500;
 const FILES: u64 = 12;
 /// Of damaged copies in a usual run; `NETD_LONG=1` makes it a long one.
-const CASES: u64 = 300;
+const CASES: u64 = 200;
 const CASES_LONG: u64 = 10_000;
 
 #[test]
