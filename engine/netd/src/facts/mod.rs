@@ -4,13 +4,14 @@ mod decode;
 mod monitor;
 mod path;
 mod read;
+mod source;
 
 pub use decode::TABLE_MAIN;
 pub use monitor::{Listener, Monitor, Stale};
 pub use read::FactsReader;
 pub(crate) use read::{main_routes, neighbours};
 
-pub use path::{Path, PathError, resolve};
+pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
