@@ -1,0 +1,50 @@
+# The front door. `make` alone says what there is; each target is a line or two of cargo.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help deps build demo test check schema bench install clean
+
+help: ## print this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+deps: ## install what building and testing need, if it is missing (Debian, root)
+	@.ci/deps
+
+build: deps ## build netd for use: target/release/netd
+	$(CARGO) build --locked --release -p netd
+
+# Unoptimised code is enough to be convinced and is there sooner.
+demo: deps ## build netd, then show it: traffic, a live edit, a drain, a kill (root, under two minutes)
+	$(CARGO) build --locked -p netd --bin netd
+	$(TARGET_DIR)/debug/netd demo
+
+test: deps ## all tests; those against the kernel need root, and make namespaces of their own
+	@[ "$$(id -u)" = 0 ] || echo "netd: not root: the tests against the kernel will be skipped"
+	$(CARGO) test --locked --workspace --no-fail-fast 2>&1 | .ci/count
+
+check: deps ## format, lints, documentation, licences, generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; fi
+	$(CARGO) test --locked -p netd-schema --test generated
+	$(CARGO) test --locked -p netd --test dependencies
+
+schema: ## write the generated files again: the JSON Schema and the reference page
+	NETD_BLESS=1 $(CARGO) test --locked -p netd-schema --test generated
+
+bench: deps ## measure; medians, and ratios within one run
+	$(CARGO) bench --locked --workspace
+
+install: build ## install netd below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(TARGET_DIR)/release/netd $(DESTDIR)$(PREFIX)/sbin/netd
+
+clean: ## remove what was built
+	$(CARGO) clean
