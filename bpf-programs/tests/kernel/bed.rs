@@ -21,7 +21,7 @@ pub const CAPACITY: Capacity = Capacity {
     backend_lines: 20_000,
     counters: 20_000,
     services: 64,
-    flows: 1024,
+    flows: 65_536,
 };
 
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
