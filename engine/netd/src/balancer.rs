@@ -1,0 +1,211 @@
+//! The load balancer's program and maps, shared by the kinds that fill the maps and that attach the program.
+
+use crate::kinds::service::sentence;
+use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, WIDE_PREVIOUS, WIDE_SLOTS};
+use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The program and maps of one instance.
+pub struct Balancer {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Where the pins are; `None` for maps in memory.
+    root: Option<PathBuf>,
+    tables: Option<Tables>,
+}
+
+enum Tables {
+    Kernel(Box<Datapath>),
+    Memory(FakeMaps),
+}
+
+impl Tables {
+    fn maps(&mut self) -> &mut dyn Maps {
+        match self {
+            Self::Kernel(datapath) => datapath.maps(),
+            Self::Memory(maps) => maps,
+        }
+    }
+}
+
+impl Balancer {
+    /// The load balancer whose pins are under `root`; nothing is opened or made before it is needed.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { inner: Mutex::new(Inner { root: Some(root), tables: None }) }
+    }
+
+    /// A load balancer whose maps are in memory.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { inner: Mutex::new(Inner { root: None, tables: None }) }
+    }
+
+    /// A panic while the maps were held leaves them as a crash would: whole. So a poisoned lock is taken all the same.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the maps, or with the fact that there are none.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if maps are pinned and cannot be opened.
+    pub fn with_maps<T>(&self, action: impl FnOnce(Option<&mut dyn Maps>) -> T) -> Result<T, String> {
+        let mut inner = self.lock();
+        inner.open().map_err(|error| sentence(&error))?;
+        Ok(action(inner.tables.as_mut().map(Tables::maps)))
+    }
+
+    /// Does something with the datapath, or with the fact that there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::with_maps`].
+    pub fn with_datapath<T>(&self, action: impl FnOnce(Option<&mut Datapath>) -> T) -> Result<T, String> {
+        let mut inner = self.lock();
+        inner.open().map_err(|error| sentence(&error))?;
+        match &mut inner.tables {
+            Some(Tables::Kernel(datapath)) => Ok(action(Some(datapath))),
+            Some(Tables::Memory(_)) | None => Ok(action(None)),
+        }
+    }
+
+    /// The folder of the pins; `None` when the maps are in memory.
+    #[must_use]
+    pub fn root(&self) -> Option<PathBuf> {
+        self.lock().root.clone()
+    }
+
+    /// Makes the maps with at least this room, and the program for them, and turns the links over to it.
+    ///
+    /// No packet is lost: each link runs the old program with the old maps until it runs the new one with the new
+    /// ones, and both say the same.
+    ///
+    /// # Errors
+    ///
+    /// A sentence. What was there before is still in force then.
+    pub fn grow(&self, capacity: &Capacity) -> Result<(), String> {
+        self.lock().grow(capacity).map_err(|error| sentence(&error))
+    }
+
+    /// Replaces the program and maps by those that this binary carries, with the same content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::grow`].
+    pub fn renew(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        let capacity = inner.tables.as_mut().map(|tables| tables.maps().capacity());
+        capacity.map_or(Ok(()), |capacity| inner.grow(&capacity)).map_err(|error| sentence(&error))
+    }
+
+    /// Unpins program and maps. What links still run goes on until they are detached.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub fn remove(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        inner.tables = None;
+        match &inner.root {
+            Some(root) => Datapath::retire_all(root).map_err(|error| sentence(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn open(&mut self) -> netd_bpf::Result<()> {
+        if let (None, Some(root)) = (&self.tables, &self.root)
+            && root.exists()
+        {
+            self.tables = Datapath::open(root)?.map(|datapath| Tables::Kernel(Box::new(datapath)));
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, capacity: &Capacity) -> netd_bpf::Result<()> {
+        self.open()?;
+        let Some(root) = self.root.clone() else {
+            let mut next = FakeMaps::new(*capacity);
+            if let Some(old) = &mut self.tables {
+                copy(old.maps(), &mut next)?;
+            }
+            self.tables = Some(Tables::Memory(next));
+            return Ok(());
+        };
+        let Some(Tables::Kernel(old)) = &mut self.tables else {
+            netd_bpf::mount_bpffs_if_missing(&root)?;
+            self.tables = Some(Tables::Kernel(Box::new(Datapath::create(&root, capacity)?)));
+            return Ok(());
+        };
+        let mut next = old.next_generation(capacity)?;
+        copy(old.maps(), next.maps())?;
+        next.complete()?;
+        for link in links::links(&root)?.into_iter().filter(|link| link.ifindex != 0) {
+            links::update(&root, &link.device, next.program())?;
+        }
+        carry_counts(old.maps(), next.maps())?;
+        if let Some(Tables::Kernel(old)) = self.tables.replace(Tables::Kernel(Box::new(next))) {
+            old.retire()?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies everything that packets and people need, moved together.
+fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
+    let (mut ring_line, mut backend_line) = (0, 0);
+    let mut rings = std::collections::BTreeMap::new();
+    let mut blocks = std::collections::BTreeMap::new();
+    let mut entries = Vec::new();
+    for (key, mut entry) in old.frontends()? {
+        let mut place_ring = |old: &dyn Maps, new: &mut dyn Maps, at: u32, slots: u32, wide: bool| {
+            let lines = abi::ring_lines(slots, wide);
+            if let Some(&place) = rings.get(&(at, lines)) {
+                return Ok(place);
+            }
+            let place = ring_line;
+            new.set_ring(place, &old.ring(at, lines as usize * abi::LINE_BYTES)?)?;
+            rings.insert((at, lines), place);
+            ring_line += lines;
+            netd_bpf::Result::Ok(place)
+        };
+        entry.ring = place_ring(old, new, entry.ring, entry.slots, entry.flags & WIDE_SLOTS != 0)?;
+        if entry.flags & KEEP_FLOWS != 0 {
+            let wide = entry.flags & WIDE_PREVIOUS != 0;
+            entry.previous_ring = place_ring(old, new, entry.previous_ring, entry.previous_slots, wide)?;
+        }
+        let block = (entry.backends, entry.backend_count);
+        entry.backends = match blocks.get(&block) {
+            Some(&place) => place,
+            None => {
+                let place = backend_line;
+                new.set_backend_lines(place, &old.backend_lines(block.0, block.1)?)?;
+                blocks.insert(block, place);
+                backend_line += block.1;
+                place
+            }
+        };
+        new.set_service_name(entry.service, &old.service_name(entry.service)?)?;
+        entries.push((key, entry));
+    }
+    carry_counts(old, new)?;
+    new.put_frontends(&entries).into_iter().collect()
+}
+
+/// Sets what the old maps counted as the base of the new ones.
+fn carry_counts(old: &dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
+    for (_, entry) in old.frontends()? {
+        new.set_service_counter_base(entry.service, old.service_counter(entry.service)?)?;
+        let lines = old.backend_lines(entry.backends, entry.backend_count)?;
+        for line in lines.iter().filter(|line| line.flags & IN_USE != 0) {
+            new.set_counter_base(line.counter, old.counter(line.counter)?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Pinned XDP links: reads which there are, attaches, replaces programs, detaches.
+
+use super::{AttachmentSpec, Mode, NAME, Program};
+use crate::balancer::Balancer;
+use crate::facts::Facts;
+use crate::kinds::service::{smallest_capacity, sentence};
+use crate::target::Target;
+use async_trait::async_trait;
+use netd_bpf::links::{self, LinkError};
+use netd_core::{Action, Key, Observation, Outcome, Step};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The target of attachments: the pinned links of the load balancer.
+pub struct AttachmentTarget {
+    balancer: Arc<Balancer>,
+}
+
+impl AttachmentTarget {
+    /// The target that attaches this load balancer's program.
+    #[must_use]
+    pub fn new(balancer: Arc<Balancer>) -> Self {
+        Self { balancer }
+    }
+}
+
+#[async_trait]
+impl Target for AttachmentTarget {
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        let Some(root) = self.balancer.root() else { return Ok(Observation::default()) };
+        let current = self.balancer.with_datapath(|datapath| match datapath {
+            Some(datapath) if datapath.is_embedded_program() => datapath.program_id().ok(),
+            _ => None,
+        })?;
+        observe(&root, current, facts)
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect()
+    }
+}
+
+fn observe(root: &Path, current: Option<u32>, facts: &Facts) -> Result<Observation, String> {
+    let mut observation = Observation::default();
+    for link in links::links(root).map_err(|error| sentence(&error))? {
+        let key = Key::new(&link.device);
+        let xdp = facts.links.get(&link.ifindex).and_then(|device| device.xdp);
+        let mode = xdp.map_or(Mode::Unknown, |xdp| xdp.mode.into());
+        if mode == Mode::Generic {
+            let note = "generic mode: the driver has no native XDP, or the file says so; every packet costs several \
+                        times more";
+            observation.notes.insert(key.clone(), note.into());
+        }
+        // A device that was renamed keeps its link; it is then one of another name than is wanted.
+        let renamed = facts.links.get(&link.ifindex).is_some_and(|device| device.name != link.device);
+        let spec = AttachmentSpec {
+            ifindex: if renamed { 0 } else { link.ifindex },
+            mode,
+            program: if current == Some(link.program_id) { Program::Current } else { Program::Earlier },
+            device: link.device,
+        };
+        observation.owned.insert(key, Arc::new(spec));
+    }
+    for device in facts.links.values() {
+        let key = Key::new(&device.name);
+        if let Some(xdp) = device.xdp
+            && !observation.owned.contains_key(&key)
+        {
+            observation.foreign.insert(key, format!("another XDP program (id {})", xdp.program_id));
+        }
+    }
+    Ok(observation)
+}
+
+impl AttachmentTarget {
+    fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
+        let spec = |spec: &Arc<dyn netd_core::Spec>| {
+            let typed = spec.as_any().downcast_ref::<AttachmentSpec>();
+            typed.cloned().ok_or_else(|| Outcome::Failed(format!("not an {NAME}")))
+        };
+        let Some(root) = self.balancer.root() else {
+            return Err(Outcome::Failed("there are no devices in memory".into()));
+        };
+        match &step.action {
+            Action::Create { to } => self.attach(&root, &spec(to)?),
+            Action::Update { from, to } => {
+                let (from, to) = (spec(from)?, spec(to)?);
+                if from.ifindex != to.ifindex || !to.mode_satisfied_by(from.mode) {
+                    links::detach(&root, &to.device).map_err(failed)?;
+                }
+                self.attach(&root, &to)
+            }
+            Action::Delete { from } => {
+                links::detach(&root, &spec(from)?.device).map_err(failed)?;
+                Ok(Outcome::Applied)
+            }
+        }
+    }
+
+    /// Attaches the current program, or turns a link that is there over to it.
+    fn attach(&self, root: &Path, spec: &AttachmentSpec) -> Result<Outcome, Outcome> {
+        self.ensure_current()?;
+        let attach = |mode| {
+            self.balancer.with_datapath(|datapath| {
+                datapath.map(|datapath| links::attach(root, &spec.device, spec.ifindex, mode, datapath.program()))
+            })
+        };
+        let (first, fallback) = match spec.mode {
+            Mode::Auto | Mode::Unknown => (links::Mode::Native, Some(links::Mode::Generic)),
+            Mode::Native => (links::Mode::Native, None),
+            Mode::Generic => (links::Mode::Generic, None),
+        };
+        let missing = || Outcome::Failed("there is no program to attach".into());
+        let tried = attach(first).map_err(Outcome::Failed)?.ok_or_else(missing)?;
+        let result = match (tried, fallback) {
+            (Err(error @ (LinkError::NotSupported { .. } | LinkError::MtuTooLarge(_))), Some(mode)) => {
+                tracing::warn!(
+                    device = %spec.device,
+                    reason = %sentence(&error),
+                    "native XDP is not possible; falling back to generic mode, which is slow"
+                );
+                attach(mode).map_err(Outcome::Failed)?.ok_or_else(missing)?
+            }
+            (result, _) => result,
+        };
+        match result {
+            Ok(()) => Ok(Outcome::Applied),
+            Err(LinkError::Busy(_)) => Ok(Outcome::Conflict("another XDP program".into())),
+            Err(error) => Ok(Outcome::Failed(sentence(&error))),
+        }
+    }
+
+    /// Makes maps if there are none, and makes the program the one that this binary carries.
+    fn ensure_current(&self) -> Result<(), Outcome> {
+        let state = self.balancer.with_datapath(|datapath| datapath.map(|found| found.is_embedded_program()));
+        match state.map_err(Outcome::Failed)? {
+            Some(true) => Ok(()),
+            Some(false) => self.balancer.renew().map_err(Outcome::Failed),
+            None => self.balancer.grow(&smallest_capacity()).map_err(Outcome::Failed),
+        }
+    }
+}
+
+fn failed(error: netd_bpf::Error) -> Outcome {
+    Outcome::Failed(sentence(&error))
+}

@@ -1,0 +1,280 @@
+//! Between a frontend as the file means it and as the maps hold it. Pure: reads and gives values.
+
+use super::rings::{self, NARROW_POSITIONS};
+use super::spec::{BackendPath, BackendSpec, ServiceSpec};
+use super::maglev;
+use crate::facts::{Facts, Mac};
+use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
+use netd_schema::{BackendState, HashSeed, Protocol};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A frontend as the maps hold it, with all that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its entry.
+    pub frontend: Frontend,
+    /// The lines of its block.
+    pub lines: Vec<Backend>,
+    /// Its ring; empty without backends.
+    pub ring: Vec<u16>,
+    /// The ring that it is compared with.
+    pub previous: Option<Vec<u16>>,
+    /// Whether the ring is the one that was written.
+    pub intact: bool,
+}
+
+/// A frontend as it is to be held, before it has a place in the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The lines of its block. A line whose `counter` is [`NEW_COUNTER`] needs one.
+    pub lines: Vec<Backend>,
+    /// Its ring.
+    pub ring: Vec<u16>,
+    /// The ring that it is compared with.
+    pub previous: Option<Vec<u16>>,
+    /// Whether the previous ring is a new one, so that its window begins now.
+    pub window_begins: bool,
+}
+
+/// In a line that has no counter yet.
+pub const NEW_COUNTER: u32 = u32::MAX;
+
+/// The key of a frontend's entry.
+#[must_use]
+pub fn key(spec: &ServiceSpec) -> FrontendKey {
+    FrontendKey { address: spec.vip, port: spec.port, protocol: spec.protocol.number() }
+}
+
+/// What the maps should hold for `spec`, given what they hold for it now.
+///
+/// `None` when its backends do not fit a block.
+#[must_use]
+pub fn wanted(spec: &ServiceSpec, held: Option<&Held>) -> Option<Wanted> {
+    let held_at = held.map(|held| positions_by_socket(&held.lines, &key(spec))).unwrap_or_default();
+    let found: Vec<Option<u16>> =
+        spec.backends.iter().map(|backend| held_at.get(&backend.socket()).copied()).collect();
+    let positions = rings::positions(&found, &taken(held))?;
+    let count = positions.iter().max().map_or(0, |&last| usize::from(last) + 1);
+    let mut lines = vec![Backend::default(); count];
+    for (backend, &position) in spec.backends.iter().zip(&positions) {
+        let before = held.and_then(|held| held.lines.get(usize::from(position))).filter(|_| {
+            held_at.get(&backend.socket()) == Some(&position)
+        });
+        lines[usize::from(position)] = line(backend, spec.port, before);
+    }
+    let has_path = |at: usize| lines[usize::from(positions[at])].flags & READY != 0;
+    let members = spec.members(has_path);
+    let names: Vec<_> = members.iter().map(|(_, member)| member.clone()).collect();
+    let ring: Vec<u16> = maglev::table(&names, spec.table_size, spec.hash_seed.names())
+        .into_iter()
+        .map(|member| positions[members[usize::from(member)].0])
+        .collect();
+    let (previous, window_begins) = compared(held, spec, &ring, &lines);
+    Some(Wanted { lines, ring, previous, window_begins })
+}
+
+/// The ring to compare with, and whether it is a new one.
+fn compared(
+    held: Option<&Held>,
+    spec: &ServiceSpec,
+    ring: &[u16],
+    lines: &[Backend],
+) -> (Option<Vec<u16>>, bool) {
+    let Some(held) = held.filter(|held| held.intact && held.frontend.flow_seed == flow_seed(spec)) else {
+        // Another seed sends every flow elsewhere; a damaged ring tells nothing.
+        return (None, false);
+    };
+    let keeps = |position: u16| lines.get(usize::from(position)).is_some_and(rings::keeps_flows);
+    let previous = rings::previous(&held.ring, held.previous.as_deref(), ring, keeps);
+    let begins = previous.is_some() && held.ring != ring;
+    (previous, begins)
+}
+
+fn taken(held: Option<&Held>) -> BTreeSet<u16> {
+    let Some(held) = held else { return BTreeSet::new() };
+    let lines = held.lines.iter().zip(0u16..).filter(|(line, _)| line.flags & IN_USE != 0);
+    lines.map(|(_, position)| position).chain(held.previous.iter().flatten().copied()).collect()
+}
+
+fn positions_by_socket(lines: &[Backend], key: &FrontendKey) -> BTreeMap<SocketAddr, u16> {
+    let in_use = lines.iter().zip(0u16..).filter(|(line, _)| line.flags & IN_USE != 0);
+    in_use.map(|(line, position)| (socket(line, key), position)).collect()
+}
+
+/// Where a line sends packets.
+#[must_use]
+pub fn socket(line: &Backend, key: &FrontendKey) -> SocketAddr {
+    let rewritten = u16::from_be_bytes(line.port);
+    let port = if rewritten == 0 { key.port } else { rewritten };
+    SocketAddr::new(address(&line.destination, key.address.is_ipv4()), port)
+}
+
+/// A backend is of its frontend's family.
+fn address(bytes: &[u8; 16], is_ipv4: bool) -> IpAddr {
+    match bytes {
+        [a, b, c, d, ..] if is_ipv4 => Ipv4Addr::new(*a, *b, *c, *d).into(),
+        _ => Ipv6Addr::from(*bytes).into(),
+    }
+}
+
+fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+    }
+}
+
+fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
+    let mut line = Backend {
+        flags: IN_USE,
+        destination: address_bytes(backend.address),
+        counter: before.map_or(NEW_COUNTER, |before| before.counter),
+        port: if backend.port == port { [0; 2] } else { backend.port.to_be_bytes() },
+        state: state_number(backend.state),
+        weight: backend.weight,
+        ..Backend::default()
+    };
+    match (&backend.path, before) {
+        (Some(path), _) => set_path(&mut line, path),
+        // The way is not known now: the last one that was known stays in force.
+        (None, Some(before)) if before.flags & READY != 0 => {
+            line = Backend {
+                flags: before.flags,
+                counter: line.counter,
+                port: line.port,
+                state: line.state,
+                weight: line.weight,
+                ..*before
+            };
+        }
+        (None, _) => {}
+    }
+    line
+}
+
+fn set_path(line: &mut Backend, path: &BackendPath) {
+    line.flags |= READY;
+    line.destination_mac = path.destination_mac.0;
+    line.source_mac = path.source_mac.0;
+    line.mtu = path.mtu;
+    line.ifindex = path.ifindex;
+    line.source = address_bytes(path.source);
+    line.source_bits = path.source_bits;
+    if let (IpAddr::V4(source), IpAddr::V4(destination)) = (path.source, address(&line.destination, path.source.is_ipv4())) {
+        line.checksum = abi::presum(source, destination);
+    }
+}
+
+fn path(line: &Backend, is_ipv4: bool, facts: &Facts) -> Option<BackendPath> {
+    (line.flags & READY != 0).then(|| BackendPath {
+        device: facts
+            .links
+            .get(&line.ifindex)
+            .map_or_else(|| format!("#{}", line.ifindex), |link| link.name.clone()),
+        ifindex: line.ifindex,
+        mtu: line.mtu,
+        destination_mac: Mac(line.destination_mac),
+        source_mac: Mac(line.source_mac),
+        source: address(&line.source, is_ipv4),
+        source_bits: line.source_bits,
+    })
+}
+
+/// What a frontend that the maps hold means; `None` for a protocol that netd does not know.
+#[must_use]
+pub fn spec(key: &FrontendKey, held: &Held, service: String, facts: &Facts) -> Option<ServiceSpec> {
+    let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| known.number() == key.protocol)?;
+    let mut backends: Vec<BackendSpec> = held
+        .lines
+        .iter()
+        .filter(|line| line.flags & IN_USE != 0)
+        .map(|line| {
+            let socket = socket(line, key);
+            BackendSpec {
+                address: socket.ip(),
+                port: socket.port(),
+                weight: line.weight,
+                state: state(line.state),
+                path: path(line, key.address.is_ipv4(), facts),
+            }
+        })
+        .collect();
+    backends.sort_by_key(BackendSpec::socket);
+    let frontend = &held.frontend;
+    Some(ServiceSpec {
+        service,
+        vip: key.address,
+        port: key.port,
+        protocol,
+        table_size: frontend.slots,
+        hash_seed: hash_seed(frontend, key.address.is_ipv4()),
+        backends,
+        intact: held.intact,
+    })
+}
+
+/// The seed of the flow hash of a frontend's family.
+#[must_use]
+pub fn flow_seed(spec: &ServiceSpec) -> u32 {
+    if spec.vip.is_ipv4() { spec.hash_seed.flows_v4() } else { spec.hash_seed.flows_v6() }
+}
+
+/// The entry of a frontend, without the places of what it names and without its previous ring.
+#[must_use]
+pub fn frontend(spec: &ServiceSpec, wanted: &Wanted, service: u32) -> Frontend {
+    let slots = wanted.ring.len() as u32;
+    let wide = is_wide(wanted);
+    Frontend {
+        slots,
+        slots_magic: abi::magic(slots),
+        flow_seed: flow_seed(spec),
+        backend_count: wanted.lines.len() as u32,
+        flags: if wide { abi::WIDE_SLOTS } else { 0 },
+        service,
+        name_seed: spec.hash_seed.names(),
+        other_flow_seed: if spec.vip.is_ipv4() { spec.hash_seed.flows_v6() } else { spec.hash_seed.flows_v4() },
+        ring_digest: abi::ring_digest(&abi::ring_bytes(&wanted.ring, wide)),
+        ..Frontend::default()
+    }
+}
+
+/// Whether positions need two bytes.
+#[must_use]
+pub fn is_wide(wanted: &Wanted) -> bool {
+    wanted.lines.len() > usize::from(NARROW_POSITIONS)
+}
+
+fn hash_seed(frontend: &Frontend, is_ipv4: bool) -> HashSeed {
+    let (v4, v6) = match is_ipv4 {
+        true => (frontend.flow_seed, frontend.other_flow_seed),
+        false => (frontend.other_flow_seed, frontend.flow_seed),
+    };
+    let mut bytes = [0; 12];
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip([frontend.name_seed, v4, v6]) {
+        chunk.copy_from_slice(&word.to_be_bytes());
+    }
+    HashSeed(bytes)
+}
+
+fn state_number(state: BackendState) -> u8 {
+    match state {
+        BackendState::Active => abi::ACTIVE,
+        BackendState::Terminating => abi::TERMINATING,
+        BackendState::Quarantined => abi::QUARANTINED,
+        BackendState::Maintenance => abi::MAINTENANCE,
+    }
+}
+
+fn state(number: u8) -> BackendState {
+    match number {
+        abi::ACTIVE => BackendState::Active,
+        abi::TERMINATING => BackendState::Terminating,
+        abi::QUARANTINED => BackendState::Quarantined,
+        _ => BackendState::Maintenance,
+    }
+}

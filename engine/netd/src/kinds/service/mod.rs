@@ -1,0 +1,165 @@
+//! Load-balanced services, one resource for each frontend: a VIP, a port and a protocol.
+//!
+//! Key: `192.0.2.10:80/tcp`. Mark of ownership: everything in the maps that are pinned under netd's own directory.
+//! An update costs no packet: the new backends and the new ring are written beside the old ones, then one map entry
+//! is replaced. Flows whose slot moves are kept on their backend, see `rings.rs`.
+
+mod counters;
+mod layout;
+pub mod maglev;
+mod rings;
+mod room;
+mod space;
+mod spec;
+mod target;
+
+pub use counters::{BackendTraffic, ServiceTraffic, traffic};
+pub use spec::{BackendPath, BackendSpec, ServiceSpec};
+pub use target::ServiceTarget;
+pub(crate) use room::smallest as smallest_capacity;
+pub(crate) use target::sentence;
+
+use crate::facts::{Facts, Path, PathError, PathResolver};
+use ipnetwork::IpNetwork;
+use netd_core::{DesiredKind, Key, KindName};
+use netd_schema::{Backend, Config, Port, Service};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "service";
+
+/// The frontends that the file asks for, with the way to each of their backends.
+///
+/// # Errors
+///
+/// None today: a backend without a path is a note on its frontend, not a reason to do nothing.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let mut paths = Paths::new(config, facts);
+    for service in &config.services {
+        for &vip in &service.vips {
+            for port in &service.ports {
+                let (spec, problems) = frontend(config, service, vip, port, &mut paths);
+                let key = spec.key();
+                if let Some(note) = note(&problems) {
+                    desired.notes.insert(key.clone(), note);
+                }
+                desired.table.insert(key, Arc::new(spec));
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// How many backends without a path are named in a note.
+const NAMED_IN_NOTE_MAX: usize = 3;
+
+fn note(problems: &[String]) -> Option<String> {
+    let named = problems.iter().take(NAMED_IN_NOTE_MAX).cloned().collect::<Vec<_>>().join("; ");
+    match problems.len() {
+        0 => None,
+        count if count > NAMED_IN_NOTE_MAX => Some(format!("{named}; and {} more", count - NAMED_IN_NOTE_MAX)),
+        _ => Some(named),
+    }
+}
+
+fn frontend(
+    config: &Config,
+    service: &Service,
+    vip: IpAddr,
+    port: &Port,
+    paths: &mut Paths,
+) -> (ServiceSpec, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut backends: Vec<BackendSpec> = service
+        .backends
+        .iter()
+        .filter(|backend| backend.address.is_ipv4() == vip.is_ipv4())
+        .map(|backend| {
+            let path = paths.to(backend.address);
+            if let Err(why) = &path {
+                problems.push(format!("backend {} has no path: {why}", backend.address));
+            }
+            backend_spec(backend, port, path.ok())
+        })
+        .collect();
+    backends.sort_by_key(|backend| (backend.address, backend.port));
+    // All backends count, drained ones too: draining one must not change the size, which moves most flows.
+    let table_size = maglev::table_size(config.load_balancer.table_size, backends.len());
+    let spec = ServiceSpec {
+        service: service.name.clone(),
+        vip,
+        port: port.port,
+        protocol: port.protocol,
+        table_size,
+        hash_seed: config.load_balancer.hash_seed,
+        backends,
+        intact: true,
+    };
+    (spec, problems)
+}
+
+fn backend_spec(backend: &Backend, port: &Port, path: Option<BackendPath>) -> BackendSpec {
+    BackendSpec {
+        address: backend.address,
+        port: backend.port.or(port.backend_port).unwrap_or(port.port),
+        weight: backend.weight,
+        state: backend.state,
+        path,
+    }
+}
+
+/// The ways to addresses, each found once.
+struct Paths<'a> {
+    resolver: PathResolver<'a>,
+    rss: &'a [IpNetwork],
+    found: BTreeMap<IpAddr, Result<BackendPath, PathError>>,
+}
+
+impl<'a> Paths<'a> {
+    fn new(config: &'a Config, facts: &'a Facts) -> Self {
+        let resolver = PathResolver::new(facts);
+        Self { resolver, rss: &config.load_balancer.rss_source, found: BTreeMap::new() }
+    }
+
+    fn to(&mut self, address: IpAddr) -> Result<BackendPath, PathError> {
+        if let Some(found) = self.found.get(&address) {
+            return found.clone();
+        }
+        let rss = self.rss.iter().find(|prefix| prefix.is_ipv4() == address.is_ipv4());
+        let found = self.resolver.resolve(address).map(|path| backend_path(path, rss));
+        self.found.insert(address, found.clone());
+        found
+    }
+}
+
+fn backend_path(path: Path, rss: Option<&IpNetwork>) -> BackendPath {
+    let width = if path.source.is_ipv4() { 32 } else { 128 };
+    let (source, source_bits) = match rss {
+        Some(prefix) => (prefix.network(), width - prefix.prefix()),
+        None => (path.source, 0),
+    };
+    BackendPath {
+        device: path.device,
+        ifindex: path.ifindex,
+        mtu: u16::try_from(path.mtu).unwrap_or(u16::MAX),
+        destination_mac: path.destination_mac,
+        source_mac: path.source_mac,
+        source,
+        source_bits,
+    }
+}
+
+impl ServiceSpec {
+    /// The name among services.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(format!("{}/{}", std::net::SocketAddr::new(self.vip, self.port), self.protocol.name()))
+    }
+}
+
+#[cfg(test)]
+#[path = "lowering_tests.rs"]
+mod tests;

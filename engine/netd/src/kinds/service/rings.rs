@@ -1,0 +1,139 @@
+//! From one ring to the next: which lines the backends have, and which flows must not move.
+//!
+//! A backend keeps its line's position for as long as the frontend has it, whatever block of lines the frontend moves
+//! to. So two rings of a frontend can be compared slot by slot, and the program needs to look for a flow's record only in
+//! slots where they differ. The previous ring says where the flows of a moved slot were; records are made as their
+//! packets come by.
+
+use netd_bpf::abi::{ACTIVE, Backend, IN_USE, TERMINATING};
+use std::collections::BTreeSet;
+
+/// For how long a flow without a record is taken for one that was there before the ring changed, in seconds.
+///
+/// Longer than TCP's keep-alive probes on a connection that a program cares about, shorter than people wait for a drained
+/// host. A flow that is idle for longer and has no record moves.
+pub const WINDOW_SECONDS: u32 = 900;
+
+/// In a previous ring: flows may have records, and one without a record is new. Names no line; in a narrow ring it is
+/// the largest byte.
+pub const NO_GUESS: u16 = u16::MAX;
+
+/// Positions of a ring with one-byte slots are below this; its largest byte is [`NO_GUESS`].
+pub const NARROW_POSITIONS: u16 = 255;
+
+/// Gives each backend a position: the one that it has, else the lowest that no backend has and no flow may name.
+///
+/// `found` is, for each wanted backend, the position that it has now. `None` when 65,535 positions are not enough.
+pub fn positions(found: &[Option<u16>], taken: &BTreeSet<u16>) -> Option<Vec<u16>> {
+    let mut free = (0..NO_GUESS).filter(|position| !taken.contains(position));
+    found.iter().map(|found| found.or_else(|| free.next())).collect()
+}
+
+/// Whether flows that a line has may stay on it.
+#[must_use]
+pub fn keeps_flows(line: &Backend) -> bool {
+    line.flags & IN_USE != 0 && (line.state == ACTIVE || line.state == TERMINATING)
+}
+
+/// What the slots' flows have to be compared with after a change; `None` when no slot's flows need it.
+///
+/// - `current`: the ring that is being replaced; `previous`: the one that it is still compared with, if any;
+///   `next`: the new one. A ring of another length is another function of the flow, compared as it is.
+/// - `keeps`: whether flows may stay at a position, in the new block of lines.
+///
+/// In a slot that is already being compared, flows that came after the earlier change have records; those that have
+/// none came before it, so the older ring is the right guess for them. Such a slot goes on being compared: flows with
+/// records may be on any backend that it ever had.
+#[must_use]
+pub fn previous(
+    current: &[u16],
+    previous: Option<&[u16]>,
+    next: &[u16],
+    keeps: impl Fn(u16) -> bool,
+) -> Option<Vec<u16>> {
+    if current.is_empty() || next.is_empty() {
+        return None;
+    }
+    let guess = |position: u16| if keeps(position) { position } else { NO_GUESS };
+    if current.len() != next.len() {
+        return Some(current.iter().map(|&position| guess(position)).collect());
+    }
+    let older = previous.filter(|previous| previous.len() == next.len()).unwrap_or(current);
+    let slots = current.iter().zip(older).zip(next);
+    let merged: Vec<u16> = slots
+        .map(|((&current, &older), &next)| {
+            let compared = older != current;
+            match (compared, guess(older)) {
+                (true, older) if older == next => NO_GUESS,
+                (true, older) => older,
+                (false, NO_GUESS) => next,
+                (false, current) => current,
+            }
+        })
+        .collect();
+    (merged != next).then_some(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_backend_keeps_its_position_and_a_new_one_takes_the_lowest_that_is_free() {
+        let taken = BTreeSet::from([0, 1, 3]);
+        assert_eq!(positions(&[Some(3), None, Some(0), None], &taken), Some(vec![3, 2, 0, 4]));
+    }
+
+    #[test]
+    fn more_backends_than_positions_are_refused() {
+        let taken = (1..NO_GUESS).collect();
+        assert_eq!(positions(&[None], &taken), Some(vec![0]));
+        assert_eq!(positions(&[None, None], &taken), None);
+    }
+
+    #[test]
+    fn only_a_ring_that_differs_is_kept_for_comparison() {
+        assert_eq!(previous(&[0, 1, 0], None, &[0, 1, 0], |_| true), None);
+        assert_eq!(previous(&[0, 1, 0], None, &[0, 1, 2], |_| true), Some(vec![0, 1, 0]));
+    }
+
+    #[test]
+    fn flows_of_a_backend_that_is_gone_move_at_once() {
+        assert_eq!(previous(&[0, 1, 1], None, &[0, 2, 0], |position| position != 1), None);
+        assert_eq!(previous(&[0, 1, 1], None, &[2, 2, 0], |position| position != 1), Some(vec![0, 2, 0]));
+    }
+
+    #[test]
+    fn a_second_change_keeps_the_older_guess_where_a_slot_is_being_compared() {
+        // Slot 0 moved from 0 to 1 before; now slot 1 moves from 1 to 2.
+        assert_eq!(previous(&[1, 1], Some(&[0, 1]), &[1, 2], |_| true), Some(vec![0, 1]));
+        // The slot that moved moves again: unrecorded flows are the oldest ones.
+        assert_eq!(previous(&[1, 1], Some(&[0, 1]), &[2, 1], |_| true), Some(vec![0, 1]));
+    }
+
+    #[test]
+    fn a_slot_that_comes_back_is_still_compared_for_the_flows_that_began_in_between() {
+        assert_eq!(previous(&[1], Some(&[0]), &[0], |_| true), Some(vec![NO_GUESS]));
+    }
+
+    #[test]
+    fn a_compared_slot_whose_oldest_backend_is_gone_is_still_compared() {
+        assert_eq!(previous(&[1], Some(&[3]), &[1], |position| position != 3), Some(vec![NO_GUESS]));
+        assert_eq!(previous(&[1], Some(&[NO_GUESS]), &[1], |position| position < 3), Some(vec![NO_GUESS]));
+    }
+
+    #[test]
+    fn a_ring_of_another_length_is_compared_as_it_is() {
+        assert_eq!(previous(&[0, 1, 0], None, &[0, 1, 0, 1, 0], |_| true), Some(vec![0, 1, 0]));
+        let kept = previous(&[0, 1, 0], None, &[0, 2, 0, 2, 0], |position| position != 1);
+        assert_eq!(kept, Some(vec![0, NO_GUESS, 0]));
+    }
+
+    #[test]
+    fn without_a_ring_before_or_after_there_is_nothing_to_compare() {
+        assert_eq!(previous(&[], None, &[0], |_| true), None);
+        assert_eq!(previous(&[0], None, &[], |_| true), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! How large the maps have to be.
+
+use super::rings::NARROW_POSITIONS;
+use super::spec::ServiceSpec;
+use netd_bpf::{Capacity, abi};
+use netd_core::{Action, Step};
+
+/// Maps that are not there.
+pub const NOTHING: Capacity = Capacity {
+    frontends_v4: 0,
+    frontends_v6: 0,
+    ring_lines: 0,
+    backend_lines: 0,
+    counters: 0,
+    services: 0,
+    flows: 0,
+};
+
+/// No map is made smaller: together they take some 25 MiB, most of it for the records of flows.
+const SMALLEST: Capacity = Capacity {
+    frontends_v4: 1024,
+    frontends_v6: 1024,
+    ring_lines: 16 * 1024,
+    backend_lines: 4096,
+    counters: 4096,
+    services: 1024,
+    // Only flows in slots that changed have records, so this need not be as many as there are flows.
+    flows: 128 * 1024,
+};
+
+/// The smallest maps.
+#[must_use]
+pub fn smallest() -> Capacity {
+    SMALLEST
+}
+
+/// The spec that a step brings, if it brings one.
+#[must_use]
+pub fn coming(step: &Step) -> Option<&ServiceSpec> {
+    match &step.action {
+        Action::Create { to } | Action::Update { to, .. } => to.as_any().downcast_ref(),
+        Action::Delete { .. } => None,
+    }
+}
+
+/// What the steps write beside what is there, at most.
+pub fn needed<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Capacity {
+    let mut need = NOTHING;
+    for step in steps {
+        let Some(spec) = coming(step) else { continue };
+        let backends = u32::try_from(spec.backends.len()).unwrap_or(u32::MAX);
+        let ring = abi::ring_lines(spec.table_size, backends > u32::from(NARROW_POSITIONS));
+        let (is_new, rings) = match &step.action {
+            Action::Update { from, .. } => match from.as_any().downcast_ref::<ServiceSpec>() {
+                Some(from) if spec.has_ring_of(from) => (0, 0),
+                // The ring, and the one that it is compared with.
+                _ => (0, 2),
+            },
+            Action::Create { .. } => (1, 1),
+            Action::Delete { .. } => (0, 0),
+        };
+        let frontends = if spec.vip.is_ipv4() { &mut need.frontends_v4 } else { &mut need.frontends_v6 };
+        *frontends += is_new;
+        need.ring_lines = need.ring_lines.saturating_add(rings * ring);
+        need.backend_lines = need.backend_lines.saturating_add(backends);
+        need.counters = need.counters.saturating_add(backends);
+        need.services += is_new;
+    }
+    need
+}
+
+/// Twice the room of what there is and what comes, so that growing is rare.
+#[must_use]
+pub fn sized(used: &Capacity, need: &Capacity) -> Capacity {
+    let room = |used: u32, need: u32, least: u32| used.saturating_add(need).saturating_mul(2).max(least);
+    Capacity {
+        frontends_v4: room(used.frontends_v4, need.frontends_v4, SMALLEST.frontends_v4),
+        frontends_v6: room(used.frontends_v6, need.frontends_v6, SMALLEST.frontends_v6),
+        ring_lines: room(used.ring_lines, need.ring_lines, SMALLEST.ring_lines),
+        backend_lines: room(used.backend_lines, need.backend_lines, SMALLEST.backend_lines),
+        counters: room(used.counters, need.counters, SMALLEST.counters),
+        services: room(used.services, need.services, SMALLEST.services),
+        flows: used.flows.max(SMALLEST.flows),
+    }
+}
