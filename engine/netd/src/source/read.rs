@@ -107,8 +107,13 @@ pub fn read(path: &Path) -> Reading {
 
 /// As [`read`], but content whose hash is `known` is believed at the first pass: it was confirmed before.
 pub fn read_unless_known(path: &Path, known: Option<&str>) -> Reading {
+    read_interrupted(path, known, &mut || {})
+}
+
+/// As [`read_unless_known`], with something that happens after each first pass: the moment that tests need.
+pub(super) fn read_interrupted(path: &Path, known: Option<&str>, between: &mut dyn FnMut()) -> Reading {
     for _ in 0..ATTEMPTS_MAX {
-        match attempt(path, known) {
+        match attempt(path, known, between) {
             Ok(Some(reading)) => return reading,
             Ok(None) => {}
             Err(error) => return from_error(path, &error),
@@ -118,7 +123,7 @@ pub fn read_unless_known(path: &Path, known: Option<&str>) -> Reading {
 }
 
 /// One open file, read to its end twice; `None` when it changed or was replaced meanwhile.
-fn attempt(path: &Path, known: Option<&str>) -> io::Result<Option<Reading>> {
+fn attempt(path: &Path, known: Option<&str>, between: &mut dyn FnMut()) -> io::Result<Option<Reading>> {
     // Asked before opening, because opening a device can already do something.
     if let Some(refusal) = refusal(path, &fs::metadata(path)?) {
         return Ok(Some(refusal));
@@ -134,6 +139,7 @@ fn attempt(path: &Path, known: Option<&str>) -> io::Result<Option<Reading>> {
         return Ok(Some(too_large(path, "grows beyond")));
     };
     let sha256 = hex(&Sha256::digest(&bytes));
+    between();
     if known != Some(sha256.as_str()) && !reads_the_same(&mut file, &bytes)? {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use tempfile::tempdir;
 
-use super::read::{FILE_BYTES_MAX, Reading, SourceText, from_error, read, warnings};
+use super::read::{FILE_BYTES_MAX, Reading, SourceText, from_error, read, read_interrupted, warnings};
 
 fn text(reading: Reading) -> SourceText {
     match reading {
@@ -258,4 +258,59 @@ fn c1_a_file_rewritten_without_pause_is_text_or_unstable_but_never_a_mixture() {
         }
         over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Reads the file while something happens to it once, between the two passes.
+fn read_while(path: &Path, event: impl FnOnce()) -> SourceText {
+    let mut event = Some(event);
+    text(read_interrupted(path, None, &mut || {
+        if let Some(event) = event.take() {
+            event();
+        }
+    }))
+}
+
+#[test]
+fn c1_a_write_between_the_passes_is_seen_even_within_one_tick_of_the_clock() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("desired.toml");
+    for _ in 0..100 {
+        fs::write(&path, "port = 80").unwrap();
+        let found = read_while(&path, || fs::write(&path, "port = 81").unwrap());
+        assert_eq!(found.bytes, b"port = 81");
+    }
+}
+
+#[test]
+fn c18_a_mode_that_changes_between_the_passes_is_warned_of() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("desired.toml");
+    fs::write(&path, "version = 1").unwrap();
+    // The inode's time of change has the clock's tick as resolution.
+    std::thread::sleep(Duration::from_millis(20));
+    let found = read_while(&path, || fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap());
+    assert_eq!(found.warnings.len(), 1);
+}
+
+#[test]
+fn c26_a_file_replaced_between_the_passes_is_read_anew() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("desired.toml");
+    fs::write(&path, "old").unwrap();
+    fs::write(dir.path().join("new"), "new").unwrap();
+    let found = read_while(&path, || fs::rename(dir.path().join("new"), &path).unwrap());
+    assert_eq!(found.bytes, b"new");
+}
+
+#[test]
+fn c1_a_file_that_changes_at_every_attempt_is_unstable() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("desired.toml");
+    fs::write(&path, "").unwrap();
+    let mut count = 0;
+    let reading = read_interrupted(&path, None, &mut || {
+        count += 1;
+        fs::write(&path, count.to_string()).unwrap();
+    });
+    assert!(matches!(reading, Reading::Unstable(_)), "{reading:?}");
 }

@@ -103,6 +103,14 @@ fn a_changed_permission_does_not_spoil_a_reading() {
 }
 
 #[test]
+fn whole_content_is_read_at_once_although_its_predecessor_is_tidied_away_behind_it() {
+    let mut settle = watching_a();
+    settle.stirred(ms(1000), Hint::Complete);
+    settle.stirred(ms(1000), Hint::Unclear);
+    assert_eq!(settle.next(ms(1000)), Step::Read(Reason::Stirred(Hint::Complete)));
+}
+
+#[test]
 fn c3_c4_what_an_editor_leaves_for_a_moment_is_not_believed() {
     let mut settle = watching_a();
     settle.stirred(ms(1000), Hint::Unclear);

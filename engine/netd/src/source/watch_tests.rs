@@ -178,6 +178,50 @@ async fn c4_a_directory_moved_away_and_replaced_is_watched_in_its_new_form() {
 }
 
 #[tokio::test]
+async fn c4_a_directory_made_anew_at_once_is_watched_even_if_its_inode_is_the_old_one() {
+    let mut scene = Scene::new(Pace { poll: ms(60_000), ..brisk() }, inotify(), |dir| {
+        fs::create_dir(dir.join("conf")).unwrap();
+        fs::write(dir.join("conf/netd.toml"), "one").unwrap();
+        symlink("conf/netd.toml", dir.join("desired.toml")).unwrap();
+    });
+    assert_eq!(scene.text().await, "one");
+    for round in ["two", "three", "four"] {
+        fs::remove_dir_all(scene.at("conf")).unwrap();
+        fs::create_dir(scene.at("conf")).unwrap();
+        fs::write(scene.at("conf/netd.toml"), round).unwrap();
+        assert_eq!(scene.text().await, round);
+        fs::write(scene.at("conf/netd.toml"), "edited").unwrap();
+        assert_eq!(scene.text().await, "edited");
+    }
+}
+
+#[tokio::test]
+async fn c1_a_reading_during_which_the_file_was_replaced_is_not_delivered() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("desired.toml");
+    let mut versions = ["three", "two"].into_iter();
+    fs::write(&path, "one").unwrap();
+    let reader = move |path: &Path, known: Option<&str>| {
+        let reading = read_unless_known(path, known);
+        if known.is_some()
+            && let Some(next) = versions.next()
+        {
+            // Replaced, and known to be replaced, after its content was read.
+            fs::write(path, next).unwrap();
+            std::thread::sleep(ms(50));
+        }
+        reading
+    };
+    let pace = Pace { poll: ms(60_000), quiet_max: ms(60_000), ..brisk() };
+    let watch = Watch::start_with(&path, pace, inotify(), Box::new(reader)).unwrap();
+    let mut scene = Scene { dir, path, watch };
+    assert_eq!(scene.text().await, "one");
+    fs::write(&scene.path, "four").unwrap();
+    assert_eq!(scene.text().await, "two");
+    assert_eq!(scene.watch.counters().deliveries, 2);
+}
+
+#[tokio::test]
 async fn c5_a_fifo_in_place_of_the_file_is_refused_until_a_file_returns() {
     let mut scene = Scene::one(brisk(), inotify()).await;
     mknodat(CWD, scene.at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
