@@ -146,7 +146,7 @@ impl Inner {
         let mut next = old.next_generation(capacity)?;
         copy(old.maps(), next.maps())?;
         next.complete()?;
-        for link in links::links(&root)?.into_iter().filter(|link| link.ifindex != 0) {
+        for link in links::list(&root)?.into_iter().filter(|link| link.ifindex != 0) {
             links::update(&root, &link.device, next.program())?;
         }
         carry_counts(old.maps(), next.maps())?;

@@ -42,7 +42,7 @@ impl Target for AttachmentTarget {
 
 fn observe(root: &Path, current: Option<u32>, facts: &Facts) -> Result<Observation, String> {
     let mut observation = Observation::default();
-    for link in links::links(root).map_err(|error| sentence(&error))? {
+    for link in links::list(root).map_err(|error| sentence(&error))? {
         let key = Key::new(&link.device);
         let xdp = facts.links.get(&link.ifindex).and_then(|device| device.xdp);
         let mode = xdp.map_or(Mode::Unknown, |xdp| xdp.mode.into());
