@@ -13,16 +13,21 @@ mod explain;
 mod lower;
 mod model;
 mod raw;
+mod reference;
+mod schema;
 mod span;
 mod text;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Excerpt, Label, Severity};
+pub use explain::explain;
 pub use model::*;
+pub use reference::reference_markdown;
+pub use schema::json_schema;
 pub use text::FILE_BYTES_MAX;
 
 use diagnostic::Diagnoses;
-use document::{Item, Value};
-use raw::Raw as _;
+use document::{Item, Soundness, Value};
+use raw::{Raw as _, Trust};
 use span::Span;
 
 /// An accepted file.
@@ -55,14 +60,21 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, Diagnostics> {
 }
 
 fn read(text: &str, diagnoses: &mut Diagnoses) -> Option<Config> {
-    let table = document::build(text, diagnoses);
-    if diagnoses.errors() > 0 {
+    let (table, soundness) = document::build(text, diagnoses);
+    let trust = match soundness {
+        Soundness::Sound => Trust::Whole,
+        Soundness::BrokenValues => Trust::KeysOnly,
+        Soundness::BrokenHeaders => return None,
+    };
+    let item = Item { span: Span::new(0, text.len()), value: Value::Table(Box::new(table)) };
+    if raw::refuse_other_version(&item, diagnoses) {
         return None;
     }
-    let item = Item { span: Span::new(0, text.len()), value: Value::Table(Box::new(table)) };
-    let top = raw::Top::read(&item, &mut raw::Reader::new(text, diagnoses))?;
+    let top = raw::Top::read(&item, &mut raw::Reader::new(text, trust, diagnoses))?;
     drop(item);
-    check::check(&top, diagnoses);
+    if trust == Trust::Whole {
+        check::check(&top, diagnoses);
+    }
     if diagnoses.errors() > 0 {
         return None;
     }

@@ -10,11 +10,14 @@ pub struct Excerpt {
     pub text: String,
     /// The bytes of `text` that are meant.
     pub mark: Range<usize>,
+    /// The text does not start where the line does.
+    pub cut: bool,
 }
 
-/// Characters of a line that are shown before and after the start of a place.
-const BEFORE_MAX: usize = 70;
-const AFTER_MAX: usize = 90;
+/// Characters of a line that are kept before and after the start of a place; what is shown of them depends on the
+/// width of the terminal.
+const BEFORE_MAX: usize = 400;
+const AFTER_MAX: usize = 200;
 
 /// The lines of the places that are asked for; not of all lines, because a file may have millions.
 #[derive(Debug, Default)]
@@ -66,19 +69,19 @@ impl Lines {
         let shown_before = before.char_indices().rev().nth(BEFORE_MAX - 1).map_or(0, |(at, _)| at);
         let before = before.get(shown_before..).unwrap_or_default();
         let shown_rest = rest.char_indices().nth(AFTER_MAX).map_or(rest.len(), |(at, _)| at);
-        let cut = shown_rest < rest.len();
+        let cut_after = shown_rest < rest.len();
         let rest = rest.get(..shown_rest).unwrap_or_default();
         let marked = floor(rest, span.end().saturating_sub(start).min(rest.len()));
 
-        let mut excerpt = Excerpt::default();
-        if shown_before > 0 {
+        let mut excerpt = Excerpt { cut: shown_before > 0, ..Excerpt::default() };
+        if excerpt.cut {
             excerpt.text.push('…');
         }
         excerpt.text.push_str(before);
         let mark_start = excerpt.text.len();
         excerpt.text.push_str(rest);
         excerpt.mark = mark_start..mark_start + marked;
-        if cut {
+        if cut_after {
             excerpt.text.push('…');
         }
         (line, column, excerpt)

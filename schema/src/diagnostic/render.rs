@@ -32,13 +32,16 @@ fn group<'a>(file: &'a str, diagnostic: &'a Diagnostic) -> Group<'a> {
     for (at, label) in diagnostic.labels.iter().enumerate() {
         let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
         let text = Some(label.text.as_str()).filter(|text| !text.is_empty());
-        group = group.element(
-            Snippet::source(label.excerpt.text.as_str())
-                .path(file)
-                .line_start(label.line)
-                .fold(false)
-                .annotation(kind.span(label.excerpt.mark.clone()).label(text)),
-        );
+        let snippet = Snippet::source(label.excerpt.text.as_str())
+            .line_start(label.line)
+            .fold(false)
+            .annotation(kind.span(label.excerpt.mark.clone()).label(text));
+        // The column in the heading is counted from the text, which is right only if it starts with the line.
+        group = if label.excerpt.cut {
+            group.element(Origin::path(file).line(label.line).char_column(label.column)).element(snippet)
+        } else {
+            group.element(snippet.path(file))
+        };
     }
     match &diagnostic.help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),

@@ -1,6 +1,6 @@
 //! From text to a [`Table`]: listens to the grammar's events and applies TOML's rules on what may be defined twice.
 
-use super::{Entry, Item, Origin, Table, Value};
+use super::{Entry, Item, Origin, Soundness, Table, Value};
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::span::Span;
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use toml_parser::{ErrorSink, Expected, ParseError, Source};
 const DEPTH_MAX: u32 = 64;
 
 /// Reads `text` as TOML. Mistakes go to `diagnoses`; the table holds what could be read in spite of them.
-pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> Table<'i> {
+pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> (Table<'i>, Soundness) {
     let source = Source::new(text);
     let mut builder = Builder {
         source,
@@ -24,7 +24,11 @@ pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> Table<'i> {
         keys: Vec::new(),
         header: None,
     };
-    let mut sink = |error: ParseError| diagnoses.push(|| draft(&error));
+    let mut soundness = Soundness::Sound;
+    let mut sink = |error: ParseError| {
+        soundness = soundness.max(harm(text, &error));
+        diagnoses.push(|| draft(&error));
+    };
     let mut tokens: Vec<Token> = Vec::new();
     let end_of_part = Source::new("").lex().next();
     let mut depth = 0_usize;
@@ -47,7 +51,21 @@ pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> Table<'i> {
     }
     builder.run(&tokens, &mut sink);
     builder.close_table();
-    builder.root
+    (builder.root, soundness)
+}
+
+/// What an error leaves of the tree.
+fn harm(text: &str, error: &ParseError) -> Soundness {
+    if error.description() == TWICE {
+        return Soundness::Sound;
+    }
+    let at = error.unexpected().or(error.context()).map_or(0, |span| span.start());
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+    match text.get(line..).unwrap_or_default().trim_start().starts_with('[') {
+        true => Soundness::BrokenHeaders,
+        false => Soundness::BrokenValues,
+    }
 }
 
 /// An array or an inline table that is not closed yet.

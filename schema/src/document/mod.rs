@@ -11,6 +11,17 @@ use std::collections::HashMap;
 
 pub(crate) use build::build;
 
+/// How far the tree can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Soundness {
+    /// It says what the file says; a key that is written twice has its first value.
+    Sound,
+    /// Some values could not be read.
+    BrokenValues,
+    /// Some headers could not be read, so keys may be in the wrong table.
+    BrokenHeaders,
+}
+
 /// A value and where it is.
 #[derive(Debug)]
 pub(crate) struct Item<'i> {

@@ -1,7 +1,6 @@
 //! `[load_balancer]`.
 
 use super::table::raw_table;
-use super::unsupported::Unsupported;
 use super::word::{DeviceName, Prefix};
 use super::{List, Raw, Reader};
 use crate::diagnostic::Draft;
@@ -28,8 +27,6 @@ raw_table! {
         /// card spreads the load over its queues. The prefixes must be routed to this tier. Without one the source
         /// is the address that the node would use itself.
         optional rss_source: List<Prefix> = [""; 0], like ["10.100.0.0/16"];
-        /// The greatest number of packets-too-big answers in a second.
-        optional packet_too_big_rate: Unsupported;
     }
 }
 

@@ -10,17 +10,17 @@ mod node;
 mod number;
 mod reader;
 mod service;
-mod table;
+pub(crate) mod table;
 mod top;
-mod unsupported;
+pub(crate) mod unsupported;
 mod word;
 
 pub(crate) use list::{List, each};
 pub(crate) use load_balancer::LoadBalancer;
 pub(crate) use node::Node;
-pub(crate) use reader::{Raw, Reader};
+pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, WEIGHT_DEFAULT};
-pub(crate) use top::Top;
+pub(crate) use top::{Top, refuse_other_version};
 pub(crate) use word::Address;
 
 /// The version of the vocabulary that this program knows.

@@ -19,11 +19,21 @@ pub(crate) struct Reader<'d> {
     diagnoses: &'d mut Diagnoses,
     /// The keys from the top to where the reader is.
     path: Vec<&'static str>,
+    trust: Trust,
+}
+
+/// How far the document says what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The whole file was read.
+    Whole,
+    /// Parts of it are not TOML: what is missing or odd may be a consequence, only foreign keys are certain.
+    KeysOnly,
 }
 
 impl<'d> Reader<'d> {
-    pub(crate) fn new(source: &'d str, diagnoses: &'d mut Diagnoses) -> Self {
-        Self { source, diagnoses, path: Vec::new() }
+    pub(crate) fn new(source: &'d str, trust: Trust, diagnoses: &'d mut Diagnoses) -> Self {
+        Self { source, diagnoses, path: Vec::new(), trust }
     }
 
     /// Reads the value of a known key.
@@ -44,8 +54,11 @@ impl<'d> Reader<'d> {
         self.path.join(".")
     }
 
+    /// Says what is wrong, unless it may be the consequence of a mistake in the syntax.
     pub(crate) fn report(&mut self, draft: impl FnOnce() -> Draft) {
-        self.diagnoses.push(draft);
+        if self.trust == Trust::Whole {
+            self.diagnoses.push(draft);
+        }
     }
 
     /// What was written at `span`, ready for a message.
@@ -56,7 +69,7 @@ impl<'d> Reader<'d> {
     /// The value is of another kind than `expected` ("an integer from 1 to 65535").
     pub(crate) fn wrong_type(&mut self, item: &Item<'_>, expected: &str) {
         let (key, kind, span) = (self.key(), item.value.kind(), item.span);
-        self.diagnoses.push(|| {
+        self.report(|| {
             Draft::error(format!("`{key}` must be {expected}")).label(span, format!("found {kind}"))
         });
     }
@@ -66,7 +79,7 @@ impl<'d> Reader<'d> {
             Value::Table(table) => Some(table),
             Value::Tables(_) => {
                 let (key, span) = (self.key(), item.span);
-                self.diagnoses.push(|| {
+                self.report(|| {
                     Draft::error(format!("`{key}` is one table"))
                         .label(span, "found an array of tables")
                         .help(format!("write `[{key}]` instead of `[[{key}]]`"))
@@ -82,7 +95,7 @@ impl<'d> Reader<'d> {
 
     pub(crate) fn missing(&mut self, item: &Item<'_>, name: &'static str) {
         let (table, span) = (self.key(), item.span);
-        self.diagnoses.push(|| {
+        self.report(|| {
             if table.is_empty() {
                 Draft::error(format!("`{name}` is missing"))
                     .label(Span::new(0, 0), format!("`{name}` must be given"))

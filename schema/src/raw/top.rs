@@ -6,7 +6,7 @@ use super::service::{BackendSet, Service};
 use super::table::raw_table;
 use super::unsupported::Unsupported;
 use super::{List, Raw, Reader, VERSION};
-use crate::diagnostic::Draft;
+use crate::diagnostic::{Diagnoses, Draft};
 use crate::document::{Item, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -66,13 +66,6 @@ impl Raw for Version {
     fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match item.value {
             Value::Integer(Some(VERSION)) => return Some(Self),
-            Value::Integer(Some(newer)) if newer > VERSION => {
-                reader.report(|| {
-                    Draft::error(format!("written for version {newer}; this netd knows version {VERSION}"))
-                        .label(item.span, "newer than this program")
-                        .help("install a newer netd, or write the file for this version")
-                });
-            }
             Value::Integer(_) => {
                 let found = reader.found(item.span);
                 reader.report(|| {
@@ -84,6 +77,22 @@ impl Raw for Version {
         }
         None
     }
+}
+
+/// Whether the file is written for a later version. Nothing else is said then: other words may be right there.
+pub(crate) fn refuse_other_version(top: &Item<'_>, diagnoses: &mut Diagnoses) -> bool {
+    let Value::Table(table) = &top.value else { return false };
+    let Some(entry) = table.entries.iter().find(|entry| entry.key == "version") else { return false };
+    let Value::Integer(Some(newer)) = entry.item.value else { return false };
+    if newer <= VERSION {
+        return false;
+    }
+    diagnoses.push(|| {
+        Draft::error(format!("written for version {newer}; this netd knows version {VERSION}"))
+            .label(entry.item.span, "newer than this program")
+            .help("install a newer netd, or write the file for this version")
+    });
+    true
 }
 
 impl JsonSchema for Version {

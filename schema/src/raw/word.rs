@@ -107,7 +107,11 @@ impl Word for Name {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": format!("^[a-z0-9._-]{{1,{NAME_CHARACTERS_MAX}}}$") })
+        json_schema!({
+            "type": "string",
+            "title": format!("a name of at most {NAME_CHARACTERS_MAX} characters: a-z, 0-9, -, ., _"),
+            "pattern": format!("^[a-z0-9._-]{{1,{NAME_CHARACTERS_MAX}}}$"),
+        })
     }
 }
 
@@ -143,7 +147,7 @@ impl Word for NodeName {
 
     fn schema() -> Schema {
         let pattern = format!("^[A-Za-z0-9._-]{{1,{NODE_NAME_CHARACTERS_MAX}}}$");
-        json_schema!({ "type": "string", "pattern": pattern })
+        json_schema!({ "type": "string", "title": "the name of a node", "pattern": pattern })
     }
 }
 
@@ -178,6 +182,7 @@ impl Word for DeviceName {
     fn schema() -> Schema {
         json_schema!({
             "type": "string",
+            "title": "the name of a device",
             "pattern": format!("^[^\\s/:]{{1,{DEVICE_NAME_BYTES_MAX}}}$"),
             "not": { "enum": [".", ".."] },
         })
@@ -207,7 +212,7 @@ impl Word for Address {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] })
+        json_schema!({ "type": "string", "title": "an IPv4 or IPv6 address", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] })
     }
 }
 
@@ -275,7 +280,11 @@ impl Word for Prefix {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$" })
+        json_schema!({
+            "type": "string",
+            "title": "a prefix, with no bits beyond its length",
+            "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
+        })
     }
 }
 
@@ -297,7 +306,7 @@ impl Word for HashSeed {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9+/]{16}$" })
+        json_schema!({ "type": "string", "title": "12 bytes in base64", "pattern": "^[A-Za-z0-9+/]{16}$" })
     }
 }
 

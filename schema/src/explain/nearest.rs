@@ -1,4 +1,4 @@
-//! What a key means, and which key was probably meant.
+//! Which word was probably meant.
 
 use strsim::{jaro_winkler, normalized_damerau_levenshtein};
 
@@ -23,9 +23,17 @@ pub(crate) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> O
 }
 
 /// Help for an unknown key of `table`.
-pub(crate) fn meant(_table: &str, key: &str, known: &[(&'static str, bool)]) -> Option<String> {
+pub(crate) fn meant(table: &str, key: &str, known: &[(&'static str, bool)]) -> Option<String> {
     if let Some(near) = nearest(key, known.iter().map(|(name, _)| *name)) {
         return Some(format!("did you mean `{near}`?"));
+    }
+    let elsewhere: Vec<String> = super::keys()
+        .iter()
+        .filter(|doc| doc.name() == key && doc.table() != table)
+        .map(|doc| format!("`{}`", doc.path))
+        .collect();
+    if !elsewhere.is_empty() {
+        return Some(format!("there is {}; is the key below the wrong header?", elsewhere.join(" and ")));
     }
     let keys: Vec<String> =
         known.iter().filter(|(_, acts)| *acts).map(|(name, _)| format!("`{name}`")).collect();

@@ -1,0 +1,77 @@
+//! One file per mistake: the TOML, what the JSON Schema says to it, and the exact message.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot read its files fails")]
+
+mod corpus;
+
+use corpus::{Verdict, cases, parses, schema_says};
+use std::fmt::Write as _;
+
+/// Compares; with `NETD_BLESS=1` in the environment the files are written instead.
+#[test]
+fn every_mistake_has_its_exact_message() {
+    let mut wrong = String::new();
+    let cases = cases("schema/testdata/invalid", "txt");
+    assert!(cases.len() > 60, "the corpus was not found");
+    for case in cases {
+        let (toml, expected) = case.text.split_once(SEPARATOR).expect("a separator after the TOML");
+        let found = netd_schema::parse("desired.toml", toml.as_bytes()).expect_err(&case.name);
+        let rendered = found.render(false);
+        let actual = format!("{}\n{rendered}", schema_says(toml).word());
+        if std::env::var_os("NETD_BLESS").is_some() {
+            std::fs::write(&case.path, format!("{toml}{SEPARATOR}{actual}")).expect("can be written");
+        } else if actual != expected {
+            let _ = writeln!(wrong, "== {}\n{actual}", case.name);
+        }
+    }
+    assert!(wrong.is_empty(), "messages changed (NETD_BLESS=1 writes them):\n{wrong}");
+}
+
+/// Between the TOML and what is said about it.
+const SEPARATOR: &str = "---- ";
+
+#[test]
+fn the_schema_accepts_whatever_the_parser_accepts() {
+    for case in cases("examples-config", "toml") {
+        assert!(parses(&case.text), "{} is refused", case.name);
+        assert_eq!(schema_says(&case.text), Verdict::Accepts, "{}", case.name);
+    }
+}
+
+/// What can be said in a schema is said there: unknown and missing keys, types, ranges, words, reserved words.
+#[test]
+fn the_schema_refuses_what_concerns_one_value() {
+    let of_one_value = [
+        "version_",
+        "unknown_",
+        "unsupported_",
+        "missing_",
+        "wrong_",
+        "port_zero",
+        "port_too_large",
+        "weight_",
+        "protocol_",
+        "state_",
+        "service_name_with",
+        "service_name_too_long",
+        "device_name_",
+        "mode_",
+        "table_size_",
+        "hash_seed_",
+        "vips_empty",
+        "vip_not_an_address",
+        "vip_with_a_prefix_length",
+        "pod_cidr_without_a_length",
+        "table_instead",
+        "array_of_tables_instead",
+    ];
+    let mut seen = 0;
+    for case in cases("schema/testdata/invalid", "txt") {
+        let (toml, _) = case.text.split_once(SEPARATOR).expect("a separator after the TOML");
+        if of_one_value.iter().any(|start| case.name.starts_with(start)) {
+            seen += 1;
+            assert_eq!(schema_says(toml), Verdict::Refuses, "{}", case.name);
+        }
+    }
+    assert!(seen > 30, "only {seen} cases");
+}
