@@ -110,7 +110,8 @@ impl StateDir {
     }
 
     /// Opens the store. A database that is no good is set aside and replaced; where none can be made the store
-    /// works from memory. Take the lock first: the database lets one process in.
+    /// works from memory. Take the lock first: the database lets one process in. Usually takes milliseconds, on a
+    /// disk that hangs up to 20 s for the old database and as long for a new one.
     #[must_use]
     pub fn store(&self) -> Opened {
         let last_good = self.last_good().unwrap_or_else(|e| {

@@ -64,7 +64,7 @@ fn p9_a_file_in_place_of_the_database_is_set_aside() {
 fn p3_a_snapshot_that_was_being_written_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     build(dir.path());
-    fs::write(dir.path().join("db/snap.00000000000000FF.generating"), "half").unwrap();
+    fs::write(dir.path().join("db/snap.7FFFFFFFFFFFFFFF.generating"), "half").unwrap();
     let opened = StateDir::open(dir.path()).unwrap().store();
     assert_eq!(opened.set_aside, None);
     assert_eq!(opened.store.records().len() as u64, RECORDS);

@@ -17,6 +17,11 @@ fn p6_a_full_disk_leaves_the_store_working_from_memory() {
 }
 
 #[test]
+fn p6_a_failure_on_a_full_disk_is_not_put_down_to_the_database() {
+    in_a_small_disk("child_with_a_database_that_fails_on_a_full_disk");
+}
+
+#[test]
 fn p8_a_read_only_disk_leaves_the_store_working_from_memory() {
     in_a_small_disk("child_on_a_read_only_disk");
 }
@@ -80,6 +85,33 @@ fn child_fills_the_disk() {
     put(&opened.store, "after", 1);
     opened.store.flush().unwrap();
     assert_eq!(opened.store.accepted_text(1).unwrap().as_deref(), Some("first"));
+}
+
+/// As above.
+#[test]
+fn child_with_a_database_that_fails_on_a_full_disk() {
+    let Some(disk) = std::env::var_os(CHILD_DISK) else { return };
+    let (disk, path) = (Path::new(&disk), Path::new(&disk).join("state"));
+    let state = StateDir::open(&path).unwrap();
+    drop(state.store());
+    fs::write(path.join("db/conf"), "segment_size: what\nversion: 0.34\n0000").unwrap();
+    fill(disk);
+    let filler = File::options().write(true).open(disk.join("filler")).unwrap();
+    filler.set_len(filler.metadata().unwrap().len() - 65_536).unwrap();
+    drop(filler);
+    let opened = state.store();
+    assert_eq!(opened.set_aside, None);
+    let durable = opened.store.durable();
+    assert!(
+        matches!(&durable, Durability::NotDurable(why) if why.contains("the disk is full")),
+        "{durable:?}"
+    );
+    drop(opened);
+
+    fs::remove_file(disk.join("filler")).unwrap();
+    let opened = state.store();
+    assert!(opened.set_aside.is_some(), "with room on the disk it is the database's fault");
+    assert_eq!(opened.store.durable(), Durability::Durable);
 }
 
 /// As above.
