@@ -32,7 +32,7 @@ pub fn mount_bpffs_if_missing(path: &Path) -> Result<bool> {
 /// Whether a path is in a BPF file system.
 pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     // The magic is 32 bits wide, and its highest bit is set: some architectures sign-extend it.
-    Ok(i64::from(rustix::fs::statfs(path)?.f_type) & 0xffff_ffff == BPF_FS_MAGIC)
+    Ok(rustix::fs::statfs(path)?.f_type & 0xffff_ffff == BPF_FS_MAGIC)
 }
 
 /// Makes a folder that only its owner can read, unless it is there.

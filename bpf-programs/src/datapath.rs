@@ -3,6 +3,7 @@
 //! Under one folder of a BPF file system lie `g<N>/<map>`, `g<N>/program` and `links/<device>`. The program is pinned
 //! last: a generation without it was left behind half made, and nothing runs it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -110,13 +111,13 @@ impl Datapath {
 
     /// Unpins all generations but this one.
     pub fn retire_others(&self) -> Result<()> {
-        let others = generations(&self.root)?.into_iter().filter(|number| *number != self.number);
-        others.map(|number| unpin(&folder(&self.root, number))).collect()
+        let mut others = generations(&self.root)?.into_iter().filter(|number| *number != self.number);
+        others.try_for_each(|number| unpin(&folder(&self.root, number)))
     }
 
     /// Unpins all generations under a folder, whatever made them.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations(root)?.into_iter().map(|number| unpin(&folder(root, number))).collect()
+        generations(root)?.into_iter().try_for_each(|number| unpin(&folder(root, number)))
     }
 
     /// The maps.
@@ -170,24 +171,11 @@ impl Datapath {
         let Loaded { program, maps } = loader::load_balancer(capacity, ncpu)?;
         let folder = folder(root, number);
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        for (name, _, _) in MAPS {
-            let map =
-                maps.get(name).ok_or_else(|| incompatible(&folder, name, "the object does not have it"))?;
-            let path = folder.join(name);
-            sys::pin(map.as_fd(), &path)
-                .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
+        let maps = pin_maps(&folder, &maps, capacity, ncpu);
+        if maps.is_err() {
+            remove_folder(&folder)?;
         }
-        let mut meta: Mapped<Meta> = mapped(&folder, "meta")?;
-        let value = Meta {
-            abi_version: ABI_VERSION,
-            ncpu,
-            counter_stride: capacity.counters,
-            service_stride: capacity.services,
-            program_digest: embedded_digest(),
-            ..Meta::zeroed()
-        };
-        meta.set(0, &value);
-        Ok(Self { root: root.to_owned(), number, program, maps: open_maps(&folder, value)? })
+        Ok(Self { root: root.to_owned(), number, program, maps: maps? })
     }
 
     fn open_generation(root: &Path, number: u32) -> Result<Self> {
@@ -199,7 +187,7 @@ impl Datapath {
             return Err(Error::Incompatible { path: folder.display().to_string(), reason });
         }
         for (name, key_size, value_size) in MAPS {
-            let info = sys::map_info(open_pin(&folder.join(name))?.as_fd());
+            let info = sys::map_info(open_map(&folder, name)?.as_fd());
             let info = info.map_err(|error| Error::kernel("describe", name, error))?;
             if (info.key_size, info.value_size) != (key_size, value_size) {
                 let found = format!("keys of {} and values of {} bytes", info.key_size, info.value_size);
@@ -241,6 +229,30 @@ pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(Verdict, Vec
     Ok((verdict, out))
 }
 
+fn pin_maps(
+    folder: &Path,
+    maps: &BTreeMap<String, OwnedFd>,
+    capacity: &Capacity,
+    ncpu: u32,
+) -> Result<KernelMaps> {
+    for (name, _, _) in MAPS {
+        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
+        let path = folder.join(name);
+        sys::pin(map.as_fd(), &path)
+            .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
+    }
+    let meta = Meta {
+        abi_version: ABI_VERSION,
+        ncpu,
+        counter_stride: capacity.counters,
+        service_stride: capacity.services,
+        program_digest: embedded_digest(),
+        ..Meta::zeroed()
+    };
+    mapped::<Meta>(folder, "meta")?.set(0, &meta);
+    open_maps(folder, meta)
+}
+
 fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
     Ok(KernelMaps {
         frontends_v4: hash(folder, "frontends_v4")?,
@@ -256,11 +268,11 @@ fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
 }
 
 fn hash<K: Pod, V: Pod>(folder: &Path, name: &'static str) -> Result<Hash<K, V>> {
-    Hash::new(open_pin(&folder.join(name))?).map_err(|error| not_as_known(folder, name, error))
+    Hash::new(open_map(folder, name)?).map_err(|error| not_as_known(folder, name, error))
 }
 
 fn mapped<T: Pod>(folder: &Path, name: &'static str) -> Result<Mapped<T>> {
-    Mapped::new(open_pin(&folder.join(name))?.as_fd()).map_err(|error| not_as_known(folder, name, error))
+    Mapped::new(open_map(folder, name)?.as_fd()).map_err(|error| not_as_known(folder, name, error))
 }
 
 fn not_as_known(folder: &Path, name: &'static str, error: io::Error) -> Error {
@@ -272,6 +284,15 @@ fn not_as_known(folder: &Path, name: &'static str, error: io::Error) -> Error {
 
 fn incompatible(folder: &Path, map: &str, what: &str) -> Error {
     Error::Incompatible { path: folder.display().to_string(), reason: format!("{map}: {what}") }
+}
+
+fn open_map(folder: &Path, name: &'static str) -> Result<OwnedFd> {
+    match open_pin(&folder.join(name)) {
+        Err(Error::Kernel { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(incompatible(folder, name, "it is missing"))
+        }
+        other => other,
+    }
 }
 
 fn open_pin(path: &Path) -> Result<OwnedFd> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{Ordering, fence};
 
 use bytemuck::Pod;
 
@@ -110,8 +111,11 @@ impl Maps for KernelMaps {
         for (index, line) in (at..).zip(lines) {
             if line.flags & READY == 0 {
                 self.backends.set_words(index, line, [FLAGS_WORD]);
+                fence(Ordering::Release);
             }
             self.backends.set_words(index, line, (0..WORDS).filter(|word| *word != FLAGS_WORD));
+            // Not only the compiler, the CPU too must not let READY be seen before the rest.
+            fence(Ordering::Release);
             self.backends.set_words(index, line, [FLAGS_WORD]);
         }
         Ok(())

@@ -17,6 +17,9 @@ use crate::sys;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
+/// What stands for a dot in a pin's name.
+const DOT: &str = "%2e";
+
 /// Where on its way a device's packet meets the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
@@ -224,11 +227,11 @@ fn folder(root: &Path) -> PathBuf {
     root.join("links")
 }
 
-/// A BPF file system allows no dots in names, and names of VLAN devices have them.
+/// A BPF file system allows no dots in names, and names of VLAN devices have them; a percent sign they cannot have.
 fn path(root: &Path, device: &str) -> PathBuf {
-    folder(root).join(device.replace('%', "%25").replace('.', "%2e"))
+    folder(root).join(device.replace('.', DOT))
 }
 
 fn device_of(file: &OsStr) -> Option<String> {
-    Some(file.to_str()?.replace("%2e", ".").replace("%25", "%"))
+    Some(file.to_str()?.replace(DOT, "."))
 }

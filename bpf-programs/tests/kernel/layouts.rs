@@ -1,1 +1,100 @@
-//! (doc)
+//! The structs of the built object, by its type information, are those of user space.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+use netd_bpf::abi::{
+    Backend, Counter, Flow, FlowKey, Frontend, FrontendKeyV4, FrontendKeyV6, LINE_BYTES, Meta, ServiceCounter,
+};
+
+/// A struct: its size, and each member's name and offset, in order; all in bytes.
+type Layout = (usize, Vec<(String, usize)>);
+
+macro_rules! layout {
+    ($type:ty: $($member:ident),+) => {
+        (size_of::<$type>(), vec![$((stringify!($member).to_owned(), offset_of!($type, $member))),+])
+    };
+}
+
+fn user_space() -> BTreeMap<&'static str, Layout> {
+    BTreeMap::from([
+        ("frontend_key_v4", layout!(FrontendKeyV4: address, port, protocol, zero)),
+        ("frontend_key_v6", layout!(FrontendKeyV6: address, port, protocol, zero)),
+        (
+            "frontend",
+            layout!(Frontend: ring, slots, slots_magic, flow_seed, backends, backend_count, flags, service,
+                previous_ring, previous_slots, previous_magic, name_seed, other_flow_seed, previous_since, ring_digest),
+        ),
+        (
+            "backend",
+            layout!(Backend: destination_mac, source_mac, mtu, flags, destination, source, ifindex, counter, port,
+                checksum, source_bits, state, weight),
+        ),
+        ("counter", layout!(Counter: packets, bytes)),
+        ("service_counter", layout!(ServiceCounter: no_backend, no_next_hop, kept_flows, malformed)),
+        ("flow_key", layout!(FlowKey: source, destination, source_port, destination_port, protocol, zero)),
+        ("flow", layout!(Flow: counter, index, seen_ns)),
+        ("meta", layout!(Meta: abi_version, ncpu, counter_stride, service_stride, program_digest, reserved)),
+        ("ring_line", (LINE_BYTES, vec![("bytes".into(), 0)])),
+        ("service_name", (LINE_BYTES, vec![("bytes".into(), 0)])),
+    ])
+}
+
+#[test]
+fn every_struct_has_the_same_members_at_the_same_places() {
+    let object = include_bytes!(concat!(env!("OUT_DIR"), "/xdp_lb.o"));
+    let built = structs(section(object, ".BTF"));
+    for (name, layout) in user_space() {
+        assert_eq!(built.get(name), Some(&layout), "struct {name}");
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> usize {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
+}
+
+fn text(bytes: &[u8], at: usize) -> String {
+    let end = bytes[at..].iter().position(|byte| *byte == 0).unwrap();
+    String::from_utf8(bytes[at..at + end].to_vec()).unwrap()
+}
+
+/// A section of a 64-bit little-endian ELF file.
+fn section<'a>(elf: &'a [u8], wanted: &str) -> &'a [u8] {
+    let headers = u64_at(elf, 40);
+    let header = |n: usize| &elf[headers + n * 64..];
+    let content = |n: usize| &elf[u64_at(header(n), 24)..][..u64_at(header(n), 32)];
+    let count = usize::from(u16::from_le_bytes([elf[60], elf[61]]));
+    let names = content(usize::from(u16::from_le_bytes([elf[62], elf[63]])));
+    let found = (1..count).find(|n| text(names, u32_at(header(*n), 0)) == wanted);
+    content(found.unwrap())
+}
+
+/// The structs of a `.BTF` section (the kernel's Documentation/bpf/btf.rst describes it).
+fn structs(btf: &[u8]) -> BTreeMap<String, Layout> {
+    let header = u32_at(btf, 4);
+    let (types, types_length) = (header + u32_at(btf, 8), u32_at(btf, 12));
+    let names = &btf[header + u32_at(btf, 16)..];
+    let (mut at, mut found) = (types, BTreeMap::new());
+    while at < types + types_length {
+        let (name, info, size) = (u32_at(btf, at), u32_at(btf, at + 4), u32_at(btf, at + 8));
+        let (count, kind) = (info & 0xffff, info >> 24 & 31);
+        at += 12;
+        if kind == 4 {
+            let member = |n: usize| (text(names, u32_at(btf, at + n * 12)), u32_at(btf, at + n * 12 + 8) / 8);
+            found.insert(text(names, name), (size, (0..count).map(member).collect()));
+        }
+        // What follows a type depends on its kind.
+        at += match kind {
+            1 | 14 | 17 => 4,
+            3 => 12,
+            4 | 5 | 15 | 19 => count * 12,
+            6 | 13 => count * 8,
+            _ => 0,
+        };
+    }
+    found
+}

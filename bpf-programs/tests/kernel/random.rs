@@ -32,7 +32,7 @@ const VIPS_V6: [&str; 2] = ["2001:db8:100::10", "2001:db8:100::11"];
 fn random_service(dice: &mut Dice, vip: &str, port: u16, protocol: u8) -> Service {
     let count = 1 + dice.roll(300);
     let slots = [0, 1, 251, 509, 1021][dice.roll(5) as usize];
-    let mut ring = |dice: &mut Dice| (0..slots).map(|_| dice.roll(count + 1) as u16).collect::<Vec<_>>();
+    let ring = |dice: &mut Dice| (0..slots).map(|_| dice.roll(count + 1) as u16).collect::<Vec<_>>();
     let v4 = !vip.contains(':');
     let mut backends = if v4 { numbered_v4(count as u32) } else { numbered_v6(count as u32) };
     for backend in &mut backends {
