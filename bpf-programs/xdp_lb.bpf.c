@@ -123,12 +123,15 @@ static __always_inline int send_v6(struct xdp_md *ctx, const struct frontend *fr
 	return send(ctx, backend);
 }
 
+// A frontend is copied at once: the map gives the memory of a value that was replaced to the next one that is written,
+// without waiting for programs that still read it, and half of two frontends would name a stranger's backend.
 static __always_inline int balance_v4(struct xdp_md *ctx)
 {
 	void *const end = frame_end(ctx);
 	struct iphdr *const ip = frame(ctx) + sizeof(struct ethhdr);
 	struct frontend_key_v4 key __attribute__((aligned(8))) = {};
-	const struct frontend *frontend;
+	const struct frontend *found;
+	struct frontend frontend;
 	struct ports *ports;
 	__u32 header_bytes;
 
@@ -145,15 +148,16 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 	*(__u32 *)key.address = ip->daddr;
 	key.port = ports->destination;
 	key.protocol = ip->protocol;
-	frontend = bpf_map_lookup_elem(&frontends_v4, &key);
-	if (!frontend)
+	found = bpf_map_lookup_elem(&frontends_v4, &key);
+	if (!found)
 		return XDP_PASS;
+	frontend = *found;
 
 	// Lengths that lie, or a header cut off: the kernel drops and counts it, or answers.
 	if (bpf_ntohs(ip->tot_len) < header_bytes + l4_header_bytes(ip->protocol) ||
 	    (void *)ip + bpf_ntohs(ip->tot_len) > end)
 		return XDP_PASS;
-	return send_v4(ctx, frontend, ip, ports);
+	return send_v4(ctx, &frontend, ip, ports);
 }
 
 static __always_inline int balance_v6(struct xdp_md *ctx)
@@ -162,7 +166,8 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	struct ipv6hdr *const ip = frame(ctx) + sizeof(struct ethhdr);
 	struct ports *const ports = (void *)(ip + 1);
 	struct frontend_key_v6 key __attribute__((aligned(8))) = {};
-	const struct frontend *frontend;
+	const struct frontend *found;
+	struct frontend frontend;
 
 	// Extension headers, fragments among them, are the kernel's.
 	if ((void *)(ports + 1) > end || ip->version != 6 || !is_tcp_or_udp(ip->nexthdr))
@@ -171,14 +176,15 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	__builtin_memcpy(key.address, &ip->daddr, sizeof(key.address));
 	key.port = ports->destination;
 	key.protocol = ip->nexthdr;
-	frontend = bpf_map_lookup_elem(&frontends_v6, &key);
-	if (!frontend)
+	found = bpf_map_lookup_elem(&frontends_v6, &key);
+	if (!found)
 		return XDP_PASS;
+	frontend = *found;
 
 	if (bpf_ntohs(ip->payload_len) < l4_header_bytes(ip->nexthdr) ||
 	    (void *)ports + bpf_ntohs(ip->payload_len) > end)
 		return XDP_PASS;
-	return send_v6(ctx, frontend, ip, ports);
+	return send_v6(ctx, &frontend, ip, ports);
 }
 
 SEC("xdp")
