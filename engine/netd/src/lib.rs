@@ -4,11 +4,19 @@
 //! [`kinds`] turn both into what is wanted and observe what is there, `netd-core` plans, targets apply. [`reconcile`]
 //! walks that way once; [`engine`] decides when; [`daemon`] runs it; [`commands`] are what a person types.
 
+pub mod api;
+pub mod balancer;
+pub mod cli;
 pub mod clock;
+pub mod commands;
+pub mod daemon;
+pub mod demo;
+pub mod engine;
 pub mod facts;
 pub mod instance;
 pub mod kinds;
 pub mod ledger;
+pub mod log;
 pub mod netlink;
 pub mod reconcile;
 pub mod report;

@@ -94,6 +94,8 @@ pub enum FileState {
     /// It was not read yet.
     #[default]
     Unseen,
+    /// It has no mistakes, and no pass has put it in force yet.
+    Acceptable,
     /// It is in force.
     Accepted,
     /// It is acceptable, and its plan is held back.
@@ -114,6 +116,7 @@ impl FileState {
     pub fn words(self) -> &'static str {
         match self {
             Self::Unseen => "not read yet",
+            Self::Acceptable => "acceptable, not in force yet",
             Self::Accepted => "in force",
             Self::HeldBack => "held back",
             Self::Invalid => "invalid",

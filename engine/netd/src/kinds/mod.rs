@@ -1,6 +1,8 @@
 //! The kinds of resources, from the ground up: bring-up walks the list forwards, tear-down backwards.
 
 pub mod attachment;
+pub mod neighbour;
+pub mod route;
 pub mod service;
 
 use crate::balancer::Balancer;
@@ -18,6 +20,31 @@ pub struct Context {
 /// Every kind, in bring-up order.
 #[must_use]
 pub fn all(context: &Context) -> Vec<KindEntry> {
-    let _balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
-    Vec::new()
+    let balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
+    vec![
+        KindEntry {
+            name: neighbour::NAME,
+            guarded: false,
+            desired: neighbour::desired,
+            target: Box::new(neighbour::NeighbourTarget::default()),
+        },
+        KindEntry {
+            name: route::NAME,
+            guarded: true,
+            desired: route::desired,
+            target: Box::new(route::RouteTarget::default()),
+        },
+        KindEntry {
+            name: service::NAME,
+            guarded: true,
+            desired: service::desired,
+            target: Box::new(service::ServiceTarget::new(Arc::clone(&balancer))),
+        },
+        KindEntry {
+            name: attachment::NAME,
+            guarded: false,
+            desired: attachment::desired,
+            target: Box::new(attachment::AttachmentTarget::new(balancer)),
+        },
+    ]
 }

@@ -143,10 +143,7 @@ impl Reconciler {
             Ok(document) if self.is_in_force(document.sha256) => {
                 (FileState::Accepted, String::new(), document.doubts.clone())
             }
-            Ok(document) => {
-                let message = "it is not in force: the node could not be read".to_owned();
-                (FileState::Unseen, message, document.doubts.clone())
-            }
+            Ok(document) => (FileState::Acceptable, String::new(), document.doubts.clone()),
             Err(Refusal { state, message, diagnostics }) => (*state, message.clone(), diagnostics.clone()),
         };
         let in_force = self
@@ -186,12 +183,14 @@ fn overall(config: &ConfigReport, is_held_back: bool, resources: Word, has_file:
     match config.state {
         FileState::Missing => Word::ConfigMissing,
         FileState::Invalid | FileState::Refused | FileState::Unreadable => Word::ConfigInvalid,
-        FileState::Unseen | FileState::Accepted | FileState::HeldBack if is_held_back => Word::HeldBack,
-        FileState::Unseen | FileState::Accepted | FileState::HeldBack if has_file => resources,
-        FileState::Unseen | FileState::Accepted | FileState::HeldBack => match resources {
-            Word::Ok => Word::Starting,
-            other => other,
-        },
+        FileState::Unseen | FileState::Acceptable | FileState::Accepted | FileState::HeldBack => {
+            match resources {
+                _ if is_held_back => Word::HeldBack,
+                Word::Ok if config.state == FileState::Acceptable => Word::Pending,
+                Word::Ok if !has_file => Word::Starting,
+                resources => resources,
+            }
+        }
     }
 }
 

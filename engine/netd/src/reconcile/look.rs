@@ -53,11 +53,19 @@ pub(crate) async fn observe(kinds: &mut [KindEntry], facts: &Facts) -> Observed 
 
 /// What the file and the facts ask for, of every kind.
 pub(crate) fn desired(kinds: &[KindEntry], config: &Config, facts: &Facts) -> Desired {
+    let named = short_name(config, facts).map(|node| Facts { node: node.to_owned(), ..facts.clone() });
+    let facts = named.as_ref().unwrap_or(facts);
     let of = |kind: &KindEntry| {
         catch_unwind(AssertUnwindSafe(|| (kind.desired)(config, facts)))
             .unwrap_or_else(|panic| Err(format!("deciding what is wanted panicked: {}", panic_text(&*panic))))
     };
     Desired(kinds.iter().map(|kind| (kind.name, of(kind))).collect())
+}
+
+/// A host may be called by its full name while the file lists the first label of it.
+fn short_name<'a>(config: &Config, facts: &'a Facts) -> Option<&'a str> {
+    let (short, _) = facts.node.split_once('.')?;
+    (config.node(&facts.node).is_none() && config.node(short).is_some()).then_some(short)
 }
 
 /// Nothing of any kind: what a teardown asks for.

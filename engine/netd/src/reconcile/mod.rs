@@ -185,6 +185,24 @@ impl Reconciler {
         self.finish(&verdict, walk, held_back, settled)
     }
 
+    /// How the node stands against what `reading` says, without changing or remembering anything.
+    pub async fn survey(&mut self, reading: &Reading) -> Report {
+        let mut walk = Walk::start(Reason::Asked);
+        let verdict = self.documents.consider(reading);
+        let look = match self.look_timed(&mut walk.took, &mut walk.watch).await {
+            Ok(look) => look,
+            Err(why) => return self.finish_blind(&verdict, walk, &why),
+        };
+        let decide::Decided { decision, held_back } =
+            decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, None);
+        let settled = decision.map_or_else(Settled::default, |decision| {
+            walk.notes = status::notes(&decision.desired, &look.observed);
+            let standing = Standing::of(&decision.plan, &Outcomes::new());
+            Settled { desired: decision.desired, standing, withheld: decision.withheld }
+        });
+        self.finish(&verdict, walk, held_back, settled)
+    }
+
     /// Removes everything that is owned, in tear-down order.
     pub async fn tear_down(&mut self) -> Report {
         let mut walk = Walk::start(Reason::Asked);

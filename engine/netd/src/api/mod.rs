@@ -1,0 +1,21 @@
+//! The API: HTTP and JSON on the unix socket of the instance.
+//!
+//! | request | answer | who may |
+//! |---|---|---|
+//! | `GET /v1/status` | the last [`Report`](crate::report::Report); `?verbose=true` adds `resources` | readers |
+//! | `GET /v1/plan` | what would be done now; `?text=plain` or `?text=colour` as a person reads it | readers |
+//! | `GET /v1/history`, `GET /v1/history/N` | the accepted files; the text of one | readers |
+//! | `POST /v1/apply` | `{"allow": "PLAN"}` or `{}`: a pass now, and its report | writers |
+//! | `POST /v1/teardown` | everything owned is removed; the report | writers |
+//!
+//! Writers are root and the user netd runs as; readers are those and the members of the group netd-admin. Each
+//! connection carries one request and has a deadline.
+
+mod client;
+mod peer;
+mod routes;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use routes::Shared;
+pub use server::{Server, serve};

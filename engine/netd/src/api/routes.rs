@@ -1,0 +1,204 @@
+//! The requests of the API and their answers.
+
+use super::peer::{Peer, Verb, may};
+use crate::engine::Request;
+use crate::reconcile::Preview;
+use crate::report::Report;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use netd_core::render::{self, Colour, Limits};
+use netd_state::Store;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A plan of the largest file takes seconds, behind a pass that is under way.
+const READ_MAX: Duration = Duration::from_secs(60);
+
+/// The largest bring-up takes tens of seconds; the work goes on when nobody waits any more.
+const WRITE_MAX: Duration = Duration::from_secs(150);
+
+/// What requests are answered from.
+pub struct Shared {
+    /// The report of the last pass.
+    pub reports: watch::Receiver<Arc<Report>>,
+    /// To the engine.
+    pub requests: mpsc::Sender<Request>,
+    /// For the history.
+    pub store: Arc<Store>,
+}
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/plan", get(plan))
+        .route("/v1/history", get(history))
+        .route("/v1/history/{number}", get(accepted))
+        .route("/v1/apply", post(apply))
+        .route("/v1/teardown", post(teardown))
+        .with_state(shared)
+}
+
+/// Why a request was not answered as asked.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl Refused {
+    fn internal(why: impl ToString) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
+    }
+}
+
+type Answer = Result<Response, Refused>;
+
+#[derive(Deserialize)]
+struct StatusQuery {
+    #[serde(default)]
+    verbose: bool,
+}
+
+async fn status(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<StatusQuery>,
+) -> Answer {
+    check(peer, Verb::Read)?;
+    let report = Arc::clone(&shared.reports.borrow());
+    let mut value = serde_json::to_value(&*report).map_err(Refused::internal)?;
+    if query.verbose {
+        let resources = ask(&shared, READ_MAX, Request::Resources).await?;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("resources".into(), serde_json::to_value(resources).map_err(Refused::internal)?);
+        }
+    }
+    Ok(Json(value).into_response())
+}
+
+/// How a plan is written as text.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Text {
+    Plain,
+    Colour,
+}
+
+#[derive(Deserialize)]
+struct PlanQuery {
+    text: Option<Text>,
+}
+
+async fn plan(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<PlanQuery>,
+) -> Answer {
+    check(peer, Verb::Read)?;
+    let Preview { plan, brakes, sha256, doubts } = match ask(&shared, READ_MAX, Request::Plan).await? {
+        Ok(preview) => preview,
+        Err(why) => return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, why)),
+    };
+    let value = match query.text {
+        None => json!({ "config_sha256": sha256, "warnings": doubts, "plan": render::json(&plan, &brakes) }),
+        Some(text) => {
+            let colour = match text {
+                Text::Plain => Colour::Never,
+                Text::Colour => Colour::Always,
+            };
+            let text = render::text(&plan, &brakes, colour, Limits::SCREEN);
+            json!({
+                "config_sha256": sha256,
+                "warnings": doubts,
+                "id": plan.id(),
+                "is_empty": plan.is_empty(),
+                "is_held_back": !brakes.is_empty(),
+                "text": text,
+            })
+        }
+    };
+    Ok(Json(value).into_response())
+}
+
+async fn history(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    Ok(Json(shared.store.history()).into_response())
+}
+
+async fn accepted(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(number): Path<u64>,
+) -> Answer {
+    check(peer, Verb::Read)?;
+    let store = Arc::clone(&shared.store);
+    let text = tokio::task::spawn_blocking(move || store.accepted_text(number)).await;
+    match text.map_err(Refused::internal)?.map_err(Refused::internal)? {
+        Some(text) => Ok(text.into_response()),
+        None => Err(Refused(StatusCode::NOT_FOUND, format!("the history has no number {number}"))),
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct ApplyBody {
+    #[serde(default)]
+    allow: Option<String>,
+}
+
+async fn apply(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Json(body): Json<ApplyBody>,
+) -> Answer {
+    check(peer, Verb::Write)?;
+    let report = ask(&shared, WRITE_MAX, |to| Request::Apply(body.allow, to)).await?;
+    Ok(Json(&*report).into_response())
+}
+
+async fn teardown(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Write)?;
+    let report = ask(&shared, WRITE_MAX, Request::TearDown).await?;
+    Ok(Json(&*report).into_response())
+}
+
+fn check(peer: Peer, verb: Verb) -> Result<(), Refused> {
+    let own = rustix::process::geteuid().as_raw();
+    if may(peer, verb, own) {
+        return Ok(());
+    }
+    tracing::warn!(uid = peer.uid, ?verb, "refused a client");
+    let why = match verb {
+        Verb::Read => "only root, netd's own user and members of netd-admin may ask this",
+        Verb::Write => "only root and netd's own user may ask this",
+    };
+    Err(Refused(StatusCode::FORBIDDEN, why.into()))
+}
+
+/// Asks the engine and waits for its answer.
+async fn ask<T>(
+    shared: &Shared,
+    limit: Duration,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Refused> {
+    let (to, answer) = oneshot::channel();
+    let asked = async {
+        shared.requests.send(request(to)).await.ok()?;
+        answer.await.ok()
+    };
+    match tokio::time::timeout(limit, asked).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "netd is stopping".into())),
+        Err(_) => {
+            let why = format!("no answer within {} s; a pass is still under way", limit.as_secs());
+            Err(Refused(StatusCode::GATEWAY_TIMEOUT, why))
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Looks at the node and acts on it without a daemon; also what the daemon starts from.
+
+use crate::cli::Global;
+use crate::commands::instance_of;
+use crate::facts::FactsReader;
+use crate::instance::{Instance, host_name};
+use crate::kinds;
+use crate::ledger::Ledger;
+use crate::reconcile::{Reconciler, Setup};
+use anyhow::{Context as _, bail};
+use netd_state::{Lock, StateDir};
+use rustix::thread::CapabilitySet;
+
+/// What netd needs to change anything.
+const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF);
+
+/// A reconciler that changes things, and the lock that lets it.
+pub(crate) struct Writing {
+    pub(crate) reconciler: Reconciler,
+    /// Held as long as anything may be written.
+    pub(crate) lock: Lock,
+}
+
+/// Takes the instance for writing: rights, lock, bpf file system, state.
+pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
+    check_rights()?;
+    let instance = instance_of(global);
+    let dir = StateDir::open(&instance.state_dir)?;
+    let lock = dir.lock().with_context(|| format!("take instance {}", instance.name))?;
+    if let Err(error) = mount_bpffs(&instance) {
+        // The rest of the node does not need it: it becomes a status of the kinds that do.
+        tracing::error!(%error, "maps and links cannot be pinned");
+    }
+    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(dir)), lock })
+}
+
+/// Takes the instance for looking only: nothing is locked, made or written.
+pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
+    check_rights()?;
+    let instance = instance_of(global);
+    let dir = match instance.state_dir.is_dir() {
+        true => StateDir::open(&instance.state_dir)
+            .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
+            .ok(),
+        false => None,
+    };
+    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref())))
+}
+
+fn reconciler(global: &Global, instance: &Instance, ledger: Ledger) -> Reconciler {
+    let node = node_name(global);
+    Reconciler::new(Setup {
+        facts: Box::new(FactsReader::new(node.clone())),
+        node,
+        instance: instance.name.to_string(),
+        config: global.config.display().to_string(),
+        kinds: kinds::all(&kinds::Context { bpf_dir: instance.bpf_dir.clone() }),
+        ledger,
+    })
+}
+
+/// `--node`, else the host name, else its first label if only that is in the file.
+pub(crate) fn node_name(global: &Global) -> String {
+    global.node.clone().unwrap_or_else(host_name)
+}
+
+/// Fails with a sentence that names what is missing.
+pub(crate) fn check_rights() -> anyhow::Result<()> {
+    let has = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let missing = NEEDED - has;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let named = [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::BPF, "CAP_BPF")];
+    let names: Vec<&str> = named.iter().filter(|(set, _)| missing.contains(*set)).map(|(_, name)| *name).collect();
+    bail!("reading and changing the network needs {}: run netd as root, or by its systemd unit", names.join(" and "))
+}
+
+fn mount_bpffs(instance: &Instance) -> netd_bpf::Result<()> {
+    let dir = match instance.bpf_dir.starts_with("/sys/fs/bpf") {
+        true => std::path::Path::new("/sys/fs/bpf"),
+        false => &instance.bpf_dir,
+    };
+    if netd_bpf::mount_bpffs_if_missing(dir)? {
+        tracing::info!(path = %dir.display(), "mounted a bpf file system");
+    }
+    Ok(())
+}

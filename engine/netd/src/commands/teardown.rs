@@ -1,0 +1,66 @@
+//! `netd teardown`: everything that netd made goes.
+
+use super::{apply, node, status, success_if};
+use crate::api::Client;
+use crate::cli::{Global, TeardownArgs, confirm, say};
+use crate::commands::instance_of;
+use crate::report::{Report, Word};
+use anyhow::{Context as _, anyhow, bail};
+use netd_core::render::{self, Colour, Limits};
+use serde_json::json;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&instance_of(global).socket());
+    if client.get("/v1/status").await?.is_some() {
+        if args.state {
+            bail!("a netd is running on this instance: stop it before its state is removed");
+        }
+        ask(args, "The running netd removes everything it made here, and then rests. Go on?")?;
+        let bytes = client.post("/v1/teardown", &json!({})).await?.context("the daemon has just ended")?;
+        return finish(global, &serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?);
+    }
+    let node::Writing { mut reconciler, lock } = node::for_writing(global)?;
+    let plan = reconciler.preview_teardown().await.map_err(|why| anyhow!(why))?;
+    let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
+    say(&render::text(&plan, &[], colour, Limits::SCREEN))?;
+    ask(args, "Remove all of this?")?;
+    apply::show_progress(&mut reconciler);
+    let report = reconciler.tear_down().await;
+    apply::end(reconciler);
+    if args.state && report.word == Word::TornDown {
+        let instance = instance_of(global);
+        for dir in [&instance.bpf_dir, &instance.state_dir] {
+            remove(dir)?;
+        }
+    }
+    drop(lock);
+    finish(global, &report)
+}
+
+fn ask(args: &TeardownArgs, question: &str) -> anyhow::Result<()> {
+    if args.yes || confirm(question)? {
+        return Ok(());
+    }
+    bail!("nothing was removed")
+}
+
+fn finish(global: &Global, report: &Report) -> anyhow::Result<ExitCode> {
+    match report.word {
+        Word::TornDown => say("Everything that netd made is gone.\n")?,
+        _ => say(&status::text(report, None, global.color.is_on()))?,
+    }
+    Ok(success_if(report.word == Word::TornDown))
+}
+
+fn remove(dir: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,164 @@
+//! The daemon: watches the file and the kernel, turns the engine, serves the API, speaks to systemd.
+
+use crate::api::{Server, Shared, serve};
+use crate::cli::Global;
+use crate::commands::{instance_of, node};
+use crate::engine::{self, Inputs, Outputs};
+use crate::facts::Monitor;
+use crate::report::Report;
+use crate::source::{self, Pace, Watch};
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// So many requests wait for the engine; as many as there can be clients.
+const REQUESTS_MAX: usize = 64;
+
+/// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
+const MONITOR_AGAIN: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT. What was applied stays: the datapath does not need this process.
+///
+/// # Errors
+///
+/// Why it could not start, or that the engine broke and a new process has to look at the kernel anew.
+pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
+    let signals = Signals::catch()?;
+    let node::Writing { reconciler, lock } = node::for_writing(global)?;
+    let watch_file = Watch::start(&global.config, Pace::default()).context("watch the file")?;
+    let facts_changed = Arc::new(Notify::new());
+    let (reports, report) = watch::channel(Arc::new(Report::default()));
+    let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+    let (stop, stopped) = watch::channel(false);
+    let instance = instance_of(global);
+    let server = Server::bind(&instance.socket())?;
+    let shared = Shared { reports: report.clone(), requests, store: reconciler.ledger().store() };
+    let config = global.config.clone();
+    let inputs = Inputs {
+        deliveries: watch_file.subscribe(),
+        read_now: Arc::new(move || source::read(&config)),
+        facts_changed: Arc::clone(&facts_changed),
+        requests: inbox,
+        stop: stopped,
+    };
+    let watchdog = sd_notify::watchdog_enabled();
+    let outputs = Outputs {
+        reports,
+        beat: Box::new(|| tell(&[NotifyState::Watchdog])),
+        beat_every: watchdog.map(|limit| limit / 2),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        instance = %instance.name,
+        config = %global.config.display(),
+        socket = %instance.socket().display(),
+        "started"
+    );
+    let _tasks = [
+        Task(tokio::spawn(guarded("the API", serve(server, Arc::new(shared))))),
+        Task(tokio::spawn(guarded("the kernel monitor", hear_kernel(facts_changed)))),
+        Task(tokio::spawn(guarded("the service manager's notices", tell_status(report)))),
+        Task(tokio::spawn(stop_on_signal(signals, stop, global.config.clone()))),
+    ];
+    engine::run(reconciler, inputs, outputs).await?;
+    tell(&[NotifyState::Stopping]);
+    tracing::info!("stopped; what was applied stays");
+    drop(lock);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends with the daemon.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A panic in a subsystem leaves the others, and the log says which one is gone.
+async fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = tokio::spawn(work).await
+        && error.is_panic()
+    {
+        tracing::error!(%error, what, "a subsystem panicked; restart netd to have it back");
+    }
+}
+
+/// Passes on that the kernel announced something, and starts anew when it cannot be heard any more.
+async fn hear_kernel(facts_changed: Arc<Notify>) {
+    loop {
+        match Monitor::start(Arc::clone(&facts_changed)) {
+            Ok(monitor) => {
+                std::future::pending::<()>().await;
+                drop(monitor);
+            }
+            Err(error) => tracing::warn!(%error, "the kernel's announcements cannot be heard; looking every 30 s"),
+        }
+        tokio::time::sleep(MONITOR_AGAIN).await;
+    }
+}
+
+/// Tells the service manager that the first pass is over, and how the node stands after each.
+async fn tell_status(mut report: watch::Receiver<Arc<Report>>) {
+    let mut is_first = true;
+    while report.changed().await.is_ok() {
+        let line = {
+            let report = report.borrow_and_update();
+            format!("{}: {} resources not ready", report.word, report.not_ready.len())
+        };
+        if is_first {
+            tell(&[NotifyState::Ready, NotifyState::Status(&line)]);
+            is_first = false;
+        } else {
+            tell(&[NotifyState::Status(&line)]);
+        }
+    }
+}
+
+/// Nobody listens outside of systemd; a failed notice is not worth more than a line of the log.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager did not hear");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catch signals");
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn stop_on_signal(mut signals: Signals, stop: watch::Sender<bool>, config: impl AsRef<Path>) {
+    loop {
+        let name = tokio::select! {
+            _ = signals.terminate.recv() => "SIGTERM",
+            _ = signals.interrupt.recv() => "SIGINT",
+            _ = signals.hang_up.recv() => {
+                let file = config.as_ref().display();
+                tracing::info!(%file, "SIGHUP changes nothing: the file is the interface, write it");
+                continue;
+            }
+        };
+        tracing::info!(signal = name, "stopping");
+        stop.send_replace(true);
+    }
+}

@@ -1,0 +1,289 @@
+//! Decides when a pass is made: collapses whatever happened into one pass at a time, answers requests in their order,
+//! and stays awake itself while a pass is under way.
+
+use crate::clock;
+use crate::reconcile::{Preview, Reconciler};
+use crate::report::{Reason, Report, ResourceReport};
+use crate::source::{Delivery, Reading};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// Everything is looked at again after this time, whether or not anything said that it changed.
+const RESYNC: Duration = Duration::from_secs(30);
+
+/// Least time between the end of a pass and one that only the node's own changes ask for: a flapping link costs at
+/// most ten passes per second.
+const FACTS_GAP: Duration = Duration::from_millis(100);
+
+/// How long the first pass waits for the first reading of the file; a network file system may hang for ever.
+const FIRST_READING_MAX: Duration = Duration::from_secs(3);
+
+/// How long a stop waits for the step at hand. Every prefix of a plan is safe, so leaving it is too.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// How often the loop says that it turns, when nobody asks for another interval.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What the engine listens to.
+pub struct Inputs {
+    /// The readings of the file, settled.
+    pub deliveries: watch::Receiver<Option<Arc<Delivery>>>,
+    /// Reads the file now, for a request that wants what it says at this moment.
+    pub read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// The node may have changed.
+    pub facts_changed: Arc<Notify>,
+    /// What clients ask for.
+    pub requests: mpsc::Receiver<Request>,
+    /// Becomes true when the engine is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Whom the engine tells.
+pub struct Outputs {
+    /// The report of the last pass.
+    pub reports: watch::Sender<Arc<Report>>,
+    /// Called while the loop turns, at this interval.
+    pub beat: Box<dyn FnMut() + Send>,
+    /// The interval of `beat`; `None` for the usual one.
+    pub beat_every: Option<Duration>,
+}
+
+/// What a client asks for.
+pub enum Request {
+    /// What would be done now. Everything is read again.
+    Plan(oneshot::Sender<Result<Preview, String>>),
+    /// A pass now, with this plan allowed although it is held back. Ends the rest after a teardown.
+    Apply(Option<String>, oneshot::Sender<Arc<Report>>),
+    /// Every resource as the last pass left it.
+    Resources(oneshot::Sender<Vec<ResourceReport>>),
+    /// The removal of everything that is owned; no pass is made after it until one is asked for.
+    TearDown(oneshot::Sender<Arc<Report>>),
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+///
+/// When a pass ended in a panic outside of every target: what the engine knows is then not to be trusted, and a new
+/// process has to start from the kernel.
+pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Result<(), CorePanic> {
+    let stop_flag = reconciler.stop_flag();
+    let engine = Engine {
+        reconciler: Some(reconciler),
+        work: None,
+        inputs,
+        outputs,
+        wanted: BTreeSet::from([Reason::Startup]),
+        waiting: VecDeque::new(),
+        started: clock::now(),
+        quiet_until: clock::now(),
+        retry_at: None,
+        resync_at: clock::now() + RESYNC,
+        is_torn_down: false,
+        stop_flag,
+    };
+    engine.turn().await
+}
+
+/// A pass panicked where nothing of a target was running.
+#[derive(Debug, thiserror::Error)]
+#[error("the core of a pass panicked")]
+pub struct CorePanic(#[source] tokio::task::JoinError);
+
+struct Engine {
+    /// Away while work is under way.
+    reconciler: Option<Reconciler>,
+    work: Option<JoinHandle<Done>>,
+    inputs: Inputs,
+    outputs: Outputs,
+    wanted: BTreeSet<Reason>,
+    waiting: VecDeque<Request>,
+    started: Instant,
+    quiet_until: Instant,
+    retry_at: Option<Instant>,
+    resync_at: Instant,
+    is_torn_down: bool,
+    stop_flag: Arc<AtomicBool>,
+}
+
+/// What woke the loop.
+enum Event {
+    Stop,
+    Finished(Box<Done>),
+    Wanted(Reason),
+    Asked(Request),
+    Beat,
+    Due,
+}
+
+/// What work gives back.
+struct Done {
+    reconciler: Reconciler,
+    report: Option<Arc<Report>>,
+    is_torn_down: Option<bool>,
+}
+
+impl Engine {
+    async fn turn(mut self) -> Result<(), CorePanic> {
+        let mut beats = tokio::time::interval(self.outputs.beat_every.unwrap_or(BEAT));
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.begin_what_is_due();
+            let wake = tokio::time::Instant::from_std(self.next_wake());
+            let event = tokio::select! {
+                () = told(&mut self.inputs.stop) => Event::Stop,
+                done = finished(&mut self.work) => Event::Finished(Box::new(done.map_err(CorePanic)?)),
+                Ok(()) = self.inputs.deliveries.changed() => Event::Wanted(Reason::ConfigChanged),
+                () = self.inputs.facts_changed.notified() => Event::Wanted(Reason::FactsChanged),
+                Some(request) = self.inputs.requests.recv() => Event::Asked(request),
+                _ = beats.tick() => Event::Beat,
+                () = tokio::time::sleep_until(wake) => Event::Due,
+            };
+            match event {
+                Event::Stop => return self.leave().await,
+                Event::Finished(done) => self.take_back(*done),
+                Event::Wanted(reason) => {
+                    self.wanted.insert(reason);
+                }
+                Event::Asked(request) => self.waiting.push_back(request),
+                Event::Beat => (self.outputs.beat)(),
+                Event::Due => {}
+            }
+        }
+    }
+
+    /// Starts the next piece of work, if there is some and nothing is under way. Requests go first.
+    fn begin_what_is_due(&mut self) {
+        let now = clock::now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.wanted.insert(Reason::Retry);
+        }
+        if self.resync_at <= now {
+            self.resync_at = now + RESYNC;
+            self.wanted.insert(Reason::Resync);
+        }
+        let Some(reconciler) = self.reconciler.take() else { return };
+        if let Some(request) = self.waiting.pop_front() {
+            self.work = Some(tokio::spawn(answer(reconciler, request, Arc::clone(&self.inputs.read_now))));
+            return;
+        }
+        let Some(reason) = self.reason_due(now) else {
+            self.reconciler = Some(reconciler);
+            return;
+        };
+        self.wanted.clear();
+        let delivery = self.inputs.deliveries.borrow_and_update().clone();
+        self.work = Some(tokio::spawn(pass(reconciler, delivery, reason)));
+    }
+
+    /// Why a pass is to be made now; of several reasons the one that says most.
+    fn reason_due(&self, now: Instant) -> Option<Reason> {
+        let reason = *self.wanted.first()?;
+        if self.is_torn_down || (reason == Reason::Startup && self.waits_for_first_reading(now)) {
+            return None;
+        }
+        (reason != Reason::FactsChanged || self.quiet_until <= now).then_some(reason)
+    }
+
+    fn waits_for_first_reading(&self, now: Instant) -> bool {
+        self.inputs.deliveries.borrow().is_none() && now < self.started + FIRST_READING_MAX
+    }
+
+    fn next_wake(&self) -> Instant {
+        let is_idle = self.reconciler.is_some();
+        let waits_for_quiet = is_idle && self.wanted.contains(&Reason::FactsChanged) && !self.is_torn_down;
+        let waits_for_file = is_idle && self.wanted.contains(&Reason::Startup);
+        let quiet = waits_for_quiet.then_some(self.quiet_until);
+        let first = waits_for_file.then_some(self.started + FIRST_READING_MAX);
+        [quiet, first, self.retry_at, Some(self.resync_at)].into_iter().flatten().min().unwrap_or(self.resync_at)
+    }
+
+    fn take_back(&mut self, done: Done) {
+        let Done { reconciler, report, is_torn_down } = done;
+        self.reconciler = Some(reconciler);
+        self.work = None;
+        let now = clock::now();
+        self.quiet_until = now + FACTS_GAP;
+        self.is_torn_down = is_torn_down.unwrap_or(self.is_torn_down);
+        if let Some(report) = report {
+            self.retry_at = report.next_try_ms.map(|ms| now + Duration::from_millis(ms));
+            self.resync_at = now + RESYNC;
+            self.outputs.reports.send_replace(report);
+        }
+    }
+
+    /// Ends at a safe prefix of what is under way.
+    async fn leave(mut self) -> Result<(), CorePanic> {
+        self.stop_flag.store(true, Ordering::Relaxed);
+        let Some(work) = self.work.take() else { return Ok(()) };
+        match tokio::time::timeout(STOP_MAX, work).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(panic)) => Err(CorePanic(panic)),
+            Err(_) => {
+                tracing::warn!("the step at hand did not end in time; the next start completes it");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Returns when the engine is to stop, also because nobody is left to say so.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The end of the work under way; never, when there is none.
+async fn finished(work: &mut Option<JoinHandle<Done>>) -> Result<Done, tokio::task::JoinError> {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pass(mut reconciler: Reconciler, delivery: Option<Arc<Delivery>>, reason: Reason) -> Done {
+    let not_yet = Reading::Unreadable("the file has not been read yet".into());
+    let reading = delivery.as_ref().map_or(&not_yet, |delivery| &delivery.reading);
+    let report = Arc::new(reconciler.pass(reading, reason, None).await);
+    Done { reconciler, report: Some(report), is_torn_down: None }
+}
+
+async fn answer(
+    mut reconciler: Reconciler,
+    request: Request,
+    read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
+) -> Done {
+    // Nobody may be there any more to take an answer; the work was asked for all the same.
+    match request {
+        Request::Plan(to) => {
+            let _ = to.send(reconciler.preview(&read(read_now).await).await);
+            Done { reconciler, report: None, is_torn_down: None }
+        }
+        Request::Resources(to) => {
+            let _ = to.send(reconciler.resources());
+            Done { reconciler, report: None, is_torn_down: None }
+        }
+        Request::Apply(allowed, to) => {
+            let reading = read(read_now).await;
+            let report = Arc::new(reconciler.pass(&reading, Reason::Asked, allowed.as_deref()).await);
+            let _ = to.send(Arc::clone(&report));
+            Done { reconciler, report: Some(report), is_torn_down: Some(false) }
+        }
+        Request::TearDown(to) => {
+            let report = Arc::new(reconciler.tear_down().await);
+            let _ = to.send(Arc::clone(&report));
+            Done { reconciler, report: Some(report), is_torn_down: Some(true) }
+        }
+    }
+}
+
+async fn read(read_now: Arc<dyn Fn() -> Reading + Send + Sync>) -> Reading {
+    match tokio::task::spawn_blocking(move || read_now()).await {
+        Ok(reading) => reading,
+        Err(error) => Reading::Unreadable(format!("reading the file ended early: {error}")),
+    }
+}
