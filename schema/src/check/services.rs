@@ -153,7 +153,8 @@ fn resolve<'a>(service: &'a Service, sets: &mut Sets<'a>, diagnoses: &mut Diagno
 /// Backends of each VIP's family and only of those; no two that are the same for a port.
 fn check_against(service: &Service, summary: &Summary, place: Span, diagnoses: &mut Diagnoses) {
     same_for_a_port(service, summary, diagnoses);
-    let complete = summary.complete && service.vips.as_ref().is_some_and(|vips| vips.value.complete);
+    let complete = summary.complete
+        && service.vips.as_ref().is_some_and(|vips| vips.value.complete && !vips.value.items.is_empty());
     if !complete || (summary.first_v4.is_none() && summary.first_v6.is_none()) {
         return;
     }

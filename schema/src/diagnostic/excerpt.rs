@@ -77,10 +77,11 @@ impl Lines {
         if excerpt.cut {
             excerpt.text.push('…');
         }
-        excerpt.text.push_str(before);
+        push_visible(&mut excerpt.text, before);
         let mark_start = excerpt.text.len();
-        excerpt.text.push_str(rest);
-        excerpt.mark = mark_start..mark_start + marked;
+        push_visible(&mut excerpt.text, rest.get(..marked).unwrap_or_default());
+        excerpt.mark = mark_start..excerpt.text.len();
+        push_visible(&mut excerpt.text, rest.get(marked..).unwrap_or_default());
         if cut_after {
             excerpt.text.push('…');
         }
@@ -92,4 +93,11 @@ impl Lines {
 fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The renderer shows most control characters as symbols, but not those of Latin-1, which terminals obey too.
+fn push_visible(excerpt: &mut String, text: &str) {
+    excerpt.extend(
+        text.chars().map(|c| if matches!(c, '\u{80}'..='\u{9f}') { char::REPLACEMENT_CHARACTER } else { c }),
+    );
 }

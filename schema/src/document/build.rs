@@ -25,9 +25,14 @@ pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> (Table<'i>,
         header: None,
     };
     let mut soundness = Soundness::Sound;
+    let mut broken_line = None;
     let mut sink = |error: ParseError| {
-        soundness = soundness.max(harm(text, &error));
-        diagnoses.push(|| draft(&error));
+        let line = line_start(text, &error);
+        soundness = soundness.max(harm(text, line, &error));
+        // One mistake in a line makes the grammar stumble several times; the first says what is wrong.
+        if error.description() == TWICE || broken_line.replace(line) != Some(line) {
+            diagnoses.push(|| draft(&error));
+        }
     };
     let mut tokens: Vec<Token> = Vec::new();
     let end_of_part = Source::new("").lex().next();
@@ -54,18 +59,20 @@ pub(crate) fn build<'i>(text: &'i str, diagnoses: &mut Diagnoses) -> (Table<'i>,
     (builder.root, soundness)
 }
 
-/// What an error leaves of the tree.
-fn harm(text: &str, error: &ParseError) -> Soundness {
+/// What an error in the line that starts at `line` leaves of the tree.
+fn harm(text: &str, line: usize, error: &ParseError) -> Soundness {
     if error.description() == TWICE {
         return Soundness::Sound;
     }
-    let at = error.unexpected().or(error.context()).map_or(0, |span| span.start());
-    let before = text.get(..at).unwrap_or_default();
-    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
     match text.get(line..).unwrap_or_default().trim_start().starts_with('[') {
         true => Soundness::BrokenHeaders,
         false => Soundness::BrokenValues,
     }
+}
+
+fn line_start(text: &str, error: &ParseError) -> usize {
+    let at = error.unexpected().or(error.context()).map_or(0, |span| span.start());
+    text.get(..at).unwrap_or_default().rfind('\n').map_or(0, |newline| newline + 1)
 }
 
 /// An array or an inline table that is not closed yet.
@@ -361,18 +368,20 @@ fn draft(error: &ParseError) -> Draft {
         return Draft::error(format!("nested more than {DEPTH_MAX} levels deep"))
             .label(span, "no configuration needs this");
     }
-    let mut expected = String::new();
-    for (at, word) in error.expected().unwrap_or_default().iter().enumerate() {
-        if at > 0 {
-            expected.push_str(", ");
-        }
-        match word {
-            Expected::Literal("\n") => expected.push_str("a new line"),
-            Expected::Literal(text) => expected.push_str(&format!("`{}`", text.escape_debug())),
-            Expected::Description(text) => expected.push_str(text),
-            _ => expected.push_str("something else"),
-        }
+    if error.description() == "string values must be quoted" {
+        return Draft::error("not TOML: a string must be in quotes").label(span, "put it in quotes");
     }
+    let words: Vec<String> = error.expected().unwrap_or_default().iter().map(expected_word).collect();
+    let expected = words.join(", ");
     let text = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
     Draft::error(format!("not TOML: {}", error.description())).label(span, text)
+}
+
+fn expected_word(word: &Expected) -> String {
+    match word {
+        Expected::Literal("\n") => "a new line".to_owned(),
+        Expected::Literal(text) => crate::diagnostic::quote(text),
+        Expected::Description(text) => (*text).to_owned(),
+        _ => "something else".to_owned(),
+    }
 }

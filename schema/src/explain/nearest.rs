@@ -24,9 +24,6 @@ pub(crate) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> O
 
 /// Help for an unknown key of `table`.
 pub(crate) fn meant(table: &str, key: &str, known: &[(&'static str, bool)]) -> Option<String> {
-    if let Some(near) = nearest(key, known.iter().map(|(name, _)| *name)) {
-        return Some(format!("did you mean `{near}`?"));
-    }
     let elsewhere: Vec<String> = super::keys()
         .iter()
         .filter(|doc| doc.name() == key && doc.table() != table)
@@ -34,6 +31,9 @@ pub(crate) fn meant(table: &str, key: &str, known: &[(&'static str, bool)]) -> O
         .collect();
     if !elsewhere.is_empty() {
         return Some(format!("there is {}; is the key below the wrong header?", elsewhere.join(" and ")));
+    }
+    if let Some(near) = nearest(key, known.iter().map(|(name, _)| *name)) {
+        return Some(format!("did you mean `{near}`?"));
     }
     let keys: Vec<String> =
         known.iter().filter(|(_, acts)| *acts).map(|(name, _)| format!("`{name}`")).collect();

@@ -42,11 +42,7 @@ impl<T: Raw, const MIN: usize, const MAX: usize> Raw for List<T, MIN, MAX> {
             });
         }
         let mut items = Vec::with_capacity(length);
-        items.extend(
-            written
-                .iter()
-                .filter_map(|item| T::read(item, reader).map(|value| At { value, span: item.span })),
-        );
+        items.extend(written.iter().filter_map(|item| reader.element(item)));
         Some(Self { complete: items.len() == length, items })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Reader<'d> {
     diagnoses: &'d mut Diagnoses,
     /// The keys from the top to where the reader is.
     path: Vec<&'static str>,
+    /// The length of `path` when what is read is one of a list.
+    element_at: Option<usize>,
     trust: Trust,
 }
 
@@ -33,7 +35,7 @@ pub(crate) enum Trust {
 
 impl<'d> Reader<'d> {
     pub(crate) fn new(source: &'d str, trust: Trust, diagnoses: &'d mut Diagnoses) -> Self {
-        Self { source, diagnoses, path: Vec::new(), trust }
+        Self { source, diagnoses, path: Vec::new(), element_at: None, trust }
     }
 
     /// Reads the value of a known key.
@@ -46,6 +48,14 @@ impl<'d> Reader<'d> {
             T::read(&entry.item, self).map(|value| At { value, span: entry.item.span })
         };
         self.path.pop();
+        value
+    }
+
+    /// Reads one of a list.
+    pub(crate) fn element<T: Raw>(&mut self, item: &Item<'_>) -> Option<At<T>> {
+        let outer = self.element_at.replace(self.path.len());
+        let value = T::read(item, self).map(|value| At { value, span: item.span });
+        self.element_at = outer;
         value
     }
 
@@ -69,8 +79,9 @@ impl<'d> Reader<'d> {
     /// The value is of another kind than `expected` ("an integer from 1 to 65535").
     pub(crate) fn wrong_type(&mut self, item: &Item<'_>, expected: &str) {
         let (key, kind, span) = (self.key(), item.value.kind(), item.span);
+        let each = if self.element_at == Some(self.path.len()) { "each of " } else { "" };
         self.report(|| {
-            Draft::error(format!("`{key}` must be {expected}")).label(span, format!("found {kind}"))
+            Draft::error(format!("{each}`{key}` must be {expected}")).label(span, format!("found {kind}"))
         });
     }
 
