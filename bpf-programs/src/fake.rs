@@ -230,9 +230,18 @@ impl Maps for FakeMaps {
         Ok(())
     }
 
-    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize> {
+    fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
+        Ok(self.flows.iter().map(|(key, flow)| (*key, *flow)).collect())
+    }
+
+    fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()> {
+        self.flows.extend(flows.iter().copied());
+        Ok(())
+    }
+
+    fn purge_flows(&mut self, doomed: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<usize> {
         let before = self.flows.len();
-        self.flows.retain(|_, flow| !doomed(flow.counter));
+        self.flows.retain(|key, flow| !doomed(key, flow));
         let purged = before - self.flows.len();
         self.log(Operation::PurgeFlows(purged));
         Ok(purged)

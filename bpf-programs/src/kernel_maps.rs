@@ -180,10 +180,22 @@ impl Maps for KernelMaps {
         Err(out_of_range(&self.service_names, "service_names", service, 1))
     }
 
-    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize> {
+    fn flows(&self) -> Result<Vec<(FlowKey, Flow)>> {
+        let mut flows = Vec::new();
+        let read = self.flows.for_each(|key, flow| flows.push((*key, *flow)));
+        read.map_err(|error| Error::kernel("lookup", "flows", error))?;
+        Ok(flows)
+    }
+
+    fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()> {
+        let (_, result) = self.flows.update(flows);
+        result.map_err(|error| Error::kernel("update", "flows", error))
+    }
+
+    fn purge_flows(&mut self, doomed: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<usize> {
         let mut keys = Vec::new();
         let read = self.flows.for_each(|key, flow| {
-            if doomed(flow.counter) {
+            if doomed(key, flow) {
                 keys.push(*key);
             }
         });

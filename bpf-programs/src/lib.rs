@@ -4,6 +4,7 @@
 //! memory. Everything unsafe of netd is in this crate, behind safe functions.
 
 pub mod abi;
+mod arithmetic;
 mod bpffs;
 mod datapath;
 mod error;

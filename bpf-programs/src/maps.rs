@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::{Backend, Counter, Frontend, FrontendKey, ServiceCounter};
+use crate::abi::{Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, ServiceCounter};
 use crate::error::Result;
 
 /// How many entries each map has; fixed when the maps are made.
@@ -80,8 +80,14 @@ pub trait Maps: Send {
     /// Sets a service's name. Bytes beyond [`NAME_BYTES`](crate::abi::NAME_BYTES) are cut off, at a character.
     fn set_service_name(&mut self, service: u32, name: &str) -> Result<()>;
 
-    /// Deletes the flow records whose counter the function chooses; says how many.
-    fn purge_flows(&mut self, doomed: &dyn Fn(u32) -> bool) -> Result<usize>;
+    /// All flow records. Records that come and go meanwhile may be missed.
+    fn flows(&self) -> Result<Vec<(FlowKey, Flow)>>;
+
+    /// Sets flow records; the oldest make room for them when there is none.
+    fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()>;
+
+    /// Deletes the flow records that the function chooses; says how many.
+    fn purge_flows(&mut self, doomed: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<usize>;
 
     /// How many flow records name each counter. Records that come and go meanwhile may be missed or counted twice.
     fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>>;

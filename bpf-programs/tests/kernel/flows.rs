@@ -214,7 +214,7 @@ fn records_are_purged_by_counter() {
         }
         bed.run(&FLOW.syn());
         assert_eq!((records(&mut bed, OLD), records(&mut bed, NEW)), (300, 1));
-        assert_eq!(bed.maps().purge_flows(&|counter| counter == OLD).unwrap(), 300);
+        assert_eq!(bed.maps().purge_flows(&|_, flow| flow.counter == OLD).unwrap(), 300);
         assert_eq!((records(&mut bed, OLD), records(&mut bed, NEW)), (0, 1));
     });
 }

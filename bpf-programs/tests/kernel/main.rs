@@ -7,6 +7,7 @@ mod flows;
 mod generations;
 mod layouts;
 mod links;
+mod odd_packets;
 mod packets;
 mod random;
 mod reference;

@@ -195,6 +195,7 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
         entries.push((key, entry));
     }
     carry_counts(old, new)?;
+    new.put_flows(&old.flows()?)?;
     new.put_frontends(&entries).into_iter().collect()
 }
 

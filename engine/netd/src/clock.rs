@@ -8,10 +8,21 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since the machine booted, sleep included: comparable between processes, not between boots.
+/// The time since the machine booted, sleep included: comparable between processes, not between boots.
 #[must_use]
-pub fn boot_seconds() -> u32 {
-    u32::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec).unwrap_or(u32::MAX)
+pub fn since_boot() -> Duration {
+    kernel_clock(rustix::time::ClockId::Boottime)
+}
+
+/// The time since the machine booted, without sleep: what the kernel's programs read.
+#[must_use]
+pub fn awake() -> Duration {
+    kernel_clock(rustix::time::ClockId::Monotonic)
+}
+
+fn kernel_clock(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The time of day in milliseconds of Unix time, for people and for the store; nothing is timed by it.

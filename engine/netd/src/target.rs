@@ -20,6 +20,15 @@ pub trait Target: Send {
     /// The answer has one outcome per step. Making a change twice is the same as making it once; deleting what is
     /// absent succeeds. A failed step does not keep the others from being tried.
     async fn apply(&mut self, steps: &[Step], facts: &Facts) -> Vec<Outcome>;
+
+    /// Ends what ends by itself: called now and then by a daemon that runs, never for a dry run.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; it is tried again the next time.
+    async fn tend(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// One kind: how what is wanted follows from the file and the facts, and the target that does it.

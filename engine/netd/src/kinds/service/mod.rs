@@ -12,6 +12,7 @@ mod room;
 mod space;
 mod spec;
 mod target;
+mod tend;
 
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
 pub use spec::{BackendPath, BackendSpec, ServiceSpec};

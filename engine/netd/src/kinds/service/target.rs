@@ -46,6 +46,14 @@ impl Target for ServiceTarget {
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
         steps.chunks(STEPS_PER_ROUND).flat_map(|steps| self.round(steps)).collect()
     }
+
+    async fn tend(&mut self) -> Result<(), String> {
+        let tended = self.balancer.with_maps(|maps| match maps {
+            Some(maps) => super::tend::tend(maps, clock::since_boot(), clock::awake()),
+            None => Ok(()),
+        })?;
+        tended.map_err(|error| sentence(&error))
+    }
 }
 
 impl ServiceTarget {
@@ -231,7 +239,7 @@ impl Round {
         for service in all().map(|entry| entry.service).collect::<BTreeSet<_>>() {
             names.insert(maps.service_name(service)?, service);
         }
-        let now = clock::boot_seconds();
+        let now = u32::try_from(clock::since_boot().as_secs()).unwrap_or(u32::MAX);
         Ok(Self {
             capacity,
             rings,

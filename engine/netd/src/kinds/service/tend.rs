@@ -1,0 +1,112 @@
+//! What ends by itself: windows after a change, and records of flows that nobody sends any more.
+
+use super::rings::WINDOW_SECONDS;
+use netd_bpf::Maps;
+use netd_bpf::abi::{Flow, FlowKey, Frontend, IN_USE, KEEP_FLOWS, TCP, WIDE_PREVIOUS, WINDOW_OPEN};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A TCP flow of which nothing was seen for so long is over. As long as Cilium remembers one: six hours.
+const TCP_LIFETIME: Duration = Duration::from_secs(21_600);
+
+/// A UDP flow of which nothing was seen for so long is over. As long as Cilium remembers one.
+const UDP_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Ends what is over. `since_boot` counts sleep, as the windows do; `awake` does not, as the records do.
+pub fn tend(maps: &mut dyn Maps, since_boot: Duration, awake: Duration) -> netd_bpf::Result<()> {
+    let frontends = maps.frontends()?;
+    if !frontends.iter().any(|(_, frontend)| frontend.flags & KEEP_FLOWS != 0) {
+        return Ok(());
+    }
+    let mut served = BTreeSet::new();
+    for (_, frontend) in &frontends {
+        served.extend(counters(maps, frontend)?);
+    }
+    maps.purge_flows(&|key, flow| !served.contains(&flow.counter) || is_over(key, flow, awake))?;
+    let recorded: BTreeSet<u32> = maps.flows_per_counter()?.into_keys().collect();
+    let mut changed = Vec::new();
+    for (key, frontend) in frontends {
+        let is_recorded = counters(maps, &frontend)?.any(|counter| recorded.contains(&counter));
+        if let Some(next) = next(&frontend, since_boot, is_recorded) {
+            changed.push((key, next));
+        }
+    }
+    maps.put_frontends(&changed).into_iter().collect()
+}
+
+fn counters(maps: &dyn Maps, frontend: &Frontend) -> netd_bpf::Result<impl Iterator<Item = u32> + use<>> {
+    let lines = maps.backend_lines(frontend.backends, frontend.backend_count)?;
+    Ok(lines.into_iter().filter(|line| line.flags & IN_USE != 0).map(|line| line.counter))
+}
+
+fn is_over(key: &FlowKey, flow: &Flow, awake: Duration) -> bool {
+    let lifetime = if key.protocol == TCP { TCP_LIFETIME } else { UDP_LIFETIME };
+    awake.saturating_sub(Duration::from_nanos(flow.seen_ns)) > lifetime
+}
+
+/// The entry after what is over has ended; `None` if nothing has.
+fn next(frontend: &Frontend, since_boot: Duration, is_recorded: bool) -> Option<Frontend> {
+    if frontend.flags & KEEP_FLOWS == 0 {
+        return None;
+    }
+    if frontend.flags & WINDOW_OPEN != 0 {
+        let age = since_boot.as_secs().saturating_sub(u64::from(frontend.previous_since));
+        let closed = Frontend { flags: frontend.flags & !WINDOW_OPEN, ..*frontend };
+        return (age >= u64::from(WINDOW_SECONDS)).then_some(closed);
+    }
+    let plain = Frontend {
+        flags: frontend.flags & !(KEEP_FLOWS | WIDE_PREVIOUS),
+        previous_ring: 0,
+        previous_slots: 0,
+        previous_magic: 0,
+        previous_since: 0,
+        ..*frontend
+    };
+    (!is_recorded).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SINCE: u32 = 1000;
+
+    fn frontend(flags: u32) -> Frontend {
+        Frontend { flags, previous_slots: 251, previous_since: SINCE, slots: 251, ..Frontend::default() }
+    }
+
+    fn at(seconds: u32) -> Duration {
+        Duration::from_secs(u64::from(seconds))
+    }
+
+    #[test]
+    fn a_window_closes_when_its_time_is_over() {
+        let open = frontend(KEEP_FLOWS | WINDOW_OPEN);
+        assert_eq!(next(&open, at(SINCE + WINDOW_SECONDS - 1), false), None);
+        let closed = next(&open, at(SINCE + WINDOW_SECONDS), false);
+        assert_eq!(closed, Some(frontend(KEEP_FLOWS)));
+    }
+
+    #[test]
+    fn rings_are_compared_as_long_as_flows_have_records() {
+        let closed = frontend(KEEP_FLOWS | WIDE_PREVIOUS);
+        assert_eq!(next(&closed, at(5000), true), None);
+        let plain = next(&closed, at(5000), false).unwrap_or_default();
+        assert_eq!((plain.flags, plain.previous_slots, plain.slots), (0, 0, 251));
+    }
+
+    #[test]
+    fn an_entry_that_compares_nothing_stays_as_it_is() {
+        assert_eq!(next(&frontend(0), at(9_000_000), false), None);
+    }
+
+    #[test]
+    fn a_flow_is_over_when_its_protocol_says_so() {
+        let flow = Flow { seen_ns: at(100).as_nanos() as u64, ..Flow::default() };
+        let is_over = |protocol, seconds| {
+            is_over(&FlowKey { protocol, ..FlowKey::default() }, &flow, at(seconds))
+        };
+        assert!(!is_over(netd_bpf::abi::UDP, 160) && is_over(netd_bpf::abi::UDP, 161));
+        assert!(!is_over(TCP, 21_700) && is_over(TCP, 21_701));
+    }
+}
