@@ -5,7 +5,7 @@
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN,
-    NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
@@ -115,7 +115,7 @@ impl Channel {
     ) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
-        encode(&mut bytes, request.clone(), NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        encode(&mut bytes, request, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut whole = true;
         loop {
@@ -156,7 +156,7 @@ impl Channel {
         for (at, request) in group.iter().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
             let ack = if at + 1 == group.len() { NLM_F_ACK } else { 0 };
-            encode(&mut bytes, request.message.clone(), request.flags | NLM_F_REQUEST | ack, self.sequence);
+            encode(&mut bytes, &request.message, request.flags | NLM_F_REQUEST | ack, self.sequence);
         }
         let refused = match self.exchange(&bytes) {
             Ok(refused) => refused,
@@ -193,14 +193,17 @@ impl Channel {
 }
 
 /// Appends the message with its header to `bytes`.
-fn encode(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequence: u32) {
-    let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::from(message));
-    message.header.flags = flags;
-    message.header.sequence_number = sequence;
-    message.finalize();
+fn encode(bytes: &mut Vec<u8>, message: &RouteNetlinkMessage, flags: u16, sequence: u32) {
+    let length = HEADER_LEN + message.buffer_len();
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+    bytes.extend_from_slice(&message.message_type().to_ne_bytes());
+    bytes.extend_from_slice(&flags.to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    // To the kernel.
+    bytes.extend_from_slice(&0u32.to_ne_bytes());
     let start = bytes.len();
-    bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
-    if let Some(room) = bytes.get_mut(start..start + message.buffer_len()) {
+    bytes.resize(start + (length - HEADER_LEN).next_multiple_of(4), 0);
+    if let Some(room) = bytes.get_mut(start..start + length - HEADER_LEN) {
         message.serialize(room);
     }
 }
@@ -274,8 +277,8 @@ mod tests {
     fn a_datagram_is_split_into_its_messages_and_a_torn_one_ends_it() {
         let mut bytes = Vec::new();
         let link = || RouteNetlinkMessage::GetLink(Default::default());
-        encode(&mut bytes, link(), NLM_F_REQUEST, 7);
-        encode(&mut bytes, link(), NLM_F_REQUEST, 8);
+        encode(&mut bytes, &link(), NLM_F_REQUEST, 7);
+        encode(&mut bytes, &link(), NLM_F_REQUEST, 8);
         let sequences = |bytes| Messages(bytes).map(|m| (m.sequence, m.kind)).collect::<Vec<_>>();
         assert_eq!(sequences(&bytes), [(7, 18), (8, 18)]);
         for length in 0..bytes.len() {

@@ -1,0 +1,107 @@
+//! The next hops towards backends, which the kernel is asked to keep resolved.
+//!
+//! Key: `10.0.0.2 dev eth0`. Mark of ownership: `NDA_PROTOCOL` with netd's number. An update costs no packet: an entry
+//! that the kernel resolved by itself keeps its MAC when it becomes managed. Entries that somebody fixed, manages or
+//! marked as theirs do what is needed already; they are not asked for.
+
+mod target;
+
+pub use target::NeighbourTarget;
+
+use crate::facts::{Facts, Neighbour, PathResolver};
+use crate::kinds::route::PROTOCOL;
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
+use netd_schema::Config;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "neighbour";
+
+/// A next hop whose MAC the kernel keeps up to date.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NeighbourSpec {
+    /// The next hop's address.
+    pub address: IpAddr,
+    /// The device on which it is asked for.
+    pub device: String,
+    /// The device's interface index.
+    pub ifindex: u32,
+    /// Whether the kernel is at it: it manages the entry, or knows the MAC all the same.
+    ///
+    /// Before Linux 5.16 it manages none; it is then asked once more whenever the MAC was lost.
+    pub kept: bool,
+}
+
+impl NeighbourSpec {
+    /// The key of the resource.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(format!("{} dev {}", self.address, self.device))
+    }
+}
+
+impl Described for NeighbourSpec {
+    fn summary(&self) -> String {
+        String::new()
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let Self { address, device, ifindex, kept } = self;
+        let mut changes = Vec::new();
+        let mut compare = |field: &str, from: String, to: String| {
+            if from != to {
+                changes.push(FieldChange::changed(field, from, to));
+            }
+        };
+        compare("address", observed.address.to_string(), address.to_string());
+        compare("device", observed.device.clone(), device.clone());
+        compare("interface index", observed.ifindex.to_string(), ifindex.to_string());
+        compare("kept resolved", observed.kept.to_string(), kept.to_string());
+        changes
+    }
+}
+
+/// The next hops that the file asks for: those towards every backend of every service, active or not.
+///
+/// # Errors
+///
+/// None: a backend without a route has no next hop, which the service says.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let backends: BTreeSet<IpAddr> =
+        config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect();
+    if backends.is_empty() {
+        return Ok(desired);
+    }
+    let resolver = PathResolver::new(facts);
+    let mut seen = BTreeSet::new();
+    for hop in backends.into_iter().filter_map(|backend| resolver.hop(backend).ok()) {
+        let (address, link) = (hop.next_hop, hop.link);
+        if link.mac.is_none() || !seen.insert((link.index, address)) {
+            continue;
+        }
+        if facts.neighbours.get(&(link.index, address)).is_some_and(is_anothers) {
+            continue;
+        }
+        let (device, ifindex) = (link.name.clone(), link.index);
+        let spec = NeighbourSpec { address, device, ifindex, kept: true };
+        desired.table.insert(spec.key(), Arc::new(spec));
+    }
+    Ok(desired)
+}
+
+/// Whether somebody else looks after the entry: fixed it, manages it, or put their own mark on it.
+fn is_anothers(neighbour: &Neighbour) -> bool {
+    let Neighbour { mac: _, valid: _, managed, permanent, protocol } = *neighbour;
+    match protocol {
+        PROTOCOL => permanent,
+        0 => permanent || managed,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

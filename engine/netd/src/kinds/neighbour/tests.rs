@@ -1,0 +1,85 @@
+//! Which next hops follow from a file and the facts.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::facts::{Link, Mac, NextHop, Route, RouteAction, TABLE_MAIN};
+use netd_schema::{Backend, BackendState, Service};
+use std::collections::BTreeMap;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn config(backends: &[&str]) -> Config {
+    let backend =
+        |text: &&str| Backend { address: ip(text), port: None, weight: 1, state: BackendState::Maintenance };
+    let service = Service {
+        name: "web".into(),
+        vips: Vec::new(),
+        ports: Vec::new(),
+        backends: backends.iter().map(backend).collect(),
+    };
+    Config { services: vec![service], ..Config::default() }
+}
+
+fn facts() -> Facts {
+    let route = |prefix: &str, link, via: Option<&str>| Route {
+        destination: prefix.parse().unwrap(),
+        table: TABLE_MAIN,
+        metric: 0,
+        protocol: 4,
+        action: RouteAction::Forward(vec![NextHop { link, via: via.map(ip), weight: 1 }]),
+        source: None,
+        mtu: None,
+    };
+    let link = |index, name: &str, mac| Link {
+        index,
+        name: name.into(),
+        mac,
+        mtu: 1500,
+        up: true,
+        kind: String::new(),
+        xdp: None,
+    };
+    Facts {
+        links: BTreeMap::from([(2, link(2, "eth0", Some(Mac([2; 6])))), (3, link(3, "tun0", None))]),
+        routes: vec![
+            route("10.0.0.0/24", 2, None),
+            route("10.1.0.0/16", 2, Some("10.0.0.254")),
+            route("10.2.0.0/16", 3, None),
+        ],
+        ..Facts::default()
+    }
+}
+
+fn keys(backends: &[&str], facts: &Facts) -> Vec<String> {
+    desired(&config(backends), facts).unwrap().table.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn one_neighbour_stands_for_every_backend_behind_the_same_router() {
+    let backends = ["10.1.0.2", "10.1.0.3", "10.0.0.7"];
+    assert_eq!(keys(&backends, &facts()), ["10.0.0.254 dev eth0", "10.0.0.7 dev eth0"]);
+}
+
+#[test]
+fn backends_without_a_route_or_over_a_link_without_macs_need_no_neighbour() {
+    assert_eq!(keys(&["192.0.2.1", "10.2.0.1"], &facts()), Vec::<String>::new());
+}
+
+#[test]
+fn a_resolved_entry_is_still_asked_for_and_one_that_somebody_looks_after_is_not() {
+    let resolved = Neighbour { mac: Some(Mac([2; 6])), valid: true, ..Neighbour::default() };
+    let cases = [
+        (resolved, true),
+        (Neighbour { protocol: PROTOCOL, managed: true, ..resolved }, true),
+        (Neighbour { permanent: true, ..resolved }, false),
+        (Neighbour { managed: true, ..resolved }, false),
+        (Neighbour { protocol: 11, ..resolved }, false),
+    ];
+    for (neighbour, wanted) in cases {
+        let mut facts = facts();
+        facts.neighbours.insert((2, ip("10.0.0.7")), neighbour);
+        assert_eq!(!keys(&["10.0.0.7"], &facts).is_empty(), wanted, "{neighbour:?}");
+    }
+}

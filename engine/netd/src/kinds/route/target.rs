@@ -1,0 +1,245 @@
+//! netd's routes in the kernel: found in the facts, changed in batches.
+
+use super::wire::{Beside, adding, deleting};
+use super::{PROTOCOL, RouteSpec, Way, metric};
+use crate::facts::{Facts, Route, RouteAction, main_routes};
+use crate::netlink::{Answer, Channel, Request};
+use crate::target::Target;
+use async_trait::async_trait;
+use netd_core::{Action, Key, Observation, Outcome, Step};
+use netlink_packet_route::route::RouteProtocol;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+/// The target of routes: the kernel's main table.
+#[derive(Default)]
+pub struct RouteTarget {
+    /// Away while changes are under way; made anew when they were cancelled.
+    channel: Option<Channel>,
+}
+
+#[async_trait]
+impl Target for RouteTarget {
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        Ok(observe(facts))
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        let jobs: Vec<Job> = steps.iter().map(Job::new).collect();
+        let count = jobs.len();
+        let channel = self.channel.take();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut channel = match channel {
+                Some(channel) => channel,
+                None => Channel::open().map_err(|error| format!("open netlink: {error}"))?,
+            };
+            let (outcomes, lost) = run(&mut channel, &jobs);
+            // After a lost answer a late one could still arrive: such a socket is not used again.
+            Ok((outcomes, (!lost).then_some(channel)))
+        });
+        let failed = |reason: String| vec![Outcome::Failed(reason); count];
+        match work.await {
+            Ok(Ok((outcomes, channel))) => {
+                self.channel = channel;
+                outcomes
+            }
+            Ok(Err(reason)) => failed(reason),
+            Err(error) => failed(format!("changing routes ended early: {error}")),
+        }
+    }
+}
+
+/// What the facts say about routes of ours, and about others where ours would be.
+fn observe(facts: &Facts) -> Observation {
+    let mut specs: BTreeMap<Key, RouteSpec> = BTreeMap::new();
+    let mut observation = Observation::default();
+    for route in &facts.routes {
+        let key = || Key::new(route.destination.to_string());
+        let ours = match &route.action {
+            RouteAction::Forward(hops) if route.protocol == PROTOCOL => hops,
+            RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => {
+                if route.metric == metric(route.destination) {
+                    observation.foreign.insert(key(), holder(route));
+                }
+                continue;
+            }
+        };
+        for hop in ours {
+            let device = match facts.links.get(&hop.link) {
+                Some(link) => link.name.clone(),
+                None => format!("interface {}", hop.link),
+            };
+            let way = Way { via: hop.via, device, ifindex: hop.link, metric: route.metric };
+            match specs.entry(key()) {
+                Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
+                Entry::Vacant(place) => {
+                    let (prefix, table, protocol) = (route.destination, route.table, route.protocol);
+                    place.insert(RouteSpec { prefix, way, table, protocol, surplus: Vec::new() });
+                }
+            }
+        }
+    }
+    for (key, spec) in specs {
+        observation.owned.insert(key, Arc::new(spec));
+    }
+    observation
+}
+
+/// Names who made a route, in the words of `ip route`.
+fn holder(route: &Route) -> String {
+    let number = route.protocol;
+    match RouteProtocol::from(number) {
+        RouteProtocol::Other(_) | RouteProtocol::Unspec => format!("a route of protocol {number}"),
+        known => format!("a route of protocol {known} ({number})"),
+    }
+}
+
+/// One step, with its spec's type back.
+enum Job {
+    Create(RouteSpec),
+    Update {
+        from: RouteSpec,
+        to: RouteSpec,
+    },
+    Delete(RouteSpec),
+    /// A spec of another kind: a mistake of the caller.
+    Unknown,
+}
+
+impl Job {
+    fn new(step: &Step) -> Self {
+        let typed = |spec: &Arc<dyn netd_core::Spec>| spec.as_any().downcast_ref::<RouteSpec>().cloned();
+        let job = match &step.action {
+            Action::Create { to } => typed(to).map(Self::Create),
+            Action::Update { from, to } => {
+                typed(from).zip(typed(to)).map(|(from, to)| Self::Update { from, to })
+            }
+            Action::Delete { from } => typed(from).map(Self::Delete),
+        };
+        job.unwrap_or(Self::Unknown)
+    }
+
+    /// What is sent first: everything but the removal of what an update leaves behind.
+    fn first(&self) -> Vec<Request> {
+        match self {
+            Self::Create(to) => vec![adding(to, Beside::Nothing)],
+            Self::Update { from, to } if ways(from).any(|way| *way == to.way) => Vec::new(),
+            Self::Update { to, .. } => vec![adding(to, Beside::Ours)],
+            Self::Delete(from) => ways(from).map(|way| deleting(from, way)).collect(),
+            Self::Unknown => Vec::new(),
+        }
+    }
+
+    /// What is sent once the new way of an update is there.
+    fn second(&self) -> Vec<Request> {
+        match self {
+            Self::Update { from, to } => {
+                ways(from).filter(|way| **way != to.way).map(|way| deleting(from, way)).collect()
+            }
+            Self::Create(_) | Self::Delete(_) | Self::Unknown => Vec::new(),
+        }
+    }
+}
+
+fn ways(spec: &RouteSpec) -> impl Iterator<Item = &Way> {
+    std::iter::once(&spec.way).chain(&spec.surplus)
+}
+
+/// Does the jobs: one outcome each, and whether an answer of the kernel was lost.
+fn run(channel: &mut Channel, jobs: &[Job]) -> (Vec<Outcome>, bool) {
+    let mut requests = Vec::with_capacity(jobs.len());
+    let mut ends = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        requests.extend(job.first());
+        ends.push(requests.len());
+    }
+    let mut answers = channel.change(&requests).into_iter().enumerate().peekable();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(jobs.len());
+    let mut lost = false;
+    let mut table = None;
+    for (job, end) in jobs.iter().zip(ends) {
+        let mut outcome = if matches!(job, Job::Unknown) { failed_job() } else { Outcome::Applied };
+        while let Some((_, answer)) = answers.next_if(|(at, _)| *at < end) {
+            lost |= matches!(answer, Answer::Lost(_));
+            let came = judge(job, answer, channel, &mut table);
+            if came != Outcome::Applied {
+                outcome = came;
+            }
+        }
+        outcomes.push(outcome);
+    }
+    let (mut owners, mut requests) = (Vec::new(), Vec::new());
+    for (at, (job, outcome)) in jobs.iter().zip(&outcomes).enumerate() {
+        if *outcome == Outcome::Applied {
+            requests.extend(job.second());
+            owners.resize(requests.len(), at);
+        }
+    }
+    for (at, answer) in owners.into_iter().zip(channel.change(&requests)) {
+        lost |= matches!(answer, Answer::Lost(_));
+        let Some(outcome) = outcomes.get_mut(at) else { continue };
+        match answer {
+            Answer::Done => {}
+            Answer::Refused(Errno::SRCH) => {
+                *outcome = Outcome::Failed("what it replaces was not there any more as ours".into());
+            }
+            Answer::Refused(error) | Answer::Lost(error) => *outcome = failure("remove the old way", error),
+        }
+    }
+    (outcomes, lost)
+}
+
+/// What an answer to a first request means. `table` is the main table, read once when an answer makes it needed.
+fn judge(
+    job: &Job,
+    answer: Answer,
+    channel: &mut Channel,
+    table: &mut Option<Result<Vec<Route>, String>>,
+) -> Outcome {
+    match (job, answer) {
+        (Job::Unknown, _) => failed_job(),
+        (_, Answer::Done) | (Job::Delete(_), Answer::Refused(Errno::SRCH)) => Outcome::Applied,
+        (Job::Create(to) | Job::Update { to, .. }, Answer::Refused(Errno::EXIST)) => {
+            let read = table
+                .get_or_insert_with(|| main_routes(channel).map_err(|error| format!("read routes: {error}")));
+            match read {
+                Ok(routes) => already_there(to, routes),
+                Err(reason) => Outcome::Failed(reason.clone()),
+            }
+        }
+        (Job::Delete(_), Answer::Refused(error)) => failure("delete", error),
+        (Job::Create(_) | Job::Update { .. }, Answer::Refused(error)) => failure("add", error),
+        (_, Answer::Lost(error)) => failure("the kernel's answer was lost", error),
+    }
+}
+
+fn failed_job() -> Outcome {
+    Outcome::Failed("this is not a route".into())
+}
+
+fn failure(what: &str, error: Errno) -> Outcome {
+    Outcome::Failed(format!("{what}: {}", std::io::Error::from(error)))
+}
+
+/// Something has the prefix and the metric: ours as wanted, ours otherwise, or somebody else's.
+fn already_there(to: &RouteSpec, routes: &[Route]) -> Outcome {
+    let same = |route: &&Route| route.destination == to.prefix && route.metric == to.way.metric;
+    let mut others = None;
+    for route in routes.iter().filter(same) {
+        match &route.action {
+            RouteAction::Forward(hops) if route.protocol == PROTOCOL => {
+                let is_wanted = hops.iter().any(|hop| hop.link == to.way.ifindex && hop.via == to.way.via);
+                if is_wanted {
+                    return Outcome::Applied;
+                }
+            }
+            RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => others = Some(route),
+        }
+    }
+    match others {
+        Some(route) => Outcome::Conflict(holder(route)),
+        None => Outcome::Failed("it was changed since it was last looked at".into()),
+    }
+}

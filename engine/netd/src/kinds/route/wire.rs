@@ -1,0 +1,71 @@
+//! Routes as netlink messages. Every message names everything, so that it can only ever meet a route of ours.
+
+use super::{RouteSpec, Way};
+use crate::netlink::Request;
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+/// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
+const TABLE_COMPAT: u8 = 252;
+
+/// How a route is added where others may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Only if nothing has its prefix, metric and traffic class.
+    Nothing,
+    /// Behind what has them. For IPv6 the kernel shares traffic between the two until one goes.
+    Ours,
+}
+
+/// The message that adds `spec`'s own way.
+#[must_use]
+pub fn adding(spec: &RouteSpec, beside: Beside) -> Request {
+    let flags = match beside {
+        Beside::Nothing => NLM_F_CREATE | NLM_F_EXCL,
+        Beside::Ours => NLM_F_CREATE | NLM_F_APPEND,
+    };
+    Request { message: RouteNetlinkMessage::NewRoute(message(spec, &spec.way)), flags }
+}
+
+/// The message that deletes one way to `spec`'s prefix.
+#[must_use]
+pub fn deleting(spec: &RouteSpec, way: &Way) -> Request {
+    Request { message: RouteNetlinkMessage::DelRoute(message(spec, way)), flags: 0 }
+}
+
+fn message(spec: &RouteSpec, way: &Way) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: match spec.prefix {
+            IpNetwork::V4(_) => AddressFamily::Inet,
+            IpNetwork::V6(_) => AddressFamily::Inet6,
+        },
+        destination_prefix_length: spec.prefix.prefix(),
+        // The field has eight bits; the attribute below has the whole number.
+        table: u8::try_from(spec.table).unwrap_or(TABLE_COMPAT),
+        protocol: RouteProtocol::from(spec.protocol),
+        scope: match (way.via, spec.prefix) {
+            (None, IpNetwork::V4(_)) => RouteScope::Link,
+            (Some(_), _) | (None, IpNetwork::V6(_)) => RouteScope::Universe,
+        },
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(spec.prefix.network().into()));
+    attributes.push(RouteAttribute::Table(spec.table));
+    attributes.push(RouteAttribute::Oif(way.ifindex));
+    attributes.push(RouteAttribute::Priority(way.metric));
+    match way.via {
+        Some(via) if via.is_ipv4() == spec.prefix.is_ipv4() => {
+            attributes.push(RouteAttribute::Gateway(via.into()));
+        }
+        Some(via) => attributes.push(RouteAttribute::Via(via.into())),
+        None => {}
+    }
+    message
+}
