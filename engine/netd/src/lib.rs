@@ -9,10 +9,14 @@ pub mod balancer;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+#[doc(hidden)]
+pub mod conformance;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod facts;
+#[doc(hidden)]
+pub mod fake;
 pub mod instance;
 pub mod kinds;
 pub mod ledger;
