@@ -134,6 +134,7 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 	struct frontend frontend;
 	struct ports *ports;
 	__u32 header_bytes;
+	__u32 length;
 
 	// Fragments are the kernel's: all but the first have no ports.
 	if ((void *)(ip + 1) > end || ip->version != 4 || !is_tcp_or_udp(ip->protocol))
@@ -154,8 +155,8 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 	frontend = *found;
 
 	// Lengths that lie, or a header cut off: the kernel drops and counts it, or answers.
-	if (bpf_ntohs(ip->tot_len) < header_bytes + l4_header_bytes(ip->protocol) ||
-	    (void *)ip + bpf_ntohs(ip->tot_len) > end)
+	length = length_of(ip->tot_len);
+	if (length < header_bytes + l4_header_bytes(ip->protocol) || (void *)ip + length > end)
 		return XDP_PASS;
 	return send_v4(ctx, &frontend, ip, ports);
 }
@@ -168,6 +169,7 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	struct frontend_key_v6 key __attribute__((aligned(8))) = {};
 	const struct frontend *found;
 	struct frontend frontend;
+	__u32 length;
 
 	// Extension headers, fragments among them, are the kernel's.
 	if ((void *)(ports + 1) > end || ip->version != 6 || !is_tcp_or_udp(ip->nexthdr))
@@ -181,8 +183,8 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 		return XDP_PASS;
 	frontend = *found;
 
-	if (bpf_ntohs(ip->payload_len) < l4_header_bytes(ip->nexthdr) ||
-	    (void *)ports + bpf_ntohs(ip->payload_len) > end)
+	length = length_of(ip->payload_len);
+	if (length < l4_header_bytes(ip->nexthdr) || (void *)ports + length > end)
 		return XDP_PASS;
 	return send_v6(ctx, &frontend, ip, ports);
 }

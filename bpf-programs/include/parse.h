@@ -35,6 +35,16 @@ static __always_inline void *frame_end(const struct xdp_md *ctx)
 	return (void *)(long)ctx->data_end;
 }
 
+// A length field as a number. Verifiers up to at least Linux 6.1 take a word whose bytes were swapped for one of any
+// size, so its size is said again, where the compiler cannot leave it out.
+static __always_inline __u32 length_of(__be16 field)
+{
+	__u64 length = bpf_ntohs(field);
+
+	asm volatile("%0 &= 0xffff" : "+r"(length));
+	return length;
+}
+
 // The least that a TCP or UDP header takes.
 static __always_inline __u32 l4_header_bytes(__u8 protocol)
 {
