@@ -29,9 +29,10 @@ pub struct NeighbourSpec {
     pub device: String,
     /// The device's interface index.
     pub ifindex: u32,
-    /// Whether the kernel is at it: it manages the entry, or knows the MAC all the same.
+    /// Whether the kernel is at it.
     ///
-    /// Before Linux 5.16 it manages none; it is then asked once more whenever the MAC was lost.
+    /// Before Linux 5.16 it manages no entry: there one counts as kept while its MAC is known, and is asked for once
+    /// more when it was lost.
     pub kept: bool,
 }
 

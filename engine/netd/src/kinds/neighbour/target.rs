@@ -22,17 +22,47 @@ use std::sync::Arc;
 const NOT_MANAGED: &str = "this kernel does not keep it resolved by itself (Linux 5.16 does); netd asks again when it \
                            is lost";
 
+/// The first kernel that keeps neighbours resolved by itself.
+const MANAGES_SINCE: (u32, u32) = (5, 16);
+
 /// The target of neighbours: the kernel's neighbour tables.
-#[derive(Default)]
 pub struct NeighbourTarget {
     /// Away while changes are under way; made anew when they were cancelled.
     channel: Option<Channel>,
+    keeping: Keeping,
+}
+
+impl Default for NeighbourTarget {
+    fn default() -> Self {
+        let system = rustix::system::uname();
+        Self { channel: None, keeping: Keeping::of(&system.release().to_string_lossy()) }
+    }
+}
+
+/// Who keeps a neighbour resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// The kernel, once it was told to.
+    Kernel,
+    /// The kernel only while there is traffic; an entry is good as long as it is valid.
+    Traffic,
+}
+
+impl Keeping {
+    /// What a kernel of this release does: `6.1.0-18-amd64`.
+    fn of(release: &str) -> Self {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|text| text.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(major), Some(minor)) if (major, minor) < MANAGES_SINCE => Self::Traffic,
+            _ => Self::Kernel,
+        }
+    }
 }
 
 #[async_trait]
 impl Target for NeighbourTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
-        Ok(observe(facts))
+        Ok(observe(facts, self.keeping))
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -60,16 +90,19 @@ impl Target for NeighbourTarget {
     }
 }
 
-fn observe(facts: &Facts) -> Observation {
+fn observe(facts: &Facts, keeping: Keeping) -> Observation {
     let mut observation = Observation::default();
     for (&(ifindex, address), neighbour) in &facts.neighbours {
         if neighbour.protocol != PROTOCOL || neighbour.permanent {
             continue;
         }
         let Some(link) = facts.links.get(&ifindex) else { continue };
-        let kept = neighbour.managed || neighbour.valid;
+        let kept = match keeping {
+            Keeping::Kernel => neighbour.managed,
+            Keeping::Traffic => neighbour.valid,
+        };
         let spec = NeighbourSpec { address, device: link.name.clone(), ifindex, kept };
-        if !neighbour.managed {
+        if keeping == Keeping::Traffic {
             observation.notes.insert(spec.key(), NOT_MANAGED.into());
         }
         observation.owned.insert(spec.key(), Arc::new(spec));
@@ -181,4 +214,19 @@ fn message(spec: &NeighbourSpec) -> NeighbourMessage {
     message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(spec.address)));
     message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart_by_their_release() {
+        for old in ["5.10.0-28-amd64", "5.15.0", "4.19.304"] {
+            assert_eq!(Keeping::of(old), Keeping::Traffic, "{old}");
+        }
+        for new in ["5.16.0", "6.1.0-18-amd64", "6.18.44-fc", "10.0", "unknown"] {
+            assert_eq!(Keeping::of(new), Keeping::Kernel, "{new}");
+        }
+    }
 }
