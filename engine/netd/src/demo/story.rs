@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::client::{KEPT_PER_FAMILY, Traffic};
-use super::daemon::{CHANGES, NOTHING_TO_DO, Netd};
+use super::daemon::{Answer, CHANGES, NOTHING_TO_DO, Netd};
 use super::edit;
 use super::interrupt::Interrupt;
 use super::server::Servers;
@@ -139,6 +139,9 @@ impl Stage<'_> {
         self.netd.wait_until("netd runs again", |netd| Ok(netd.ask(&["status"])?.code == Some(0)))?;
         let plan = self.show(&["plan"])?;
         self.story.claim("the new netd finds nothing to do", plan.expect(NOTHING_TO_DO));
+        let applied = self.changes_of_last_pass()?;
+        let text = "it made not one change: nothing is applied twice";
+        self.story.claim(text, check(applied == 0, || format!("it made {applied}")));
         let same = self.balancer_device()?;
         let changed = || format!("before: {device}after: {same}");
         self.story.claim("the program was not touched", check(device == same, changed));
@@ -189,9 +192,7 @@ impl Stage<'_> {
         let next = self.world.folder().join("next.toml");
         let text = edit(&std::fs::read_to_string(&file).context("read the file")?)?;
         edit::save(&next, &text)?;
-        let plan = self.netd.ask(&["plan", &next.to_string_lossy()])?;
-        self.story.command("netd plan next.toml");
-        self.story.quote(&plan.text);
+        let plan = self.show(&["plan", &next.to_string_lossy()])?;
         self.story.claim("the plan shows what the edit will change", plan.expect(CHANGES));
         self.story.command("mv next.toml demo.toml");
         std::fs::rename(&next, &file).context("put the next file in place")?;
@@ -219,10 +220,19 @@ impl Stage<'_> {
         self.story.claim("no request failed, no connection broke, moved or stalled", seen.smooth());
     }
 
+    /// How many changes the daemon made in its last pass.
+    fn changes_of_last_pass(&self) -> anyhow::Result<u64> {
+        let status = self.netd.ask(&["status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&status.text).context("read the status")?;
+        let applied = status.pointer("/pass/applied").and_then(serde_json::Value::as_u64);
+        applied.context("the status does not say how many changes the last pass made")
+    }
+
     /// Runs a command of netd and shows what it printed.
-    fn show(&mut self, arguments: &[&str]) -> anyhow::Result<super::daemon::Answer> {
+    fn show(&mut self, arguments: &[&str]) -> anyhow::Result<Answer> {
         self.story.command(&format!("netd {}", arguments.join(" ")));
-        let answer = self.netd.ask(arguments)?;
+        let colour = if self.story.colours() { "always" } else { "never" };
+        let answer = self.netd.ask(&[arguments, &["--color", colour]].concat())?;
         self.story.quote(&answer.text);
         Ok(answer)
     }

@@ -20,6 +20,11 @@ impl Story {
         Self { colours, chapters: 0, held: 0, failed: 0, clock: Stopwatch::start() }
     }
 
+    /// Whether the reader's terminal has colours.
+    pub(super) fn colours(&self) -> bool {
+        self.colours
+    }
+
     pub(super) fn chapter(&mut self, title: &str) {
         self.chapters += 1;
         let heading = format!("{}. {title}", self.chapters);

@@ -19,6 +19,9 @@ const PREFIX: &str = "netd-demo";
 /// Where `ip netns` keeps its names.
 const NAMESPACES: &str = "/run/netns";
 
+/// Where instances of netd have their sockets.
+const RUNTIME_DIRS: &str = "/run/netd";
+
 /// Everything that has to be gone when the demo ends; dropping it removes what is still there.
 pub(super) struct World {
     pid: u32,
@@ -189,6 +192,8 @@ fn clear(pid: u32) {
     let _ = unmount(folder.join("bpf"), UnmountFlags::DETACH);
     let _ = std::fs::remove_dir_all(folder);
     let _ = std::fs::remove_dir_all(runtime_dir(pid));
+    // Works only when no other instance has anything in it.
+    let _ = std::fs::remove_dir(RUNTIME_DIRS);
 }
 
 /// What of one demo is still there.
@@ -206,7 +211,7 @@ fn folder_of(pid: u32) -> PathBuf {
 }
 
 fn runtime_dir(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/run/netd/demo-{pid}"))
+    Path::new(RUNTIME_DIRS).join(format!("demo-{pid}"))
 }
 
 /// The process that a name belongs to, if it is one of a demo.
