@@ -208,7 +208,8 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Keys and headers in small numbers, so that they meet each other in every way.
+/// Keys and headers in small numbers, so that they meet each other in every way. Not with dotted keys of three parts:
+/// the reference lets them into an array of tables, which TOML forbids.
 fn headers_and_keys() -> impl Strategy<Value = String> {
     let line = prop::sample::select(vec![
         "[a]",
@@ -225,7 +226,6 @@ fn headers_and_keys() -> impl Strategy<Value = String> {
         "b = { c = 1 }",
         "b = [{ c = 1 }]",
         "a = []",
-        "b.c.d = {}",
         "[b.c]",
         "\"a\" = 1",
         "c = { d.e = 1, d.f = 2 }",

@@ -5,6 +5,9 @@ use crate::raw::{Backends, WEIGHT_DEFAULT};
 use crate::span::Span;
 use std::net::IpAddr;
 
+/// The ports that the backends of one address say, and where.
+pub(super) type Ports = Vec<(Option<u16>, Span)>;
+
 /// What services need to know of a list of backends.
 #[derive(Default)]
 pub(super) struct Summary {
@@ -13,7 +16,7 @@ pub(super) struct Summary {
     pub(super) first_v4: Option<Span>,
     pub(super) first_v6: Option<Span>,
     /// Addresses that occur with several ports, each with its places.
-    pub(super) several_ports: Vec<(IpAddr, Vec<(Option<u16>, Span)>)>,
+    pub(super) several_ports: Vec<(IpAddr, Ports)>,
 }
 
 pub(super) fn check(backends: &Backends, diagnoses: &mut Diagnoses) -> Summary {
@@ -51,7 +54,7 @@ pub(super) fn check(backends: &Backends, diagnoses: &mut Diagnoses) -> Summary {
 fn duplicates(mut rows: Vec<(IpAddr, Option<u16>, Span)>, summary: &mut Summary, diagnoses: &mut Diagnoses) {
     rows.sort_unstable();
     for same_address in rows.chunk_by(|a, b| a.0 == b.0).filter(|rows| rows.len() > 1) {
-        let mut ports: Vec<(Option<u16>, Span)> = Vec::new();
+        let mut ports: Ports = Vec::new();
         for (address, port, span) in same_address {
             match ports.last() {
                 Some((last, first)) if last == port => {

@@ -79,6 +79,7 @@ pub(crate) struct Table<'i> {
     pub(crate) entries: Vec<Entry<'i>>,
     pub(crate) origin: Origin,
     /// Only for tables with many entries, so that a million keys do not take a million times a million comparisons.
+    #[allow(clippy::box_collection, reason = "of a hundred thousand tables hardly one has an index")]
     index: Option<Box<HashMap<Cow<'i, str>, usize>>>,
 }
 
