@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 /// Compares; with `NETD_BLESS=1` in the environment the files are written instead.
 #[test]
-fn every_mistake_has_its_exact_message() {
+fn c12_c13_c14_c15_c16_c25_every_mistake_has_its_exact_message() {
     let mut wrong = String::new();
     let cases = cases("schema/testdata/invalid", "txt");
     assert!(cases.len() > 60, "the corpus was not found");
