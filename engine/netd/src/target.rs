@@ -29,6 +29,16 @@ pub trait Target: Send {
     async fn tend(&mut self) -> Result<(), String> {
         Ok(())
     }
+
+    /// Removes what carried the kind's resources without being one, such as empty maps; called when a tear-down has
+    /// left no resource of any kind. Doing it twice is the same as doing it once.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: what is left, and why.
+    async fn dismantle(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// One kind: how what is wanted follows from the file and the facts, and the target that does it.

@@ -54,6 +54,10 @@ impl Target for ServiceTarget {
         })?;
         tended.map_err(|error| sentence(&error))
     }
+
+    async fn dismantle(&mut self) -> Result<(), String> {
+        self.balancer.remove()
+    }
 }
 
 impl ServiceTarget {
