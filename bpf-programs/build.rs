@@ -6,7 +6,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 3] = ["xdp_lb", "xdp_decap", "xdp_pass"];
+/// Where the sources are, without `.bpf.c`; the objects are named like the files.
+const PROGRAMS: [&str; 4] = ["xdp_lb", "xdp_decap", "xdp_pass", "examples/harness"];
 
 /// The oldest clang whose output is known to load.
 const OLDEST_CLANG: u32 = 15;
@@ -23,7 +24,8 @@ fn main() {
     for program in PROGRAMS {
         let source = format!("{program}.bpf.c");
         println!("cargo:rerun-if-changed={source}");
-        compile(&clang, &headers, &source, &out.join(format!("{program}.o")));
+        let name = Path::new(program).file_name().unwrap_or_default();
+        compile(&clang, &headers, &source, &out.join(name).with_extension("o"));
     }
 }
 
