@@ -169,6 +169,25 @@ fn churn(node: &Namespace, numbers: std::ops::Range<u32>) {
 }
 
 #[test]
+fn k31_a_hundred_thousand_foreign_routes_are_read_in_time() {
+    let Some(lab) = Lab::new() else { return };
+    let (node, _peer) = pair(&lab);
+    let line =
+        |n: u32| format!("route add {}/28 via 10.0.0.2\n", std::net::Ipv4Addr::from((64 << 24) + n * 16));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), (0..100_000).map(line).collect::<String>()).unwrap();
+    node.ip(&["-batch", file.path().to_str().unwrap()]);
+    node.run_async(|| async {
+        let mut reader = FactsReader::new("n".into());
+        let started = std::time::Instant::now();
+        let count = read(&mut reader).await.routes.len();
+        let first = started.elapsed();
+        assert!(count >= 100_000, "{count}");
+        assert!(first < Duration::from_secs(2), "{first:?}");
+    });
+}
+
+#[test]
 fn k11_a_dump_under_churn_is_whole_or_refused() {
     let Some(lab) = Lab::new() else { return };
     let (node, _peer) = pair(&lab);

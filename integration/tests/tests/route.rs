@@ -266,6 +266,66 @@ fn k19_what_an_interrupted_update_left_is_found_by_its_mark_and_cleaned_up() {
 }
 
 #[test]
+fn k8_an_interface_index_that_was_given_to_another_device_is_not_used() {
+    let Some(lab) = Lab::new() else { return };
+    let (node, _peer) = network(&lab);
+    let add = |name: &str| {
+        node.ip(&["link", "add", name, "index", "500", "type", "bridge"]);
+        node.ip(&["addr", "add", "10.0.7.1/24", "dev", name]);
+        node.ip(&["link", "set", name, "up"]);
+    };
+    add("wanted");
+    node.run_async(|| async {
+        let mut world = World::new();
+        let config = config(&[("lb-1", &["10.0.0.1"], &[]), ("lb-2", &["10.0.7.2"], &["10.244.2.0/24"])]);
+        let (plan, facts) = world.plan(&config).await;
+        node.ip(&["link", "del", "wanted"]);
+        add("other");
+        let outcomes = world.target.apply(&plan.steps, &facts).await;
+        assert_eq!(outcomes, [Outcome::Failed("wanted is not interface 500 any more".into())]);
+        assert_eq!(pods(&node), Vec::<String>::new());
+        // The next pass sees what is there now.
+        world.converge(&config).await;
+        let [only]: [String; 1] = pods(&node).try_into().unwrap();
+        assert!(only.starts_with("10.244.2.0/24 via 10.0.7.2 dev other proto 177"), "{only}");
+        // A device that comes back under another index is followed.
+        node.ip(&["link", "del", "other"]);
+        node.ip(&["link", "add", "other", "index", "501", "type", "bridge"]);
+        node.ip(&["addr", "add", "10.0.7.1/24", "dev", "other"]);
+        node.ip(&["link", "set", "other", "up"]);
+        assert_eq!(world.converge(&config).await.counts(), (1, 0, 0));
+    });
+}
+
+#[test]
+fn k21_five_hundred_link_flaps_cost_a_bounded_number_of_passes_and_end_as_wanted() {
+    let Some(lab) = Lab::new() else { return };
+    let (node, _peer) = network(&lab);
+    let flaps = "link set eth0 down\nlink set eth0 up\n".repeat(500);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), flaps).unwrap();
+    let config = config(&[("lb-1", &["10.0.0.1"], &[]), ("lb-2", &["10.0.0.2"], &["10.244.2.0/24"])]);
+    node.run_async(|| async {
+        let changed = Arc::new(tokio::sync::Notify::new());
+        let _monitor = netd::facts::Monitor::start(Arc::clone(&changed)).unwrap();
+        let mut world = World::new();
+        world.converge(&config).await;
+        let mut flapping = node.command("ip").arg("-batch").arg(file.path()).spawn().unwrap();
+        let mut passes = 0;
+        let quiet = std::time::Duration::from_millis(500);
+        while tokio::time::timeout(quiet, changed.notified()).await.is_ok() {
+            // Failures are to be expected while the link is away.
+            world.pass(&config).await;
+            passes += 1;
+        }
+        assert!(flapping.wait().unwrap().success());
+        assert!(passes <= 2000, "{passes} passes for 1000 changes of the link");
+        assert_eq!(world.plan(&config).await.0.steps.len(), 0);
+        assert_eq!(pods(&node), ["10.244.2.0/24 via 10.0.0.2 dev eth0 proto 177"]);
+    });
+}
+
+#[test]
 fn k12_a_refused_route_fails_alone() {
     let Some(lab) = Lab::new() else { return };
     let (node, _peer) = network(&lab);

@@ -9,7 +9,7 @@ mod source;
 pub use decode::TABLE_MAIN;
 pub use monitor::{Listener, Monitor, Stale};
 pub use read::FactsReader;
-pub(crate) use read::{main_routes, neighbours};
+pub(crate) use read::{links, main_routes, neighbours};
 
 pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
@@ -45,6 +45,18 @@ impl Facts {
     #[must_use]
     pub fn is_own_address(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.address == address)
+    }
+}
+
+/// Checks that an interface index still belongs to the device that was meant: the kernel gives indices again.
+///
+/// # Errors
+///
+/// A sentence, when it does not.
+pub(crate) fn same_device(links: &BTreeMap<u32, Link>, index: u32, device: &str) -> Result<(), String> {
+    match links.get(&index) {
+        Some(link) if link.name == device => Ok(()),
+        Some(_) | None => Err(format!("{device} is not interface {index} any more")),
     }
 }
 

@@ -114,7 +114,12 @@ impl Sight {
     }
 }
 
-fn links(channel: &mut Channel) -> io::Result<BTreeMap<u32, super::Link>> {
+/// The links.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) fn links(channel: &mut Channel) -> io::Result<BTreeMap<u32, super::Link>> {
     let mut message = LinkMessage::default();
     // Statistics are most of a link's message.
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));

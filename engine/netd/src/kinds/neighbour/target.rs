@@ -1,7 +1,7 @@
 //! netd's neighbours in the kernel: found in the facts, changed in batches.
 
 use super::{NeighbourSpec, is_anothers};
-use crate::facts::{Facts, Neighbour, neighbours};
+use crate::facts::{Facts, Link, Neighbour, links, neighbours, same_device};
 use crate::kinds::route::PROTOCOL;
 use crate::netlink::{Answer, Channel, Request};
 use crate::target::Target;
@@ -129,7 +129,14 @@ impl Job {
     }
 
     /// What to send when the entry is `now`, or what comes of the job without sending anything.
-    fn request(&self, now: &BTreeMap<(u32, IpAddr), Neighbour>) -> Result<Request, Outcome> {
+    fn request(
+        &self,
+        now: &BTreeMap<(u32, IpAddr), Neighbour>,
+        links: &BTreeMap<u32, Link>,
+    ) -> Result<Request, Outcome> {
+        if let Self::Ask(spec) = self {
+            same_device(links, spec.ifindex, &spec.device).map_err(Outcome::Failed)?;
+        }
         match self {
             // Asking would take the fixed MAC, or the mark, from an entry that somebody made meanwhile.
             Self::Ask(spec) => match now.get(&(spec.ifindex, spec.address)) {
@@ -155,10 +162,11 @@ impl Job {
 fn run(channel: &mut Channel, jobs: &[Job]) -> Result<(Vec<Outcome>, bool), String> {
     // The kernel cannot be told to leave an entry alone if it is fixed, so it is looked at as late as possible.
     let now = neighbours(channel).map_err(|error| format!("read neighbours: {error}"))?;
+    let links = links(channel).map_err(|error| format!("read links: {error}"))?;
     let mut requests = Vec::with_capacity(jobs.len());
     let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(jobs.len());
     for job in jobs {
-        match job.request(&now) {
+        match job.request(&now, &links) {
             Ok(request) => {
                 requests.push(request);
                 outcomes.push(None);

@@ -2,7 +2,7 @@
 
 use super::wire::{Beside, adding, deleting};
 use super::{PROTOCOL, RouteSpec, Way, metric};
-use crate::facts::{Facts, Route, RouteAction, main_routes};
+use crate::facts::{Facts, Link, Route, RouteAction, links, main_routes, same_device};
 use crate::netlink::{Answer, Channel, Request};
 use crate::target::Target;
 use async_trait::async_trait;
@@ -35,7 +35,7 @@ impl Target for RouteTarget {
                 Some(channel) => channel,
                 None => Channel::open().map_err(|error| format!("open netlink: {error}"))?,
             };
-            let (outcomes, lost) = run(&mut channel, &jobs);
+            let (outcomes, lost) = run(&mut channel, &jobs)?;
             // After a lost answer a late one could still arrive: such a socket is not used again.
             Ok((outcomes, (!lost).then_some(channel)))
         });
@@ -122,7 +122,18 @@ impl Job {
     }
 
     /// What is sent first: everything but the removal of what an update leaves behind.
-    fn first(&self) -> Vec<Request> {
+    fn first(&self, links: &BTreeMap<u32, Link>) -> Result<Vec<Request>, Outcome> {
+        match self {
+            Self::Create(to) | Self::Update { to, .. } => {
+                same_device(links, to.way.ifindex, &to.way.device).map_err(Outcome::Failed)?;
+            }
+            Self::Delete(_) => {}
+            Self::Unknown => return Err(Outcome::Failed("this is not a route".into())),
+        }
+        Ok(self.unchecked())
+    }
+
+    fn unchecked(&self) -> Vec<Request> {
         match self {
             Self::Create(to) => vec![adding(to, Beside::Nothing)],
             Self::Update { from, to } if ways(from).any(|way| *way == to.way) => Vec::new(),
@@ -148,75 +159,98 @@ fn ways(spec: &RouteSpec) -> impl Iterator<Item = &Way> {
 }
 
 /// Does the jobs: one outcome each, and whether an answer of the kernel was lost.
-fn run(channel: &mut Channel, jobs: &[Job]) -> (Vec<Outcome>, bool) {
-    let mut requests = Vec::with_capacity(jobs.len());
-    let mut ends = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        requests.extend(job.first());
-        ends.push(requests.len());
-    }
-    let mut answers = channel.change(&requests).into_iter().enumerate().peekable();
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(jobs.len());
-    let mut lost = false;
-    let mut table = None;
-    for (job, end) in jobs.iter().zip(ends) {
-        let mut outcome = if matches!(job, Job::Unknown) { failed_job() } else { Outcome::Applied };
-        while let Some((_, answer)) = answers.next_if(|(at, _)| *at < end) {
-            lost |= matches!(answer, Answer::Lost(_));
-            let came = judge(job, answer, channel, &mut table);
-            if came != Outcome::Applied {
-                outcome = came;
-            }
-        }
-        outcomes.push(outcome);
-    }
-    let (mut owners, mut requests) = (Vec::new(), Vec::new());
-    for (at, (job, outcome)) in jobs.iter().zip(&outcomes).enumerate() {
-        if *outcome == Outcome::Applied {
-            requests.extend(job.second());
-            owners.resize(requests.len(), at);
-        }
-    }
-    for (at, answer) in owners.into_iter().zip(channel.change(&requests)) {
-        lost |= matches!(answer, Answer::Lost(_));
-        let Some(outcome) = outcomes.get_mut(at) else { continue };
-        match answer {
-            Answer::Done => {}
-            Answer::Refused(Errno::SRCH) => {
-                *outcome = Outcome::Failed("what it replaces was not there any more as ours".into());
-            }
-            Answer::Refused(error) | Answer::Lost(error) => *outcome = failure("remove the old way", error),
-        }
-    }
-    (outcomes, lost)
+fn run(channel: &mut Channel, jobs: &[Job]) -> Result<(Vec<Outcome>, bool), String> {
+    let links = links(channel).map_err(|error| format!("read links: {error}"))?;
+    let mut work = Work { channel, table: None, lost: false };
+    let mut outcomes = work.first(jobs, &links);
+    work.second(jobs, &mut outcomes);
+    Ok((outcomes, work.lost))
 }
 
-/// What an answer to a first request means. `table` is the main table, read once when an answer makes it needed.
-fn judge(
-    job: &Job,
-    answer: Answer,
-    channel: &mut Channel,
-    table: &mut Option<Result<Vec<Route>, String>>,
-) -> Outcome {
-    match (job, answer) {
-        (Job::Unknown, _) => failed_job(),
-        (_, Answer::Done) | (Job::Delete(_), Answer::Refused(Errno::SRCH)) => Outcome::Applied,
-        (Job::Create(to) | Job::Update { to, .. }, Answer::Refused(Errno::EXIST)) => {
-            let read = table
-                .get_or_insert_with(|| main_routes(channel).map_err(|error| format!("read routes: {error}")));
-            match read {
-                Ok(routes) => already_there(to, routes),
-                Err(reason) => Outcome::Failed(reason.clone()),
-            }
-        }
-        (Job::Delete(_), Answer::Refused(error)) => failure("delete", error),
-        (Job::Create(_) | Job::Update { .. }, Answer::Refused(error)) => failure("add", error),
-        (_, Answer::Lost(error)) => failure("the kernel's answer was lost", error),
-    }
+struct Work<'c> {
+    channel: &'c mut Channel,
+    /// The main table, read once when an answer makes it needed.
+    table: Option<Result<Vec<Route>, String>>,
+    lost: bool,
 }
 
-fn failed_job() -> Outcome {
-    Outcome::Failed("this is not a route".into())
+impl Work<'_> {
+    /// Everything but the removal of what updates leave behind.
+    fn first(&mut self, jobs: &[Job], links: &BTreeMap<u32, Link>) -> Vec<Outcome> {
+        let mut requests = Vec::with_capacity(jobs.len());
+        let mut counts = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let first = job.first(links);
+            counts.push(first.as_ref().map_or(0, Vec::len));
+            requests.push(first);
+        }
+        let flat: Vec<Request> = requests
+            .iter_mut()
+            .flat_map(|first| first.as_mut().map(std::mem::take).unwrap_or_default())
+            .collect();
+        let mut answers = self.change(&flat).into_iter();
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for ((job, prepared), count) in jobs.iter().zip(requests).zip(counts) {
+            let mut outcome = prepared.err().unwrap_or(Outcome::Applied);
+            for answer in answers.by_ref().take(count) {
+                let came = self.judge(job, answer);
+                if came != Outcome::Applied {
+                    outcome = came;
+                }
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// What is removed once the new way of an update is there; without it the old one stays.
+    fn second(&mut self, jobs: &[Job], outcomes: &mut [Outcome]) {
+        let (mut owners, mut requests) = (Vec::new(), Vec::new());
+        for (at, (job, outcome)) in jobs.iter().zip(outcomes.iter()).enumerate() {
+            if *outcome == Outcome::Applied {
+                requests.extend(job.second());
+                owners.resize(requests.len(), at);
+            }
+        }
+        for (at, answer) in owners.into_iter().zip(self.change(&requests)) {
+            let Some(outcome) = outcomes.get_mut(at) else { continue };
+            match answer {
+                Answer::Done => {}
+                Answer::Refused(Errno::SRCH) => {
+                    *outcome = Outcome::Failed("what it replaces was not there any more as ours".into());
+                }
+                Answer::Refused(error) | Answer::Lost(error) => {
+                    *outcome = failure("remove the old way", error)
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, requests: &[Request]) -> Vec<Answer> {
+        let answers = self.channel.change(requests);
+        self.lost |= answers.iter().any(|answer| matches!(answer, Answer::Lost(_)));
+        answers
+    }
+
+    /// What an answer to a first request means.
+    fn judge(&mut self, job: &Job, answer: Answer) -> Outcome {
+        match (job, answer) {
+            (_, Answer::Done) | (Job::Delete(_), Answer::Refused(Errno::SRCH)) => Outcome::Applied,
+            (Job::Create(to) | Job::Update { to, .. }, Answer::Refused(Errno::EXIST)) => {
+                let channel = &mut *self.channel;
+                let table = self.table.get_or_insert_with(|| {
+                    main_routes(channel).map_err(|error| format!("read routes: {error}"))
+                });
+                match table {
+                    Ok(routes) => already_there(to, routes),
+                    Err(reason) => Outcome::Failed(reason.clone()),
+                }
+            }
+            (Job::Delete(_), Answer::Refused(error)) => failure("delete", error),
+            (_, Answer::Refused(error)) => failure("add", error),
+            (_, Answer::Lost(error)) => failure("the kernel's answer was lost", error),
+        }
+    }
 }
 
 fn failure(what: &str, error: Errno) -> Outcome {
