@@ -2,6 +2,13 @@
 //!
 //! A test begins with `let Some(lab) = Lab::new() else { return };`, which prints why when it cannot run.
 
+pub mod bed;
+pub mod desired;
+pub mod echo;
 mod lab;
+pub mod netd;
+pub mod snapshot;
+pub mod trace;
 
+pub use bed::{Arrival, Bed};
 pub use lab::{Lab, Namespace};
