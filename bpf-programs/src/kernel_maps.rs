@@ -14,7 +14,7 @@ use crate::abi::{
 use crate::error::{Error, Result};
 use crate::maps::{Capacity, Maps};
 use crate::mmap::Mapped;
-use crate::sys::{self, Hash};
+use crate::sys::Hash;
 
 /// One line of `rings` or `service_names`.
 pub(crate) type Line = [u8; LINE_BYTES];
@@ -216,7 +216,7 @@ impl Maps for KernelMaps {
     }
 
     fn grace(&self) -> Result<()> {
-        sys::wait_for_programs().map_err(|error| Error::kernel("membarrier", "all CPUs", error))
+        crate::maps::grace()
     }
 }
 

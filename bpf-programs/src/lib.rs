@@ -22,4 +22,4 @@ pub use error::{Error, Result};
 pub use fake::{FakeMaps, Operation};
 pub use links::{LinkError, LinkInfo, Mode};
 pub use loader::embedded_digest;
-pub use maps::{Capacity, Maps};
+pub use maps::{Capacity, Maps, grace};

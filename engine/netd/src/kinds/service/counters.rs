@@ -1,6 +1,8 @@
 //! What went through the load balancer, by service and backend.
 
+use super::paths::HeldPaths;
 use super::target::{held, sentence};
+use crate::facts::Facts;
 use netd_bpf::Maps;
 use netd_bpf::abi::IN_USE;
 use serde::Serialize;
@@ -55,9 +57,11 @@ pub struct BackendTraffic {
 pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
     let mut services: BTreeMap<u32, ServiceTraffic> = BTreeMap::new();
     let mut counted: BTreeSet<u32> = BTreeSet::new();
+    let facts = Facts::default();
+    let mut paths = HeldPaths::new(&facts);
     for (key, frontend) in maps.frontends().map_err(|error| sentence(&error))? {
         let Ok(held) = held(maps, &frontend) else { continue };
-        let Some(spec) = super::layout::spec(&key, &held, String::new(), &Default::default()) else { continue };
+        let Some(spec) = super::layout::spec(&key, &held, String::new(), &mut paths) else { continue };
         let service = services.entry(frontend.service).or_default();
         service.frontends.push(spec.key().to_string());
         let lines = held.lines.iter().filter(|line| line.flags & IN_USE != 0);

@@ -1,13 +1,13 @@
 //! Between a frontend as the file means it and as the maps hold it. Pure: reads and gives values.
 
 use super::rings::{self, NARROW_POSITIONS};
+use super::paths::{HeldPaths, address};
 use super::spec::{BackendPath, BackendSpec, ServiceSpec};
 use super::maglev;
-use crate::facts::{Facts, Mac};
 use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
 use netd_schema::{BackendState, HashSeed, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// A frontend as the maps hold it, with all that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,14 +110,6 @@ pub fn socket(line: &Backend, key: &FrontendKey) -> SocketAddr {
     SocketAddr::new(address(&line.destination, key.address.is_ipv4()), port)
 }
 
-/// A backend is of its frontend's family.
-fn address(bytes: &[u8; 16], is_ipv4: bool) -> IpAddr {
-    match bytes {
-        [a, b, c, d, ..] if is_ipv4 => Ipv4Addr::new(*a, *b, *c, *d).into(),
-        _ => Ipv6Addr::from(*bytes).into(),
-    }
-}
-
 fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V6(address) => address.octets(),
@@ -170,24 +162,14 @@ fn set_path(line: &mut Backend, path: &BackendPath) {
     }
 }
 
-fn path(line: &Backend, is_ipv4: bool, facts: &Facts) -> Option<BackendPath> {
-    (line.flags & READY != 0).then(|| BackendPath {
-        device: facts
-            .links
-            .get(&line.ifindex)
-            .map_or_else(|| format!("#{}", line.ifindex), |link| link.name.clone()),
-        ifindex: line.ifindex,
-        mtu: line.mtu,
-        destination_mac: Mac(line.destination_mac),
-        source_mac: Mac(line.source_mac),
-        source: address(&line.source, is_ipv4),
-        source_bits: line.source_bits,
-    })
-}
-
 /// What a frontend that the maps hold means; `None` for a protocol that netd does not know.
 #[must_use]
-pub fn spec(key: &FrontendKey, held: &Held, service: String, facts: &Facts) -> Option<ServiceSpec> {
+pub fn spec(
+    key: &FrontendKey,
+    held: &Held,
+    service: String,
+    paths: &mut HeldPaths<'_>,
+) -> Option<ServiceSpec> {
     let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| known.number() == key.protocol)?;
     let mut backends: Vec<BackendSpec> = held
         .lines
@@ -200,7 +182,7 @@ pub fn spec(key: &FrontendKey, held: &Held, service: String, facts: &Facts) -> O
                 port: socket.port(),
                 weight: line.weight,
                 state: state(line.state),
-                path: path(line, key.address.is_ipv4(), facts),
+                path: paths.of(line, key.address.is_ipv4()),
             }
         })
         .collect();

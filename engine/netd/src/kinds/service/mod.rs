@@ -7,8 +7,10 @@
 mod counters;
 mod layout;
 pub mod maglev;
+mod paths;
 mod rings;
 mod room;
+mod round;
 mod space;
 mod spec;
 mod target;
@@ -20,11 +22,10 @@ pub use target::ServiceTarget;
 pub(crate) use room::smallest as smallest_capacity;
 pub(crate) use target::sentence;
 
-use crate::facts::{Facts, Path, PathError, PathResolver};
-use ipnetwork::IpNetwork;
+use crate::facts::Facts;
+use paths::Paths;
 use netd_core::{DesiredKind, Key, KindName};
 use netd_schema::{Backend, Config, Port, Service};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -102,54 +103,13 @@ fn frontend(
     (spec, problems)
 }
 
-fn backend_spec(backend: &Backend, port: &Port, path: Option<BackendPath>) -> BackendSpec {
+fn backend_spec(backend: &Backend, port: &Port, path: Option<Arc<BackendPath>>) -> BackendSpec {
     BackendSpec {
         address: backend.address,
         port: backend.port.or(port.backend_port).unwrap_or(port.port),
         weight: backend.weight,
         state: backend.state,
         path,
-    }
-}
-
-/// The ways to addresses, each found once.
-struct Paths<'a> {
-    resolver: PathResolver<'a>,
-    rss: &'a [IpNetwork],
-    found: BTreeMap<IpAddr, Result<BackendPath, PathError>>,
-}
-
-impl<'a> Paths<'a> {
-    fn new(config: &'a Config, facts: &'a Facts) -> Self {
-        let resolver = PathResolver::new(facts);
-        Self { resolver, rss: &config.load_balancer.rss_source, found: BTreeMap::new() }
-    }
-
-    fn to(&mut self, address: IpAddr) -> Result<BackendPath, PathError> {
-        if let Some(found) = self.found.get(&address) {
-            return found.clone();
-        }
-        let rss = self.rss.iter().find(|prefix| prefix.is_ipv4() == address.is_ipv4());
-        let found = self.resolver.resolve(address).map(|path| backend_path(path, rss));
-        self.found.insert(address, found.clone());
-        found
-    }
-}
-
-fn backend_path(path: Path, rss: Option<&IpNetwork>) -> BackendPath {
-    let width = if path.source.is_ipv4() { 32 } else { 128 };
-    let (source, source_bits) = match rss {
-        Some(prefix) => (prefix.network(), width - prefix.prefix()),
-        None => (path.source, 0),
-    };
-    BackendPath {
-        device: path.device,
-        ifindex: path.ifindex,
-        mtu: u16::try_from(path.mtu).unwrap_or(u16::MAX),
-        destination_mac: path.destination_mac,
-        source_mac: path.source_mac,
-        source,
-        source_bits,
     }
 }
 

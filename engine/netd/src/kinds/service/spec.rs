@@ -8,6 +8,7 @@ use netd_schema::{BackendState, HashSeed, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// One frontend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,7 +48,7 @@ pub struct BackendSpec {
     pub state: BackendState,
     /// The way to it; `None` as long as it is not known. One that was known is used until there is a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<BackendPath>,
+    pub path: Option<Arc<BackendPath>>,
 }
 
 /// The way to a backend, as its packets' headers need it.
@@ -124,7 +125,7 @@ impl BackendSpec {
 
     /// A path that is not known now leaves a known one in force.
     fn satisfied_by(&self, observed: &Self) -> bool {
-        let path = self.path.is_none() || self.path == observed.path;
+        let path = self.path.is_none() || same_path(&self.path, &observed.path);
         path && self.address == observed.address
             && self.port == observed.port
             && self.weight == observed.weight
@@ -143,10 +144,19 @@ impl BackendSpec {
         if let Some(path) = &self.path
             && self.path != observed.path
         {
-            let before = observed.path.as_ref().map_or_else(|| "none".into(), BackendPath::describe);
+            let before = observed.path.as_ref().map_or_else(|| "none".into(), |path| path.describe());
             changes.push(FieldChange::changed(field("path"), before, path.describe()));
         }
         changes
+    }
+}
+
+/// Backends share their ways, so most are told equal without looking at them.
+fn same_path(one: &Option<Arc<BackendPath>>, other: &Option<Arc<BackendPath>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

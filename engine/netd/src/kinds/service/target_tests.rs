@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::kinds::service::NAME;
+use crate::kinds::service::spec::ServiceSpec;
+use netd_bpf::abi::{FrontendKey, WINDOW_OPEN};
 use crate::facts::Mac;
 use crate::kinds::service::spec::{BackendPath, BackendSpec};
 use netd_bpf::FakeMaps;
@@ -8,8 +11,8 @@ use netd_core::{Desired, DesiredKind, Observed, Plan, Reading, Spec, Table, plan
 use netd_schema::{BackendState, HashSeed, Protocol};
 use std::net::IpAddr;
 
-fn path(last: u8) -> Option<BackendPath> {
-    Some(BackendPath {
+fn path(last: u8) -> Option<Arc<BackendPath>> {
+    Some(Arc::new(BackendPath {
         device: "#3".into(),
         ifindex: 3,
         mtu: 1500,
@@ -17,7 +20,7 @@ fn path(last: u8) -> Option<BackendPath> {
         source_mac: Mac([2, 0, 0, 0, 0, 1]),
         source: "10.0.0.11".parse().unwrap(),
         source_bits: 0,
-    })
+    }))
 }
 
 fn backend(last: u8) -> BackendSpec {

@@ -1,0 +1,282 @@
+//! One round of changes to frontends: writes new blocks beside the old ones, then turns the entries over.
+
+use super::layout::{self, Held, NEW_COUNTER, Wanted};
+use super::space::Space;
+use super::spec::ServiceSpec;
+use super::target::{held, sentence};
+use super::{NAME, rings, room};
+use crate::clock;
+use netd_bpf::abi::{self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS, WINDOW_OPEN};
+use netd_bpf::{Capacity, Maps};
+use netd_core::{Action, Outcome, Step};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Why a round of changes was not begun or not ended.
+pub enum Stop {
+    /// The maps are too small; these would do.
+    Room(Capacity),
+    /// They cannot be read or written.
+    Broken(String),
+}
+
+impl From<netd_bpf::Error> for Stop {
+    fn from(error: netd_bpf::Error) -> Self {
+        Self::Broken(sentence(&error))
+    }
+}
+
+/// A round of changes: what is in use, what is free, what was written so far.
+struct Round<'a> {
+    capacity: Capacity,
+    entries: BTreeMap<FrontendKey, Frontend>,
+    rings: Space,
+    backends: Space,
+    counters: Option<Space>,
+    services: Space,
+    names: HashMap<String, u32>,
+    /// Blocks written in this round, so that VIPs of one service share them.
+    written: HashMap<Shape, Vec<(&'a ServiceSpec, Frontend)>>,
+    now: u32,
+}
+
+/// What frontends that can share a block have in common, besides their backends.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    service: String,
+    port: u16,
+    protocol: netd_schema::Protocol,
+    is_ipv4: bool,
+    before: Option<(u32, u32, u32)>,
+}
+
+/// Makes the changes. Nothing that earlier rounds let go of may still be read by packets under way.
+pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> {
+    let mut round = Round::new(maps)?;
+    round.check_room(steps)?;
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; steps.len()];
+    let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+    for (at, step) in steps.iter().enumerate() {
+        match &step.action {
+            Action::Create { to } | Action::Update { to, .. } => match to.as_any().downcast_ref::<ServiceSpec>() {
+                Some(spec) => match round.write(maps, spec)? {
+                    Ok(frontend) => puts.push((at, layout::key(spec), frontend)),
+                    Err(why) => outcomes[at] = Some(Outcome::Failed(why)),
+                },
+                None => outcomes[at] = Some(Outcome::Failed(format!("not a {NAME}"))),
+            },
+            Action::Delete { from } => match from.as_any().downcast_ref::<ServiceSpec>() {
+                Some(spec) => deletes.push((at, layout::key(spec))),
+                None => outcomes[at] = Some(Outcome::Failed(format!("not a {NAME}"))),
+            },
+        }
+    }
+    let entries: Vec<_> = puts.iter().map(|&(_, key, frontend)| (key, frontend)).collect();
+    for ((at, ..), result) in puts.iter().zip(maps.put_frontends(&entries)) {
+        outcomes[*at] = Some(outcome(result));
+    }
+    let keys: Vec<_> = deletes.iter().map(|&(_, key)| key).collect();
+    for ((at, _), result) in deletes.iter().zip(maps.delete_frontends(&keys)) {
+        outcomes[*at] = Some(outcome(result));
+    }
+    let unanswered = || Outcome::Failed("the map did not say what became of it".into());
+    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect())
+}
+
+fn outcome(result: netd_bpf::Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Applied,
+        Err(error) => Outcome::Failed(sentence(&error)),
+    }
+}
+
+impl<'a> Round<'a> {
+    fn new(maps: &dyn Maps) -> Result<Self, Stop> {
+        let capacity = maps.capacity();
+        let entries: BTreeMap<FrontendKey, Frontend> = maps.frontends()?.into_iter().collect();
+        let all = || entries.values();
+        let rings = all().map(|entry| (entry.ring, ring_lines(entry.slots, entry.flags & WIDE_SLOTS)));
+        let previous = all()
+            .filter(|entry| entry.flags & KEEP_FLOWS != 0)
+            .map(|entry| (entry.previous_ring, ring_lines(entry.previous_slots, entry.flags & WIDE_PREVIOUS)));
+        let rings = Space::new(capacity.ring_lines, rings.chain(previous));
+        let blocks = all().map(|entry| (entry.backends, entry.backend_count));
+        let backends = Space::new(capacity.backend_lines, blocks);
+        let services = Space::new(capacity.services, all().map(|entry| (entry.service, 1)));
+        let mut names = HashMap::new();
+        for service in all().map(|entry| entry.service).collect::<BTreeSet<_>>() {
+            names.insert(maps.service_name(service)?, service);
+        }
+        let now = u32::try_from(clock::since_boot().as_secs()).unwrap_or(u32::MAX);
+        Ok(Self {
+            capacity,
+            rings,
+            backends,
+            counters: None,
+            services,
+            names,
+            written: HashMap::new(),
+            now,
+            entries,
+        })
+    }
+
+    fn check_room(&self, steps: &[Step]) -> Result<(), Stop> {
+        let new = |step: &&Step| {
+            room::coming(step).is_some_and(|spec| !self.entries.contains_key(&layout::key(spec)))
+        };
+        let need = room::needed(steps);
+        let frontends = room::needed(steps.iter().filter(new));
+        let used = self.used();
+        let room = used.frontends_v4 + frontends.frontends_v4 <= self.capacity.frontends_v4
+            && used.frontends_v6 + frontends.frontends_v6 <= self.capacity.frontends_v6
+            && u64::from(need.ring_lines) <= self.rings.free()
+            && u64::from(need.backend_lines) <= self.backends.free();
+        if room { Ok(()) } else { Err(Stop::Room(room::sized(&used, &need))) }
+    }
+
+    fn used(&self) -> Capacity {
+        let lines = |capacity: u32, free: u64| u32::try_from(u64::from(capacity) - free).unwrap_or(capacity);
+        let of = |is_ipv4: bool| self.entries.keys().filter(|key| key.address.is_ipv4() == is_ipv4).count() as u32;
+        let backend_lines = lines(self.capacity.backend_lines, self.backends.free());
+        Capacity {
+            frontends_v4: of(true),
+            frontends_v6: of(false),
+            ring_lines: lines(self.capacity.ring_lines, self.rings.free()),
+            backend_lines,
+            counters: backend_lines,
+            services: lines(self.capacity.services, self.services.free()),
+            flows: self.capacity.flows,
+        }
+    }
+
+    /// Writes the lines and rings of a frontend and gives the entry that names them; nothing names them yet.
+    fn write(&mut self, maps: &mut dyn Maps, spec: &'a ServiceSpec) -> Result<Result<Frontend, String>, Stop> {
+        let before = self.entries.get(&layout::key(spec)).copied();
+        let shape = Shape {
+            service: spec.service.clone(),
+            port: spec.port,
+            protocol: spec.protocol,
+            is_ipv4: spec.vip.is_ipv4(),
+            before: before.map(|entry| (entry.ring, entry.backends, entry.flags)),
+        };
+        let same = |known: &&(&ServiceSpec, Frontend)| {
+            let known = known.0;
+            known.backends == spec.backends
+                && known.table_size == spec.table_size
+                && known.hash_seed == spec.hash_seed
+        };
+        if let Some((_, frontend)) = self.written.get(&shape).and_then(|blocks| blocks.iter().find(same)) {
+            return Ok(Ok(*frontend));
+        }
+        let held = before.map(|entry| held(maps, &entry)).transpose().unwrap_or(None);
+        let Some(mut wanted) = layout::wanted(spec, held.as_ref()) else {
+            return Ok(Err(format!("{} backends do not fit one frontend", spec.backends.len())));
+        };
+        let service = self.service(maps, &spec.service)?;
+        self.give_counters(maps, &mut wanted)?;
+        let frontend = self.place(maps, spec, &wanted, held.as_ref(), service)?;
+        self.written.entry(shape).or_default().push((spec, frontend));
+        Ok(Ok(frontend))
+    }
+
+    fn place(
+        &mut self,
+        maps: &mut dyn Maps,
+        spec: &ServiceSpec,
+        wanted: &Wanted,
+        held: Option<&Held>,
+        service: u32,
+    ) -> Result<Frontend, Stop> {
+        let mut frontend = layout::frontend(spec, wanted, service);
+        let wide = layout::is_wide(wanted);
+        frontend.backends = self.backends.take(frontend.backend_count).ok_or_else(|| self.doubled())?;
+        maps.set_backend_lines(frontend.backends, &wanted.lines)?;
+        let unchanged = |held: &&Held| {
+            held.intact && held.ring == wanted.ring && (held.frontend.flags & WIDE_SLOTS != 0) == wide
+        };
+        frontend.ring = match held.filter(unchanged) {
+            Some(held) => held.frontend.ring,
+            None => self.place_ring(maps, &wanted.ring, wide)?,
+        };
+        let Some(previous) = &wanted.previous else { return Ok(frontend) };
+        let before = held.map(|held| held.frontend).unwrap_or_default();
+        frontend.flags |= KEEP_FLOWS;
+        frontend.previous_slots = previous.len() as u32;
+        frontend.previous_magic = abi::magic(frontend.previous_slots);
+        let same = held.is_some_and(|held| held.previous.as_ref() == Some(previous));
+        if same {
+            frontend.previous_ring = before.previous_ring;
+            frontend.flags |= before.flags & WIDE_PREVIOUS;
+        } else {
+            // Positions of the previous ring may be beyond those that are left.
+            let narrow = |&slot: &u16| slot < rings::NARROW_POSITIONS || slot == rings::NO_GUESS;
+            let wide = !previous.iter().all(narrow);
+            frontend.previous_ring = self.place_ring(maps, previous, wide)?;
+            frontend.flags |= if wide { WIDE_PREVIOUS } else { 0 };
+        }
+        if wanted.window_begins {
+            frontend.flags |= WINDOW_OPEN;
+            frontend.previous_since = self.now;
+        } else {
+            frontend.flags |= before.flags & WINDOW_OPEN;
+            frontend.previous_since = before.previous_since;
+        }
+        Ok(frontend)
+    }
+
+    fn place_ring(&mut self, maps: &mut dyn Maps, ring: &[u16], wide: bool) -> Result<u32, Stop> {
+        let bytes = abi::ring_bytes(ring, wide);
+        let lines = (bytes.len() / LINE_BYTES) as u32;
+        let at = self.rings.take(lines).ok_or_else(|| self.doubled())?;
+        maps.set_ring(at, &bytes)?;
+        Ok(at)
+    }
+
+    fn doubled(&self) -> Stop {
+        let twice = |entries: u32| entries.saturating_mul(2);
+        Stop::Room(Capacity {
+            ring_lines: twice(self.capacity.ring_lines),
+            backend_lines: twice(self.capacity.backend_lines),
+            counters: twice(self.capacity.counters),
+            services: twice(self.capacity.services),
+            ..self.capacity
+        })
+    }
+
+    fn service(&mut self, maps: &mut dyn Maps, name: &str) -> Result<u32, Stop> {
+        if let Some(&service) = self.names.get(name) {
+            return Ok(service);
+        }
+        let service = self.services.take(1).ok_or_else(|| self.doubled())?;
+        maps.clear_service_counter(service)?;
+        maps.set_service_name(service, name)?;
+        self.names.insert(name.to_owned(), service);
+        Ok(service)
+    }
+
+    /// Gives a counter to each line that has none: one that no line and no flow record names.
+    fn give_counters(&mut self, maps: &mut dyn Maps, wanted: &mut Wanted) -> Result<(), Stop> {
+        for line in wanted.lines.iter_mut().filter(|line| line.counter == NEW_COUNTER) {
+            if self.counters.is_none() {
+                self.counters = Some(self.free_counters(maps)?);
+            }
+            let taken = self.counters.as_mut().and_then(|space| space.take(1));
+            line.counter = taken.ok_or_else(|| self.doubled())?;
+            maps.clear_counter(line.counter)?;
+        }
+        Ok(())
+    }
+
+    fn free_counters(&self, maps: &dyn Maps) -> Result<Space, Stop> {
+        let mut used: Vec<u32> = maps.flows_per_counter()?.into_keys().collect();
+        for entry in self.entries.values() {
+            let lines = maps.backend_lines(entry.backends, entry.backend_count).unwrap_or_default();
+            used.extend(lines.iter().filter(|line| line.flags & abi::IN_USE != 0).map(|line| line.counter));
+        }
+        Ok(Space::new(self.capacity.counters, used.into_iter().map(|counter| (counter, 1))))
+    }
+}
+
+fn ring_lines(slots: u32, wide: u32) -> u32 {
+    abi::ring_lines(slots, wide != 0)
+}
