@@ -100,7 +100,9 @@ async fn hear_kernel(facts_changed: Arc<Notify>) {
                 std::future::pending::<()>().await;
                 drop(monitor);
             }
-            Err(error) => tracing::warn!(%error, "the kernel's announcements cannot be heard; looking every 30 s"),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel's announcements cannot be heard; looking every 30 s")
+            }
         }
         tokio::time::sleep(MONITOR_AGAIN).await;
     }

@@ -77,6 +77,7 @@ pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Re
         work: None,
         inputs,
         outputs,
+        latest: None,
         wanted: BTreeSet::from([Reason::Startup]),
         waiting: VecDeque::new(),
         started: clock::now(),
@@ -100,6 +101,8 @@ struct Engine {
     work: Option<JoinHandle<Done>>,
     inputs: Inputs,
     outputs: Outputs,
+    /// What the file said last, whoever read it.
+    latest: Option<Arc<Delivery>>,
     wanted: BTreeSet<Reason>,
     waiting: VecDeque<Request>,
     started: Instant,
@@ -114,6 +117,7 @@ struct Engine {
 enum Event {
     Stop,
     Finished(Box<Done>),
+    Delivered,
     Wanted(Reason),
     Asked(Request),
     Beat,
@@ -125,6 +129,14 @@ struct Done {
     reconciler: Reconciler,
     report: Option<Arc<Report>>,
     is_torn_down: Option<bool>,
+    /// What the file said, if it was read for this.
+    read: Option<Arc<Delivery>>,
+}
+
+impl Done {
+    fn quietly(reconciler: Reconciler) -> Self {
+        Self { reconciler, report: None, is_torn_down: None, read: None }
+    }
 }
 
 impl Engine {
@@ -137,7 +149,7 @@ impl Engine {
             let event = tokio::select! {
                 () = told(&mut self.inputs.stop) => Event::Stop,
                 done = finished(&mut self.work) => Event::Finished(Box::new(done.map_err(CorePanic)?)),
-                Ok(()) = self.inputs.deliveries.changed() => Event::Wanted(Reason::ConfigChanged),
+                Ok(()) = self.inputs.deliveries.changed() => Event::Delivered,
                 () = self.inputs.facts_changed.notified() => Event::Wanted(Reason::FactsChanged),
                 Some(request) = self.inputs.requests.recv() => Event::Asked(request),
                 _ = beats.tick() => Event::Beat,
@@ -149,6 +161,7 @@ impl Engine {
                 Event::Wanted(reason) => {
                     self.wanted.insert(reason);
                 }
+                Event::Delivered => self.take_delivery(),
                 Event::Asked(request) => self.waiting.push_back(request),
                 Event::Beat => (self.outputs.beat)(),
                 Event::Due => {}
@@ -177,8 +190,24 @@ impl Engine {
             return;
         };
         self.wanted.clear();
+        self.work = Some(tokio::spawn(pass(reconciler, self.latest.clone(), reason)));
+    }
+
+    /// A reading counts unless a later one was made for a request: nothing goes back to what the file said before.
+    fn take_delivery(&mut self) {
         let delivery = self.inputs.deliveries.borrow_and_update().clone();
-        self.work = Some(tokio::spawn(pass(reconciler, delivery, reason)));
+        if self.remember(delivery) {
+            self.wanted.insert(Reason::ConfigChanged);
+        }
+    }
+
+    fn remember(&mut self, reading: Option<Arc<Delivery>>) -> bool {
+        let Some(reading) = reading else { return false };
+        let is_later = self.latest.as_ref().is_none_or(|latest| latest.at < reading.at);
+        if is_later {
+            self.latest = Some(reading);
+        }
+        is_later
     }
 
     /// Why a pass is to be made now; of several reasons the one that says most.
@@ -191,7 +220,7 @@ impl Engine {
     }
 
     fn waits_for_first_reading(&self, now: Instant) -> bool {
-        self.inputs.deliveries.borrow().is_none() && now < self.started + FIRST_READING_MAX
+        self.latest.is_none() && now < self.started + FIRST_READING_MAX
     }
 
     fn next_wake(&self) -> Instant {
@@ -200,11 +229,16 @@ impl Engine {
         let waits_for_file = is_idle && self.wanted.contains(&Reason::Startup);
         let quiet = waits_for_quiet.then_some(self.quiet_until);
         let first = waits_for_file.then_some(self.started + FIRST_READING_MAX);
-        [quiet, first, self.retry_at, Some(self.resync_at)].into_iter().flatten().min().unwrap_or(self.resync_at)
+        [quiet, first, self.retry_at, Some(self.resync_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.resync_at)
     }
 
     fn take_back(&mut self, done: Done) {
-        let Done { reconciler, report, is_torn_down } = done;
+        let Done { reconciler, report, is_torn_down, read } = done;
+        self.remember(read);
         self.reconciler = Some(reconciler);
         self.work = None;
         let now = clock::now();
@@ -249,7 +283,7 @@ async fn pass(mut reconciler: Reconciler, delivery: Option<Arc<Delivery>>, reaso
     let not_yet = Reading::Unreadable("the file has not been read yet".into());
     let reading = delivery.as_ref().map_or(&not_yet, |delivery| &delivery.reading);
     let report = Arc::new(reconciler.pass(reading, reason, None).await);
-    Done { reconciler, report: Some(report), is_torn_down: None }
+    Done { report: Some(report), ..Done::quietly(reconciler) }
 }
 
 async fn answer(
@@ -260,30 +294,34 @@ async fn answer(
     // Nobody may be there any more to take an answer; the work was asked for all the same.
     match request {
         Request::Plan(to) => {
-            let _ = to.send(reconciler.preview(&read(read_now).await).await);
-            Done { reconciler, report: None, is_torn_down: None }
+            let now = read(read_now).await;
+            let _ = to.send(reconciler.preview(&now.reading).await);
+            Done::quietly(reconciler)
         }
         Request::Resources(to) => {
             let _ = to.send(reconciler.resources());
-            Done { reconciler, report: None, is_torn_down: None }
+            Done::quietly(reconciler)
         }
         Request::Apply(allowed, to) => {
-            let reading = read(read_now).await;
-            let report = Arc::new(reconciler.pass(&reading, Reason::Asked, allowed.as_deref()).await);
+            let now = Arc::new(read(read_now).await);
+            let report = Arc::new(reconciler.pass(&now.reading, Reason::Asked, allowed.as_deref()).await);
             let _ = to.send(Arc::clone(&report));
-            Done { reconciler, report: Some(report), is_torn_down: Some(false) }
+            Done { reconciler, report: Some(report), is_torn_down: Some(false), read: Some(now) }
         }
         Request::TearDown(to) => {
             let report = Arc::new(reconciler.tear_down().await);
             let _ = to.send(Arc::clone(&report));
-            Done { reconciler, report: Some(report), is_torn_down: Some(true) }
+            Done { report: Some(report), is_torn_down: Some(true), ..Done::quietly(reconciler) }
         }
     }
 }
 
-async fn read(read_now: Arc<dyn Fn() -> Reading + Send + Sync>) -> Reading {
-    match tokio::task::spawn_blocking(move || read_now()).await {
+async fn read(read_now: Arc<dyn Fn() -> Reading + Send + Sync>) -> Delivery {
+    // Before it is read: a reading that began later knows more.
+    let at = clock::now();
+    let reading = match tokio::task::spawn_blocking(move || read_now()).await {
         Ok(reading) => reading,
         Err(error) => Reading::Unreadable(format!("reading the file ended early: {error}")),
-    }
+    };
+    Delivery { reading, serial: 0, at }
 }

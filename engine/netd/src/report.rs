@@ -30,6 +30,9 @@ pub struct Report {
     pub drift: Drift,
     /// The last pass.
     pub pass: PassReport,
+    /// The last pass that made changes; absent when none did since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<PassReport>,
     /// In how many milliseconds what failed is tried again; absent when nothing failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_ms: Option<u64>,
@@ -262,7 +265,7 @@ impl Reason {
 }
 
 /// One pass.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PassReport {
     /// Counts up from 1 since the start.
     pub number: u64,

@@ -73,7 +73,8 @@ mod tests {
     use super::*;
 
     const GROUPS: &str = "root:x:0:\nnetd-admin:x:990:alice,bob\nother:x:991:eve\n";
-    const USERS: &str = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\neve:x:1002:1002::/:/bin/sh\n";
+    const USERS: &str =
+        "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\neve:x:1002:1002::/:/bin/sh\n";
 
     #[test]
     fn x18_only_the_owner_writes() {

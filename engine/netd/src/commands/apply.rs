@@ -23,7 +23,10 @@ pub(super) async fn run(global: &Global, args: &ApplyArgs) -> anyhow::Result<Exi
     if let (Some(asked), Some(held)) = (&args.allow, &report.held_back)
         && *asked != held.plan
     {
-        bail!("the plan is not {asked} any more: look at `netd plan` again, and allow {} if it is meant", held.plan);
+        bail!(
+            "the plan is not {asked} any more: look at `netd plan` again, and allow {} if it is meant",
+            held.plan
+        );
     }
     Ok(success_if(report.word == Word::Ok))
 }

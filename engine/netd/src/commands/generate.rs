@@ -38,7 +38,8 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
         Some(dir) => {
             std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
             let command = Cli::command().disable_help_subcommand(true);
-            clap_mangen::generate_to(command, dir).with_context(|| format!("write into {}", dir.display()))?;
+            clap_mangen::generate_to(command, dir)
+                .with_context(|| format!("write into {}", dir.display()))?;
         }
         None => {
             let mut page = Vec::new();

@@ -71,7 +71,10 @@ async fn diff(global: &Global, number: u64) -> anyhow::Result<()> {
 }
 
 /// Reads the store, which only one process can have open: this one holds the lock meanwhile.
-fn with_store<T>(global: &Global, read: impl FnOnce(&netd_state::Store) -> anyhow::Result<T>) -> anyhow::Result<T> {
+fn with_store<T>(
+    global: &Global,
+    read: impl FnOnce(&netd_state::Store) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let instance = instance_of(global);
     if !instance.state_dir.is_dir() {
         bail!("there is no state in {}", instance.state_dir.display());

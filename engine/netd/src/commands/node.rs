@@ -72,8 +72,12 @@ pub(crate) fn check_rights() -> anyhow::Result<()> {
         return Ok(());
     }
     let named = [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::BPF, "CAP_BPF")];
-    let names: Vec<&str> = named.iter().filter(|(set, _)| missing.contains(*set)).map(|(_, name)| *name).collect();
-    bail!("reading and changing the network needs {}: run netd as root, or by its systemd unit", names.join(" and "))
+    let names: Vec<&str> =
+        named.iter().filter(|(set, _)| missing.contains(*set)).map(|(_, name)| *name).collect();
+    bail!(
+        "reading and changing the network needs {}: run netd as root, or by its systemd unit",
+        names.join(" and ")
+    )
 }
 
 fn mount_bpffs(instance: &Instance) -> netd_bpf::Result<()> {

@@ -44,7 +44,9 @@ impl Answer {
             (false, false) => "/v1/plan?text=plain",
             (false, true) => "/v1/plan?text=colour",
         };
-        let Some(bytes) = Client::new(&instance_of(global).socket()).get(path).await? else { return Ok(None) };
+        let Some(bytes) = Client::new(&instance_of(global).socket()).get(path).await? else {
+            return Ok(None);
+        };
         let json: Value = serde_json::from_slice(&bytes).context("the daemon's answer is not JSON")?;
         let text_of = |name: &str| json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let steps = json.pointer("/plan/steps").and_then(Value::as_array).map(Vec::is_empty);

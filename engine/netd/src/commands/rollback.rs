@@ -18,14 +18,16 @@ use std::process::ExitCode;
 pub(super) async fn run(global: &Global, args: &RollbackArgs) -> anyhow::Result<ExitCode> {
     let text = history::text_of(global, args.number).await?;
     refuse_link(&global.config)?;
-    netd_schema::parse(&format!("number {}", args.number), text.as_bytes())
-        .map_err(|diagnostics| anyhow!("this version does not accept that file any more\n{}", diagnostics.render(false)))?;
+    netd_schema::parse(&format!("number {}", args.number), text.as_bytes()).map_err(|diagnostics| {
+        anyhow!("this version does not accept that file any more\n{}", diagnostics.render(false))
+    })?;
     // Written beside the file first: what is planned is what is put in place.
     let beside = Beside::write(&global.config, &text)?;
     let preview = plan(global, &beside.path).await?;
     let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
     say(&render::text(&preview.plan, &preview.brakes, colour, Limits::SCREEN))?;
-    if !args.yes && !confirm(&format!("Put number {} in place of {}?", args.number, global.config.display()))? {
+    if !args.yes && !confirm(&format!("Put number {} in place of {}?", args.number, global.config.display()))?
+    {
         return Ok(ExitCode::FAILURE);
     }
     beside.put_in_place(&global.config)?;
@@ -77,8 +79,7 @@ impl Beside {
         let now = fs::metadata(config).ok();
         let mode = now.as_ref().map_or(0o644, |meta| meta.mode() & 0o7777);
         let write = || -> std::io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.path)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.path)?;
             if let Some(meta) = &now {
                 fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
             }

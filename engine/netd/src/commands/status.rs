@@ -5,7 +5,7 @@ use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
 use crate::commands::instance_of;
-use crate::report::{Report, ResourceReport, Stages, Word};
+use crate::report::{PassReport, Report, ResourceReport, Stages, Word};
 use crate::source;
 use anyhow::{Context as _, bail};
 use netd_core::render::escape;
@@ -64,7 +64,8 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
         "h" => 3600,
         _ => bail!("`{text}` is not a duration; write it like 90s or 5m"),
     };
-    let count: u64 = digits.parse().with_context(|| format!("`{text}` is not a duration; write it like 90s or 5m"))?;
+    let count: u64 =
+        digits.parse().with_context(|| format!("`{text}` is not a duration; write it like 90s or 5m"))?;
     Ok(Duration::from_secs(count.saturating_mul(seconds)))
 }
 
@@ -132,26 +133,11 @@ fn file(out: &mut String, report: &Report) {
 }
 
 fn footer(out: &mut String, report: &Report) {
-    let pass = &report.pass;
-    let Stages { parse_us, facts_us, observe_us, plan_us, apply_us, verify_us, total_us } = pass.took;
-    if pass.number > 0 {
-        let _ = writeln!(
-            out,
-            "\nLast pass: number {}, {}, {}, {} changes made, {} not; {} (parse {}, facts {}, observe {}, plan {}, \
-             apply {}, verify {})",
-            pass.number,
-            pass.reason.word(),
-            clock::shown(pass.ended_unix_ms),
-            pass.applied,
-            pass.not_applied,
-            ms(total_us),
-            ms(parse_us),
-            ms(facts_us),
-            ms(observe_us),
-            ms(plan_us),
-            ms(apply_us),
-            ms(verify_us),
-        );
+    if report.pass.number > 0 {
+        let _ = writeln!(out, "\nLast pass: {}", pass(&report.pass));
+    }
+    if let Some(changed) = report.last_change.filter(|changed| changed.number != report.pass.number) {
+        let _ = writeln!(out, "Last change: {}", pass(&changed));
     }
     if let Some(at) = report.drift.last_unix_ms {
         let first = report.drift.last.join(", ");
@@ -164,6 +150,24 @@ fn footer(out: &mut String, report: &Report) {
     if let Some(why) = &report.state_not_durable {
         let _ = writeln!(out, "The state is not durable: {}", escape(why));
     }
+}
+
+fn pass(pass: &PassReport) -> String {
+    let PassReport { number, reason, ended_unix_ms, applied, not_applied, rounds: _, took } = pass;
+    let Stages { parse_us, facts_us, observe_us, plan_us, apply_us, verify_us, total_us } = *took;
+    format!(
+        "number {number}, {}, {}, {applied} changes made, {not_applied} not; {} (parse {}, facts {}, observe {}, \
+         plan {}, apply {}, verify {})",
+        reason.word(),
+        clock::shown(*ended_unix_ms),
+        ms(total_us),
+        ms(parse_us),
+        ms(facts_us),
+        ms(observe_us),
+        ms(plan_us),
+        ms(apply_us),
+        ms(verify_us),
+    )
 }
 
 /// Milliseconds with three digits of fraction.

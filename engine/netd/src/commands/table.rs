@@ -6,7 +6,11 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use netd_core::render::escape;
 
 /// A table with this head; the columns of `numbers` are aligned to the right.
-pub(super) fn table(head: &[&str], numbers: impl IntoIterator<Item = usize>, rows: Vec<Vec<String>>) -> String {
+pub(super) fn table(
+    head: &[&str],
+    numbers: impl IntoIterator<Item = usize>,
+    rows: Vec<Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|name| name.to_uppercase()));
@@ -16,9 +20,9 @@ pub(super) fn table(head: &[&str], numbers: impl IntoIterator<Item = usize>, row
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let lines: Vec<String> =
-        table.to_string().lines().map(|line| format!("{}\n", line.trim_end().trim_start_matches(' '))).collect();
-    lines.concat()
+    // Each column is padded by one space; the first needs none.
+    let line = |line: &str| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end());
+    table.to_string().lines().map(line).collect()
 }
 
 /// The counts by kind.

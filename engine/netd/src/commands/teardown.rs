@@ -21,20 +21,28 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
         }
         ask(args, "The running netd removes everything it made here, and then rests. Go on?")?;
         let bytes = client.post("/v1/teardown", &json!({})).await?.context("the daemon has just ended")?;
-        return finish(global, &serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?);
+        return finish(
+            global,
+            &serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?,
+        );
     }
     let node::Writing { mut reconciler, lock } = node::for_writing(global)?;
     let plan = reconciler.preview_teardown().await.map_err(|why| anyhow!(why))?;
     let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
-    say(&render::text(&plan, &[], colour, Limits::SCREEN))?;
+    match plan.is_empty() && plan.unread.is_empty() {
+        true => say("There is nothing of netd's on this node.\n")?,
+        false => say(&render::text(&plan, &[], colour, Limits::SCREEN))?,
+    }
     ask(args, "Remove all of this?")?;
     apply::show_progress(&mut reconciler);
     let report = reconciler.tear_down().await;
     apply::end(reconciler);
     if args.state && report.word == Word::TornDown {
         let instance = instance_of(global);
-        for dir in [&instance.bpf_dir, &instance.state_dir] {
-            remove(dir)?;
+        remove(&instance.state_dir)?;
+        // Pins are gone by now; a directory with something of somebody else's in it stays.
+        for dir in [instance.bpf_dir.join("links"), instance.bpf_dir] {
+            let _ = fs::remove_dir(dir);
         }
     }
     drop(lock);

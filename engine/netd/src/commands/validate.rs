@@ -11,7 +11,10 @@ pub(super) fn run(global: &Global, args: &ValidateArgs) -> anyhow::Result<ExitCo
     let files = if args.files.is_empty() { std::slice::from_ref(&global.config) } else { &args.files };
     let verdicts: Vec<Verdict> = files.iter().map(|file| check(file, global.color.is_on())).collect();
     match args.json {
-        true => say(&format!("{:#}\n", Value::Array(verdicts.iter().map(|verdict| verdict.json.clone()).collect())))?,
+        true => say(&format!(
+            "{:#}\n",
+            Value::Array(verdicts.iter().map(|verdict| verdict.json.clone()).collect())
+        ))?,
         false => {
             for verdict in &verdicts {
                 say(&verdict.text)?;

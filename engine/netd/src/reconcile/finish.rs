@@ -111,6 +111,10 @@ impl Reconciler {
             rounds: walk.rounds,
             took: walk.took,
         };
+        report.last_change = match walk.rounds {
+            0 => self.report.last_change,
+            _ => Some(report.pass),
+        };
         if report.word != self.report.word || walk.rounds > 0 {
             tracing::info!(
                 status = report.word.word(),

@@ -4,7 +4,7 @@ use crate::facts::Facts;
 use crate::target::KindEntry;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use netd_core::{Desired, DesiredKind, Observed, Reading};
+use netd_core::{Desired, DesiredKind, KindName, Observed, Reading};
 use netd_schema::Config;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -49,6 +49,27 @@ pub(crate) async fn observe(kinds: &mut [KindEntry], facts: &Facts) -> Observed 
         observed.insert(kind.name, reading);
     }
     Observed(observed)
+}
+
+/// Ends what ends by itself.
+pub(crate) async fn tend(kinds: &mut [KindEntry]) {
+    for kind in kinds {
+        if let Ok(Err(why)) | Err(why) = guarded("tending it", OBSERVE_MAX, kind.target.tend()).await {
+            tracing::warn!(kind = kind.name, why, "something could not be ended");
+        }
+    }
+}
+
+/// Removes what only carried resources, backwards; says which kinds could not, and why.
+pub(crate) async fn dismantle(kinds: &mut [KindEntry]) -> BTreeMap<KindName, String> {
+    let mut failed = BTreeMap::new();
+    for kind in kinds.iter_mut().rev() {
+        if let Ok(Err(why)) | Err(why) = guarded("dismantling it", OBSERVE_MAX, kind.target.dismantle()).await
+        {
+            failed.insert(kind.name, why);
+        }
+    }
+    failed
 }
 
 /// What the file and the facts ask for, of every kind.

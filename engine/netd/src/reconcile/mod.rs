@@ -182,6 +182,9 @@ impl Reconciler {
         };
         self.come_into_force(&decision);
         let settled = self.close(decision, look, &mut walk).await;
+        if reason == Reason::Resync {
+            look::tend(&mut self.setup.kinds).await;
+        }
         self.finish(&verdict, walk, held_back, settled)
     }
 
@@ -213,12 +216,14 @@ impl Reconciler {
         };
         let decision = Decision::towards_nothing(&self.setup.kinds, &look);
         self.settled = Settled::default();
-        let settled = self.close(decision, look, &mut walk).await;
-        let mut report = self.finish(&verdict, walk, None, settled);
-        if report.word == Word::Ok {
-            report.word = Word::TornDown;
+        let mut settled = self.close(decision, look, &mut walk).await;
+        let is_gone = settled.standing.word() == Word::Ok;
+        if is_gone {
+            settled.standing.unread = look::dismantle(&mut self.setup.kinds).await;
         }
-        self.report = report.clone();
+        let word = if is_gone { Word::TornDown } else { Word::Degraded };
+        let mut report = self.finish(&verdict, walk, None, settled);
+        report.word = if report.word == Word::Ok { word } else { Word::Degraded };
         report
     }
 

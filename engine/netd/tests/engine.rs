@@ -1,0 +1,275 @@
+//! The engine's loop and the API around a world in memory: when passes are made, what is answered, how it ends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod world;
+
+use netd::api::{Client, Server, Shared as Api, serve};
+use netd::clock;
+use netd::engine::{self, CorePanic, Inputs, Outputs, Request};
+use netd::ledger::Ledger;
+use netd::report::{Reason, Report, Word};
+use netd::source::{Delivery, Reading};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use world::{ROUTE, SERVICE, Shared, text};
+
+const FILE: &str = r#"version = 1
+
+[[nodes]]
+name = "b"
+addresses = ["10.0.0.2"]
+pod_cidrs = ["10.244.2.0/24"]
+
+[[services]]
+name = "web"
+vips = ["192.0.2.10"]
+ports = [{ protocol = "tcp", port = 80 }]
+backends = [{ address = "10.1.0.2" }]
+"#;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Running {
+    world: Shared,
+    file: Arc<Mutex<Reading>>,
+    deliveries: watch::Sender<Option<Arc<Delivery>>>,
+    facts_changed: Arc<Notify>,
+    reports: watch::Receiver<Arc<Report>>,
+    requests: mpsc::Sender<Request>,
+    stop: watch::Sender<bool>,
+    beats: Arc<AtomicUsize>,
+    engine: JoinHandle<Result<(), CorePanic>>,
+    store: Arc<netd_state::Store>,
+}
+
+impl Running {
+    fn start() -> Self {
+        let world = Shared::default();
+        world.lock().links.push("eth0".into());
+        let reconciler = world.reconciler(Ledger::in_memory());
+        let store = reconciler.ledger().store();
+        let file = Arc::new(Mutex::new(Reading::Missing("there is no file".into())));
+        let (deliveries, delivered) = watch::channel(None);
+        let (reports, report) = watch::channel(Arc::new(Report::default()));
+        let (requests, inbox) = mpsc::channel(64);
+        let (stop, stopped) = watch::channel(false);
+        let facts_changed = Arc::new(Notify::new());
+        let beats = Arc::new(AtomicUsize::new(0));
+        let (read, counted) = (Arc::clone(&file), Arc::clone(&beats));
+        let inputs = Inputs {
+            deliveries: delivered,
+            read_now: Arc::new(move || read.lock().unwrap().clone()),
+            facts_changed: Arc::clone(&facts_changed),
+            requests: inbox,
+            stop: stopped,
+        };
+        let outputs = Outputs {
+            reports,
+            beat: Box::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }),
+            beat_every: Some(Duration::from_millis(10)),
+        };
+        let engine = tokio::spawn(engine::run(reconciler, inputs, outputs));
+        Self { world, file, deliveries, facts_changed, reports: report, requests, stop, beats, engine, store }
+    }
+
+    fn write(&self, content: &str) {
+        let reading = text(content);
+        *self.file.lock().unwrap() = reading.clone();
+        self.deliveries.send_replace(Some(Arc::new(Delivery { reading, serial: 1, at: clock::now() })));
+    }
+
+    async fn report(&mut self, is_it: impl Fn(&Report) -> bool) -> Arc<Report> {
+        let found = tokio::time::timeout(PATIENCE, self.reports.wait_for(|report| is_it(report))).await;
+        Arc::clone(&found.unwrap().unwrap())
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, self.engine).await.unwrap().unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_written_file_is_in_force_and_reported() {
+    let mut running = Running::start();
+    running.write(FILE);
+    let report = running.report(|report| report.word == Word::Ok).await;
+    assert_eq!(report.pass.reason, Reason::Startup);
+    running.write(&FILE.replace("10.1.0.2", "10.1.0.3"));
+    let report = running.report(|report| report.pass.number > 1).await;
+    assert_eq!((report.pass.reason, report.pass.applied), (Reason::ConfigChanged, 1));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn k14_a_change_of_the_node_is_undone_within_a_second() {
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    running.world.lock().owned.retain(|(kind, _), _| *kind != ROUTE);
+    let before = clock::now();
+    running.facts_changed.notify_one();
+    running.report(|report| report.drift.resources == 1).await;
+    assert!(before.elapsed() < Duration::from_secs(1));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn k21_a_thousand_announcements_cost_few_passes() {
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    for _ in 0..1000 {
+        running.facts_changed.notify_one();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let passes = running.reports.borrow().pass.number;
+    // At most one each 100 ms; the thousand sleeps take a few seconds on a busy machine.
+    assert!((2..100).contains(&passes), "{passes} passes");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_by_itself() {
+    let mut running = Running::start();
+    running.world.lock().failing.push((SERVICE, String::new()));
+    running.write(FILE);
+    running.report(|report| report.word == Word::Degraded).await;
+    running.world.lock().failing.clear();
+    let report = running.report(|report| report.word == Word::Ok).await;
+    assert_eq!(report.pass.reason, Reason::Retry);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn p15_the_loop_turns_while_a_target_hangs_and_p18_ends_in_two_seconds() {
+    let mut running = Running::start();
+    running.write("version = 1\n");
+    running.report(|report| report.pass.number == 1).await;
+    // The target waits for ever before its first operation.
+    running.world.lock().ops_left = Some(0);
+    running.write(FILE);
+    tokio::time::timeout(PATIENCE, running.world.lock().died.clone().notified()).await.unwrap();
+    let before = running.beats.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(running.beats.load(Ordering::Relaxed) > before);
+    let began = clock::now();
+    running.end().await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn after_a_teardown_nothing_is_made_until_it_is_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    let torn: Value = post(&client, "/v1/teardown", &json!({})).await;
+    assert_eq!(torn["word"], "torn-down");
+    assert!(running.world.lock().owned.is_empty());
+    running.facts_changed.notify_one();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(running.world.lock().owned.is_empty());
+    let applied: Value = post(&client, "/v1/apply", &json!({})).await;
+    assert_eq!(applied["word"], "ok");
+    assert_eq!(running.world.lock().owned.len(), 2);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn s19_a_file_that_was_read_for_a_request_is_not_undone_by_an_earlier_reading() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    // The file is new; its delivery still waits for the dust to settle.
+    *running.file.lock().unwrap() = text(&FILE.replace("10.1.0.2", "10.1.0.3"));
+    let report = post(&client, "/v1/apply", &json!({})).await;
+    let number = report["pass"]["number"].as_u64().unwrap();
+    running.facts_changed.notify_one();
+    let report = running.report(|report| report.pass.number > number).await;
+    assert_eq!((report.pass.applied, report.config.in_force.as_ref().unwrap().number), (0, 2));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn the_api_answers_what_the_commands_ask() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    let status = get(&client, "/v1/status?verbose=true").await;
+    assert_eq!(status["word"], "ok");
+    assert_eq!(status["resources"].as_array().unwrap().len(), 2);
+    *running.file.lock().unwrap() = text(&FILE.replace("10.1.0.2", "10.1.0.3"));
+    let plan = get(&client, "/v1/plan").await;
+    assert_eq!(plan["plan"]["steps"][0]["key"], "192.0.2.10:80/tcp");
+    let plan = get(&client, "/v1/plan?text=plain").await;
+    assert_eq!(plan["is_empty"], false);
+    assert_eq!(get(&client, "/v1/history").await[0]["number"], 1);
+    assert_eq!(client.get("/v1/history/1").await.unwrap().unwrap(), FILE.as_bytes());
+    assert!(client.get("/v1/history/9").await.is_err());
+    *running.file.lock().unwrap() = text("version = 7\n");
+    assert!(client.get("/v1/plan").await.unwrap_err().to_string().contains("version"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn x18_long_bodies_idle_clients_and_nonsense_do_not_hurt() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(tokio::net::UnixStream::connect(dir.path().join("run/netd.sock")).await.unwrap());
+    }
+    let long = json!({ "allow": "x".repeat(100_000) });
+    assert!(client.post("/v1/apply", &long).await.is_err());
+    assert!(client.post("/v1/apply", &json!({ "allow": 7 })).await.is_err());
+    assert_eq!(get(&client, "/v1/status").await["word"], "ok");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn x18_the_socket_is_for_its_owner_and_the_group() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let running = Running::start();
+    let _client = api(&running, &dir);
+    let mode = |path: &str| std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("run"), mode("run/netd.sock")), (0o750, 0o660));
+    running.end().await;
+}
+
+fn api(running: &Running, dir: &TempDir) -> Client {
+    let socket = dir.path().join("run/netd.sock");
+    let shared = Api {
+        reports: running.reports.clone(),
+        requests: running.requests.clone(),
+        store: Arc::clone(&running.store),
+    };
+    tokio::spawn(serve(Server::bind(&socket).unwrap(), Arc::new(shared)));
+    Client::new(&socket)
+}
+
+async fn get(client: &Client, path: &str) -> Value {
+    serde_json::from_slice(&client.get(path).await.unwrap().unwrap()).unwrap()
+}
+
+async fn post(client: &Client, path: &str, body: &Value) -> Value {
+    serde_json::from_slice(&client.post(path, body).await.unwrap().unwrap()).unwrap()
+}
