@@ -45,8 +45,14 @@ check: deps ## format, lints, documentation, licences, generated files
 schema: ## write the generated files again: the JSON Schema and the reference page
 	NETD_BLESS=1 $(CARGO) test --locked -p netd-schema --test generated
 
-bench: deps ## measure; medians, and ratios within one run
-	$(CARGO) bench --locked --workspace
+# What is measured, as CRATE/EXAMPLE; each says in its first lines what it measures.
+BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd-integration-tests/bench_routes
+
+bench: deps ## measure; medians, and ratios within one run (root)
+	@for bench in $(BENCHES); do \
+		echo "== $$bench"; \
+		$(CARGO) run --locked --quiet --release -p $${bench%/*} --example $${bench#*/}; \
+	done
 
 install: build ## install netd below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(TARGET_DIR)/release/netd $(DESTDIR)$(PREFIX)/sbin/netd
