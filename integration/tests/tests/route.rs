@@ -139,6 +139,8 @@ fn an_update_leaves_no_moment_without_a_route() {
         };
         let v4 = scope.spawn(move || watch("10.244.2.9:9", "0.0.0.0:0"));
         let v6 = scope.spawn(move || watch("[fd00:244:2::9]:9", "[::]:0"));
+        // Also when a pass goes wrong, so that the failure is seen.
+        let stopping = Stop(&stop);
         node.run_async(|| async {
             let mut world = World::new();
             for round in 0..100 {
@@ -146,11 +148,20 @@ fn an_update_leaves_no_moment_without_a_route() {
                 world.converge(&two_nodes(&format!("10.0.0.{last}"), &format!("2001:db8::{last}"))).await;
             }
         });
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
         for (tries, gaps) in [v4.join().unwrap(), v6.join().unwrap()] {
             assert!(tries > 1000 && gaps == 0, "{gaps} of {tries} look-ups found no route");
         }
     });
+}
+
+/// Ends the watchers when it is dropped.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 #[test]
