@@ -157,7 +157,7 @@ fn key(key: &str) -> RecordKey {
 
 fn put(store: &Store, name: &str, generation: u64) {
     let record = Record {
-        spec: serde_json::json!("x".repeat(1000)),
+        spec: serde_json::json!("x".repeat(1000)).to_string(),
         generation,
         status: "ready".into(),
         message: String::new(),

@@ -169,7 +169,7 @@ fn record_key(key: u64) -> RecordKey {
 
 fn record(key: u64, generation: u64) -> Record {
     Record {
-        spec: serde_json::json!({ "key": key, "generation": generation }),
+        spec: serde_json::json!({ "key": key, "generation": generation }).to_string(),
         generation,
         status: "ready".into(),
         message: String::new(),

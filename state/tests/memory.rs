@@ -34,7 +34,7 @@ fn key(number: usize) -> RecordKey {
 
 fn record(generation: u64) -> Record {
     Record {
-        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }),
+        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }).to_string(),
         generation,
         status: "ready".into(),
         message: String::new(),

@@ -11,7 +11,7 @@ use netd_state::{
 
 fn record(generation: u64) -> Record {
     Record {
-        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }),
+        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }).to_string(),
         generation,
         status: "ready".into(),
         message: String::new(),
@@ -53,7 +53,7 @@ fn records_come_back_after_a_restart() {
 #[test]
 fn a_record_larger_than_a_page_comes_back_and_shrinks_again() {
     let dir = tempfile::tempdir().unwrap();
-    let large = Record { spec: serde_json::json!("x".repeat(300_000)), ..record(1) };
+    let large = Record { spec: serde_json::json!("x".repeat(300_000)).to_string(), ..record(1) };
     for record in [large, record(2)] {
         open(dir.path()).apply(&[(key(1), Some(record.clone()))]);
         assert_eq!(open(dir.path()).records().remove(&key(1)), Some(record));

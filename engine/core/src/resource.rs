@@ -123,8 +123,10 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn changes(&self, observed: &dyn Spec) -> Vec<FieldChange>;
     /// See [`Described::satisfied_by`]; a spec of another type never satisfies.
     fn satisfied_by(&self, observed: &dyn Spec) -> bool;
-    /// For printing and for the store.
+    /// For printing.
     fn to_value(&self) -> serde_json::Value;
+    /// For the store, and for telling plans apart: the same spec gives the same text.
+    fn to_json(&self) -> String;
     /// For the kind's own door.
     fn as_any(&self) -> &dyn Any;
 }
@@ -151,6 +153,10 @@ impl<T: Described> Spec for T {
 
     fn to_value(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -82,7 +82,7 @@ fn key(key: &str) -> RecordKey {
 
 fn put(store: &Store, name: &str, generation: u64) {
     let record = Record {
-        spec: serde_json::Value::Null,
+        spec: String::from("null"),
         generation,
         status: "ready".into(),
         message: String::new(),

@@ -68,7 +68,7 @@ fn wanted_record(
         return None;
     }
     let spec = match spec {
-        Some(spec) => spec.to_value(),
+        Some(spec) => spec.to_json(),
         None => before.map(|record| record.spec.clone()).unwrap_or_default(),
     };
     let (phase, message) = match status {

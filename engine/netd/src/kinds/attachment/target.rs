@@ -3,7 +3,7 @@
 use super::{AttachmentSpec, Mode, NAME, Program};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
-use crate::kinds::service::{smallest_capacity, sentence};
+use crate::kinds::service::{sentence, smallest_capacity};
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::links::{self, LinkError};
@@ -102,7 +102,8 @@ impl AttachmentTarget {
         self.ensure_current()?;
         let attach = |mode| {
             self.balancer.with_datapath(|datapath| {
-                datapath.map(|datapath| links::attach(root, &spec.device, spec.ifindex, mode, datapath.program()))
+                datapath
+                    .map(|datapath| links::attach(root, &spec.device, spec.ifindex, mode, datapath.program()))
             })
         };
         let (first, fallback) = match spec.mode {

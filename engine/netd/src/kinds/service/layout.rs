@@ -1,9 +1,9 @@
 //! Between a frontend as the file means it and as the maps hold it. Pure: reads and gives values.
 
-use super::rings::{self, NARROW_POSITIONS};
-use super::paths::{HeldPaths, address};
-use super::spec::{BackendPath, BackendSpec, ServiceSpec};
 use super::maglev;
+use super::paths::{HeldPaths, address};
+use super::rings::{self, NARROW_POSITIONS};
+use super::spec::{BackendPath, BackendSpec, ServiceSpec};
 use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
 use netd_schema::{BackendState, HashSeed, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,9 +58,9 @@ pub fn wanted(spec: &ServiceSpec, held: Option<&Held>) -> Option<Wanted> {
     let count = positions.iter().max().map_or(0, |&last| usize::from(last) + 1);
     let mut lines = vec![Backend::default(); count];
     for (backend, &position) in spec.backends.iter().zip(&positions) {
-        let before = held.and_then(|held| held.lines.get(usize::from(position))).filter(|_| {
-            held_at.get(&backend.socket()) == Some(&position)
-        });
+        let before = held
+            .and_then(|held| held.lines.get(usize::from(position)))
+            .filter(|_| held_at.get(&backend.socket()) == Some(&position));
         lines[usize::from(position)] = line(backend, spec.port, before);
     }
     let has_path = |at: usize| lines[usize::from(positions[at])].flags & READY != 0;
@@ -157,7 +157,9 @@ fn set_path(line: &mut Backend, path: &BackendPath) {
     line.ifindex = path.ifindex;
     line.source = address_bytes(path.source);
     line.source_bits = path.source_bits;
-    if let (IpAddr::V4(source), IpAddr::V4(destination)) = (path.source, address(&line.destination, path.source.is_ipv4())) {
+    if let (IpAddr::V4(source), IpAddr::V4(destination)) =
+        (path.source, address(&line.destination, path.source.is_ipv4()))
+    {
         line.checksum = abi::presum(source, destination);
     }
 }
@@ -219,7 +221,11 @@ pub fn frontend(spec: &ServiceSpec, wanted: &Wanted, service: u32) -> Frontend {
         flags: if wide { abi::WIDE_SLOTS } else { 0 },
         service,
         name_seed: spec.hash_seed.names(),
-        other_flow_seed: if spec.vip.is_ipv4() { spec.hash_seed.flows_v6() } else { spec.hash_seed.flows_v4() },
+        other_flow_seed: if spec.vip.is_ipv4() {
+            spec.hash_seed.flows_v6()
+        } else {
+            spec.hash_seed.flows_v4()
+        },
         ring_digest: abi::ring_digest(&abi::ring_bytes(&wanted.ring, wide)),
         ..Frontend::default()
     }

@@ -19,10 +19,9 @@ fn facts() -> Facts {
             xdp: None,
         },
     );
-    for (own, prefix, router) in [
-        ("10.1.0.11", "10.1.0.0/24", "10.1.0.1"),
-        ("fd00:1::11", "fd00:1::/64", "fd00:1::1"),
-    ] {
+    for (own, prefix, router) in
+        [("10.1.0.11", "10.1.0.0/24", "10.1.0.1"), ("fd00:1::11", "fd00:1::/64", "fd00:1::1")]
+    {
         facts.addresses.push(Address {
             link: 3,
             address: own.parse().unwrap(),
@@ -46,11 +45,7 @@ fn facts() -> Facts {
     for (address, last) in
         [("10.1.0.1", 1), ("10.1.0.2", 2), ("10.1.0.3", 3), ("fd00:1::1", 1), ("fd00:1::2", 2)]
     {
-        let neighbour = Neighbour {
-            mac: Some(Mac([2, 0, 0, 0, 1, last])),
-            valid: true,
-            ..neighbour()
-        };
+        let neighbour = Neighbour { mac: Some(Mac([2, 0, 0, 0, 1, last])), valid: true, ..neighbour() };
         facts.neighbours.insert((3, address.parse().unwrap()), neighbour);
     }
     facts
@@ -122,10 +117,8 @@ fn k28_a_backend_without_path_is_wanted_and_noted() {
 #[test]
 fn outer_sources_come_from_the_prefix_of_their_family() {
     let mut config = config(&["192.0.2.10", "2001:db8::10"], &["10.1.0.2", "fd00:1::2"]);
-    config.load_balancer = LoadBalancer {
-        rss_source: vec!["10.9.0.0/16".parse().unwrap()],
-        ..LoadBalancer::default()
-    };
+    config.load_balancer =
+        LoadBalancer { rss_source: vec!["10.9.0.0/16".parse().unwrap()], ..LoadBalancer::default() };
     let desired = desired(&config, &facts()).unwrap();
     let source = |key: &str| {
         let path = spec(&desired, key).backends[0].path.clone().unwrap();

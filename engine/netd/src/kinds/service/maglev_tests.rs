@@ -42,8 +42,20 @@ fn a_vectors_murmur_and_permutations_of_names() {
         ("10.0.0.2:80", 0xeb44_f3c7_3fbb_f323, 0xe1bf_5d75_ffbb_e3d8, (222, 87), (11238, 11577)),
         ("10.0.0.3:80", 0x4120_1de5_0935_de74, 0x7901_8681_b471_bbd1, (132, 110), (2869, 5650)),
         ("[fd00::1]:80", 0x3a03_9966_4163_86e9, 0xdcbc_5d18_2168_f0e5, (59, 62), (3007, 562)),
-        ("[10.0.0.1:80/TCP,State:active]", 0xc61a_94cb_c80e_5006, 0x4aa5_ddef_6f23_e6ea, (184, 95), (5487, 12575)),
-        ("[[fd00::1]:80/TCP,State:active]", 0x6368_3159_03fc_b21d, 0x71e6_9266_a6f7_f531, (69, 154), (714, 9834)),
+        (
+            "[10.0.0.1:80/TCP,State:active]",
+            0xc61a_94cb_c80e_5006,
+            0x4aa5_ddef_6f23_e6ea,
+            (184, 95),
+            (5487, 12575),
+        ),
+        (
+            "[[fd00::1]:80/TCP,State:active]",
+            0x6368_3159_03fc_b21d,
+            0x71e6_9266_a6f7_f531,
+            (69, 154),
+            (714, 9834),
+        ),
     ];
     for (name, h1, h2, small, large) in rows {
         assert_eq!(murmur3(name.as_bytes(), SEED), (h1, h2), "{name}");
@@ -121,9 +133,8 @@ fn auto_leaves_room_and_ends_at_the_largest_size() {
 
 #[test]
 fn s10_removing_one_backend_moves_few_slots_of_the_others() {
-    let many: Vec<Member> = (0..100u8)
-        .map(|host| Member { name: format!("10.1.0.{host}:80"), weight: 1 })
-        .collect();
+    let many: Vec<Member> =
+        (0..100u8).map(|host| Member { name: format!("10.1.0.{host}:80"), weight: 1 }).collect();
     let before = table(&many, 16381, SEED);
     let after = table(&many[..99], 16381, SEED);
     let moved = before.iter().zip(&after).filter(|(old, new)| **old != 99 && old != new).count();

@@ -17,15 +17,15 @@ mod target;
 mod tend;
 
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
+pub(crate) use room::smallest as smallest_capacity;
 pub use spec::{BackendPath, BackendSpec, ServiceSpec};
 pub use target::ServiceTarget;
-pub(crate) use room::smallest as smallest_capacity;
 pub(crate) use target::sentence;
 
 use crate::facts::Facts;
-use paths::Paths;
 use netd_core::{DesiredKind, Key, KindName};
 use netd_schema::{Backend, Config, Port, Service};
+use paths::Paths;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -62,7 +62,9 @@ fn note(problems: &[String]) -> Option<String> {
     let named = problems.iter().take(NAMED_IN_NOTE_MAX).cloned().collect::<Vec<_>>().join("; ");
     match problems.len() {
         0 => None,
-        count if count > NAMED_IN_NOTE_MAX => Some(format!("{named}; and {} more", count - NAMED_IN_NOTE_MAX)),
+        count if count > NAMED_IN_NOTE_MAX => {
+            Some(format!("{named}; and {} more", count - NAMED_IN_NOTE_MAX))
+        }
         _ => Some(named),
     }
 }

@@ -6,7 +6,9 @@ use super::spec::ServiceSpec;
 use super::target::{held, sentence};
 use super::{NAME, rings, room};
 use crate::clock;
-use netd_bpf::abi::{self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS, WINDOW_OPEN};
+use netd_bpf::abi::{
+    self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS, WINDOW_OPEN,
+};
 use netd_bpf::{Capacity, Maps};
 use netd_core::{Action, Outcome, Step};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,13 +59,15 @@ pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> 
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
     for (at, step) in steps.iter().enumerate() {
         match &step.action {
-            Action::Create { to } | Action::Update { to, .. } => match to.as_any().downcast_ref::<ServiceSpec>() {
-                Some(spec) => match round.write(maps, spec)? {
-                    Ok(frontend) => puts.push((at, layout::key(spec), frontend)),
-                    Err(why) => outcomes[at] = Some(Outcome::Failed(why)),
-                },
-                None => outcomes[at] = Some(Outcome::Failed(format!("not a {NAME}"))),
-            },
+            Action::Create { to } | Action::Update { to, .. } => {
+                match to.as_any().downcast_ref::<ServiceSpec>() {
+                    Some(spec) => match round.write(maps, spec)? {
+                        Ok(frontend) => puts.push((at, layout::key(spec), frontend)),
+                        Err(why) => outcomes[at] = Some(Outcome::Failed(why)),
+                    },
+                    None => outcomes[at] = Some(Outcome::Failed(format!("not a {NAME}"))),
+                }
+            }
             Action::Delete { from } => match from.as_any().downcast_ref::<ServiceSpec>() {
                 Some(spec) => deletes.push((at, layout::key(spec))),
                 None => outcomes[at] = Some(Outcome::Failed(format!("not a {NAME}"))),
@@ -95,9 +99,9 @@ impl<'a> Round<'a> {
         let entries: BTreeMap<FrontendKey, Frontend> = maps.frontends()?.into_iter().collect();
         let all = || entries.values();
         let rings = all().map(|entry| (entry.ring, ring_lines(entry.slots, entry.flags & WIDE_SLOTS)));
-        let previous = all()
-            .filter(|entry| entry.flags & KEEP_FLOWS != 0)
-            .map(|entry| (entry.previous_ring, ring_lines(entry.previous_slots, entry.flags & WIDE_PREVIOUS)));
+        let previous = all().filter(|entry| entry.flags & KEEP_FLOWS != 0).map(|entry| {
+            (entry.previous_ring, ring_lines(entry.previous_slots, entry.flags & WIDE_PREVIOUS))
+        });
         let rings = Space::new(capacity.ring_lines, rings.chain(previous));
         let blocks = all().map(|entry| (entry.backends, entry.backend_count));
         let backends = Space::new(capacity.backend_lines, blocks);
@@ -136,7 +140,8 @@ impl<'a> Round<'a> {
 
     fn used(&self) -> Capacity {
         let lines = |capacity: u32, free: u64| u32::try_from(u64::from(capacity) - free).unwrap_or(capacity);
-        let of = |is_ipv4: bool| self.entries.keys().filter(|key| key.address.is_ipv4() == is_ipv4).count() as u32;
+        let of =
+            |is_ipv4: bool| self.entries.keys().filter(|key| key.address.is_ipv4() == is_ipv4).count() as u32;
         let backend_lines = lines(self.capacity.backend_lines, self.backends.free());
         Capacity {
             frontends_v4: of(true),
@@ -150,7 +155,11 @@ impl<'a> Round<'a> {
     }
 
     /// Writes the lines and rings of a frontend and gives the entry that names them; nothing names them yet.
-    fn write(&mut self, maps: &mut dyn Maps, spec: &'a ServiceSpec) -> Result<Result<Frontend, String>, Stop> {
+    fn write(
+        &mut self,
+        maps: &mut dyn Maps,
+        spec: &'a ServiceSpec,
+    ) -> Result<Result<Frontend, String>, Stop> {
         let before = self.entries.get(&layout::key(spec)).copied();
         let shape = Shape {
             service: spec.service.clone(),

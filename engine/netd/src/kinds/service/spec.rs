@@ -139,7 +139,11 @@ impl BackendSpec {
             changes.push(FieldChange::changed(field("weight"), observed.weight, self.weight));
         }
         if self.state != observed.state {
-            changes.push(FieldChange::changed(field("state"), state_word(observed.state), state_word(self.state)));
+            changes.push(FieldChange::changed(
+                field("state"),
+                state_word(observed.state),
+                state_word(self.state),
+            ));
         }
         if let Some(path) = &self.path
             && self.path != observed.path
@@ -202,7 +206,8 @@ impl ServiceSpec {
 
     /// Whether there is nothing to make a ring of, as far as is known here.
     fn has_no_members(&self) -> bool {
-        let known = |position: usize| self.backends.get(position).is_some_and(|backend| backend.path.is_some());
+        let known =
+            |position: usize| self.backends.get(position).is_some_and(|backend| backend.path.is_some());
         self.members(known).is_empty()
     }
 
@@ -215,7 +220,8 @@ impl ServiceSpec {
             && self.vip == observed.vip
             && self.port == observed.port
             && self.protocol == observed.protocol
-            && (self.table_size == observed.table_size || observed.table_size == 0 && observed.has_no_members())
+            && (self.table_size == observed.table_size
+                || observed.table_size == 0 && observed.has_no_members())
             && self.hash_seed == observed.hash_seed
             && self.intact == observed.intact
     }

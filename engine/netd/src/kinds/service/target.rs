@@ -1,16 +1,16 @@
 //! Frontends in the maps: reads them whole, writes new blocks beside the old ones and turns the entries over.
 
-use super::room;
 use super::layout::{self, Held};
-use super::round::{Stop, apply};
 use super::paths::HeldPaths;
+use super::room;
+use super::round::{Stop, apply};
 use crate::balancer::Balancer;
 use crate::clock;
 use crate::facts::Facts;
 use crate::target::Target;
 use async_trait::async_trait;
-use netd_bpf::abi::{self, Frontend, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_bpf::Maps;
+use netd_bpf::abi::{self, Frontend, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_core::{Observation, Outcome, Step};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -158,7 +158,9 @@ fn observe(maps: &mut dyn Maps, facts: &Facts) -> Result<Observation, String> {
     let mut paths = HeldPaths::new(facts);
     for (key, frontend) in &frontends {
         let spec = match held(maps, frontend) {
-            Ok(held) => layout::spec(key, &held, maps.service_name(frontend.service).unwrap_or_default(), &mut paths),
+            Ok(held) => {
+                layout::spec(key, &held, maps.service_name(frontend.service).unwrap_or_default(), &mut paths)
+            }
             // An entry that names what is not there was not written by netd as it is; it is written anew.
             Err(_) => layout::spec(key, &damaged(), String::new(), &mut paths),
         };
@@ -170,13 +172,7 @@ fn observe(maps: &mut dyn Maps, facts: &Facts) -> Result<Observation, String> {
 }
 
 fn damaged() -> Held {
-    Held {
-        frontend: Frontend::default(),
-        lines: Vec::new(),
-        ring: Vec::new(),
-        previous: None,
-        intact: false,
-    }
+    Held { frontend: Frontend::default(), lines: Vec::new(), ring: Vec::new(), previous: None, intact: false }
 }
 
 #[cfg(test)]

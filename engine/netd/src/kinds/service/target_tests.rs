@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::facts::Mac;
 use crate::kinds::service::NAME;
 use crate::kinds::service::spec::ServiceSpec;
-use netd_bpf::abi::{FrontendKey, WINDOW_OPEN};
-use crate::facts::Mac;
 use crate::kinds::service::spec::{BackendPath, BackendSpec};
 use netd_bpf::FakeMaps;
+use netd_bpf::abi::{FrontendKey, WINDOW_OPEN};
 use netd_core::{Desired, DesiredKind, Observed, Plan, Reading, Spec, Table, plan};
 use netd_schema::{BackendState, HashSeed, Protocol};
 use std::net::IpAddr;
@@ -53,11 +53,7 @@ fn table(specs: impl IntoIterator<Item = ServiceSpec>) -> Table {
 fn plan_to(maps: &mut dyn Maps, specs: impl IntoIterator<Item = ServiceSpec>) -> Plan {
     let desired = DesiredKind { table: table(specs), ..DesiredKind::default() };
     let found = observe(maps, &Facts::default()).unwrap();
-    plan(
-        &[NAME],
-        &Desired([(NAME, Ok(desired))].into()),
-        &Observed([(NAME, Reading::Known(found))].into()),
-    )
+    plan(&[NAME], &Desired([(NAME, Ok(desired))].into()), &Observed([(NAME, Reading::Known(found))].into()))
 }
 
 fn go_to(maps: &mut dyn Maps, specs: impl IntoIterator<Item = ServiceSpec> + Clone) {

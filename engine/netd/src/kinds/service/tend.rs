@@ -103,9 +103,8 @@ mod tests {
     #[test]
     fn a_flow_is_over_when_its_protocol_says_so() {
         let flow = Flow { seen_ns: at(100).as_nanos() as u64, ..Flow::default() };
-        let is_over = |protocol, seconds| {
-            is_over(&FlowKey { protocol, ..FlowKey::default() }, &flow, at(seconds))
-        };
+        let is_over =
+            |protocol, seconds| is_over(&FlowKey { protocol, ..FlowKey::default() }, &flow, at(seconds));
         assert!(!is_over(netd_bpf::abi::UDP, 160) && is_over(netd_bpf::abi::UDP, 161));
         assert!(!is_over(TCP, 21_700) && is_over(TCP, 21_701));
     }
