@@ -4,9 +4,11 @@
 
 pub mod bed;
 pub mod desired;
+pub mod dice;
 pub mod echo;
 mod lab;
 pub mod netd;
+pub mod restless;
 pub mod snapshot;
 pub mod trace;
 
