@@ -1,7 +1,7 @@
 //! `netd demo`: shows in throw-away network namespaces what netd does, and checks everything that it says.
 //!
-//! [`world`] makes the network of [`topology`], [`server`] and [`client`] talk [`http`] through it and [`tally`]
-//! counts, [`daemon`] is netd on the load balancer, [`edit`] changes its file, [`story`] tells it all.
+//! `world` makes the network of `topology`, `server` and `client` talk `http` through it and `tally`
+//! counts, `daemon` is netd on the load balancer, `edit` changes its file, `story` tells it all.
 
 mod client;
 mod daemon;
