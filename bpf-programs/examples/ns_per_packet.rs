@@ -52,7 +52,7 @@ fn measure_all(root: &Path) -> Outcome<()> {
 
 fn print(services: u32, backends: u32, flows: &str, cost: &Cost) {
     let Cost { best, median, empty } = cost;
-    println!("{services:>8} {backends:>8} {flows:>10} | {best:>7} {median:>7} | {empty}");
+    println!("{services:>8} {backends:>8} {flows:>10} | {best:>7.0} {median:>7.0} | {empty:.0}");
 }
 
 /// The same maps without frontends: every packet passes.
