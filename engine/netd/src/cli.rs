@@ -330,9 +330,12 @@ pub fn say(text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Says what went wrong, with its causes, on standard error.
+/// Says what went wrong, with its causes, on standard error. Mistakes of a file say themselves that they are errors.
 pub fn complain(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
+    let mut text = error.to_string();
+    if !text.starts_with("error: ") {
+        text.insert_str(0, "error: ");
+    }
     for cause in error.chain().skip(1) {
         text.push_str(": ");
         text.push_str(&cause.to_string());
