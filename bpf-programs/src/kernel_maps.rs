@@ -216,7 +216,7 @@ impl Maps for KernelMaps {
     }
 
     fn grace(&self) -> Result<()> {
-        crate::maps::grace()
+        crate::grace()
     }
 }
 

@@ -96,8 +96,3 @@ pub trait Maps: Send {
     /// Takes about 10 ms.
     fn grace(&self) -> Result<()>;
 }
-
-/// Waits until no packet is under way that began before the call, as [`Maps::grace`] does.
-pub fn grace() -> Result<()> {
-    crate::sys::wait_for_programs().map_err(|error| crate::Error::kernel("membarrier", "all CPUs", error))
-}

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
+const MAP_CREATE: libc::c_long = 0;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const MAP_DELETE_ELEM: libc::c_long = 3;
@@ -144,6 +146,35 @@ pub(crate) fn wait_for_programs() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Makes a map of one element with keys of four bytes; `inner` is the template of a map of maps.
+pub(crate) fn map_create(kind: u32, value_size: u32, inner: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+    let mut attr = MapCreateAttr {
+        kind,
+        key_size: 4,
+        value_size,
+        max_entries: 1,
+        flags: 0,
+        inner_map: inner.map_or(0, |inner| inner.as_raw_fd() as u32),
+    };
+    // SAFETY: no addresses.
+    let fd = unsafe { bpf(MAP_CREATE, &mut attr) }?;
+    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sets an element of a map with keys and values of four bytes.
+pub(crate) fn map_set(map: &OwnedFd, key: u32, value: u32) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value have the four bytes that the map's are promised to have, and live until after the call.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
 /// A hash map of the kernel whose keys and values are known to be `K` and `V`.
 pub(crate) struct Hash<K, V> {
     fd: OwnedFd,
@@ -254,6 +285,17 @@ struct InfoAttr {
     fd: u32,
     length: u32,
     info: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct MapCreateAttr {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map: u32,
 }
 
 #[repr(C)]
