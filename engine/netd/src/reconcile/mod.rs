@@ -217,13 +217,13 @@ impl Reconciler {
         let decision = Decision::towards_nothing(&self.setup.kinds, &look);
         self.settled = Settled::default();
         let mut settled = self.close(decision, look, &mut walk).await;
-        let is_gone = settled.standing.word() == Word::Ok;
-        if is_gone {
+        if settled.standing.word() == Word::Ok {
             settled.standing.unread = look::dismantle(&mut self.setup.kinds).await;
         }
-        let word = if is_gone { Word::TornDown } else { Word::Degraded };
+        // Whether a file was ever in force does not matter to what is gone.
+        let word = if settled.standing.word() == Word::Ok { Word::TornDown } else { Word::Degraded };
         let mut report = self.finish(&verdict, walk, None, settled);
-        report.word = if report.word == Word::Ok { word } else { Word::Degraded };
+        report.word = word;
         report
     }
 
