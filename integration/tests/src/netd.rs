@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -100,6 +101,8 @@ impl Bed {
         words.extend(self.arguments(command));
         let mut made = Command::new(&words[0]);
         made.args(&words[1..]);
+        // Cargo's, with which the loader would look for libraries in a dozen places first.
+        made.env_remove("LD_LIBRARY_PATH");
         made
     }
 
@@ -190,9 +193,8 @@ impl Bed {
 
     /// The daemon's own report, once a pass has ended.
     fn status_of_daemon(&self) -> Option<Value> {
-        if !self.runtime_dir().join("netd.sock").exists() {
-            return None;
-        }
+        // One that was killed leaves its socket behind, and without a daemon `netd status` looks for itself.
+        UnixStream::connect(self.runtime_dir().join("netd.sock")).ok()?;
         let said = self.netd(&["status", "--json"]);
         let report: Value = serde_json::from_str(&said.out).ok()?;
         (report["pass"]["number"].as_u64()? > 0).then_some(report)

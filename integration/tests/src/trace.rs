@@ -6,6 +6,7 @@
 use crate::bed::Bed;
 use crate::netd::Said;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -42,37 +43,44 @@ impl Trace {
         Self { calls: text.lines().map(str::to_owned).collect() }
     }
 
-    /// How many calls the busiest thread made: strace counts in each thread by itself.
+    /// The calls that changed something, each by its name and how many of that name its thread had made with it: as
+    /// strace counts when it is asked to interfere.
     #[must_use]
-    pub fn longest(&self) -> usize {
-        let mut by_thread = std::collections::BTreeMap::<&str, usize>::new();
-        for call in self.calls.iter().filter(|call| !call.contains("resumed>") && call.contains('(')) {
-            *by_thread.entry(call.split_whitespace().next().unwrap_or_default()).or_default() += 1;
+    pub fn moments(&self, bed: &Bed) -> BTreeSet<(String, usize)> {
+        let mut counts = BTreeMap::<(&str, &str), usize>::new();
+        let mut moments = BTreeSet::new();
+        for (thread, call) in self.calls.iter().filter_map(|call| call.split_once(' ')) {
+            let Some((name, _)) = call.trim_start().split_once('(') else { continue };
+            let count = counts.entry((thread, name)).or_default();
+            *count += 1;
+            if is_change(bed, call.trim_start()) {
+                moments.insert((name.to_owned(), *count));
+            }
         }
-        by_thread.into_values().max().unwrap_or(0)
+        moments
     }
 
     /// The calls that changed the kernel, or a file of this bed other than locks.
     #[must_use]
     pub fn changes(&self, bed: &Bed) -> Vec<&str> {
-        let folder = bed.folder().display().to_string();
-        let runtime = bed.runtime_dir().display().to_string();
-        let is_change = |call: &&String| {
-            let Some((_, rest)) = call.split_once(' ') else { return false };
-            let name = rest.trim_start().split('(').next().unwrap_or_default();
-            let is_ours = rest.contains(&folder) || rest.contains(&runtime);
-            match name {
-                "bpf" => CHANGING_BPF.iter().any(|command| rest.contains(command)),
-                "sendto" | "sendmsg" => CHANGING_NETLINK.iter().any(|word| rest.contains(word)),
-                "openat" => {
-                    is_ours && ["O_CREAT", "O_TRUNC"].iter().any(|flag| rest.contains(flag)) && !is_lock(rest)
-                }
-                "mkdir" | "mkdirat" => is_ours && !rest.contains("EEXIST"),
-                "mount" => true,
-                _ => is_ours && !is_lock(rest) && !rest.contains("netd.log"),
-            }
-        };
-        self.calls.iter().filter(is_change).map(String::as_str).collect()
+        let calls = self.calls.iter().filter_map(|call| call.split_once(' '));
+        calls.map(|(_, call)| call.trim_start()).filter(|call| is_change(bed, call)).collect()
+    }
+}
+
+fn is_change(bed: &Bed, call: &str) -> bool {
+    let ours = [bed.folder().display().to_string(), bed.runtime_dir().display().to_string()];
+    let is_ours =
+        ours.iter().any(|folder| call.contains(folder)) && !call.contains("netd.log") && !is_lock(call);
+    // What is said to a person or a client may name this bed's files.
+    let is_said = ["<pipe:", "<socket:"].iter().any(|end| call.contains(end));
+    match call.split('(').next().unwrap_or_default() {
+        "bpf" => CHANGING_BPF.iter().any(|command| call.contains(command)),
+        "sendto" | "sendmsg" => CHANGING_NETLINK.iter().any(|word| call.contains(word)),
+        "openat" => is_ours && ["O_CREAT", "O_TRUNC"].iter().any(|flag| call.contains(flag)),
+        "mkdir" | "mkdirat" => is_ours && !call.contains("EEXIST"),
+        "mount" => true,
+        _ => is_ours && !is_said,
     }
 }
 
@@ -91,12 +99,10 @@ impl Bed {
         (said, Trace::read(self))
     }
 
-    /// Runs `netd COMMAND`, which dies when a thread of it enters its `n`th call, and says whether it died. The calls that were
-    /// made until then, also.
-    pub fn killed_at(&self, n: usize, command: &[&str]) -> (bool, Trace) {
-        let inject = format!("inject={CALLS}:signal=SIGKILL:when={n}");
-        let said = self.under_strace(&["-e", &inject], command);
-        (said.code.is_none(), Trace::read(self))
+    /// Runs `netd COMMAND`, which dies when a thread of it enters its `n`th call of this name; says whether it died.
+    pub fn killed_at(&self, (call, n): &(String, usize), command: &[&str]) -> bool {
+        let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+        self.under_strace(&["-e", &inject], command).code.is_none()
     }
 
     fn under_strace(&self, more: &[&str], command: &[&str]) -> Said {
