@@ -52,7 +52,7 @@ impl Story {
         match holds {
             Ok(()) => {
                 self.held += 1;
-                self.line(&format!("  {:6} {text}", self.paint("32", "ok")));
+                self.line(&format!("  {} {text}", self.paint("32", "ok    ")));
             }
             Err(reason) => {
                 self.failed += 1;
