@@ -157,8 +157,9 @@ async fn p15_the_loop_turns_while_a_target_hangs_and_p18_ends_in_two_seconds() {
     running.report(|report| report.pass.number == 1).await;
     // The target waits for ever before its first operation.
     running.world.lock().ops_left = Some(0);
+    let died = Arc::clone(&running.world.lock().died);
     running.write(FILE);
-    tokio::time::timeout(PATIENCE, running.world.lock().died.clone().notified()).await.unwrap();
+    tokio::time::timeout(PATIENCE, died.notified()).await.unwrap();
     let before = running.beats.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(running.beats.load(Ordering::Relaxed) > before);

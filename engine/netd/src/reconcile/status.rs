@@ -114,7 +114,7 @@ pub(crate) fn all(desired: &Desired, standing: &Standing) -> Vec<ResourceReport>
         if standing.unread.contains_key(kind) {
             continue;
         }
-        for (key, _) in &wanted.table {
+        for key in wanted.table.keys() {
             let id = ResourceId { kind, key: key.clone() };
             if !standing.not_ready.contains_key(&id) {
                 let (key, message) = (key.to_string(), String::new());
