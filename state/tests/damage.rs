@@ -128,7 +128,8 @@ fn p10_a_database_without_a_version_is_set_aside() {
 
 fn record(key: &str, generation: u64) -> Record {
     Record {
-        spec: serde_json::json!({ "key": key, "generation": generation, "fill": "x".repeat(100) }).to_string(),
+        spec: serde_json::json!({ "key": key, "generation": generation, "fill": "x".repeat(100) })
+            .to_string(),
         generation,
         status: "ready".into(),
         message: String::new(),

@@ -58,7 +58,8 @@ impl Plan {
             let (deletes, observed) = (totals.deletes, totals.observed);
             if deletes > 0 && deletes == observed && totals.desired == 0 {
                 brakes.push(Brake::NothingLeft { kind, observed });
-            } else if deletes > DELETES_MAX_UNASKED && deletes * 100 > observed * DELETES_PERCENT_MAX_UNASKED {
+            } else if deletes > DELETES_MAX_UNASKED && deletes * 100 > observed * DELETES_PERCENT_MAX_UNASKED
+            {
                 brakes.push(Brake::ManyDeletes { kind, deletes, observed });
             }
         }

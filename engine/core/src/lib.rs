@@ -16,6 +16,6 @@ pub use brake::{Brake, DELETES_MAX_UNASKED, DELETES_PERCENT_MAX_UNASKED};
 pub use outcome::{Outcome, Phase, Status};
 pub use plan::{Action, Conflict, Held, Plan, PlanId, Step, Totals, Unread, plan};
 pub use resource::{
-    Described, Desired, DesiredKind, FieldChange, Key, KindName, Observation, Observed, Reading, ResourceId, Spec,
-    Table,
+    Described, Desired, DesiredKind, FieldChange, Key, KindName, Observation, Observed, Reading, ResourceId,
+    Spec, Table,
 };

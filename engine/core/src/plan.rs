@@ -215,10 +215,8 @@ pub fn plan(order: &[KindName], desired: &Desired, observed: &Observed) -> Plan 
         let (up, conflicts) = coming_up(kind, &wanted.table, &found.owned, &found.foreign);
         let keep: BTreeSet<&Key> = wanted.table.keys().chain(wanted.held.keys()).collect();
         let down = going_down(kind, &keep, &found.owned);
-        plan.totals.insert(
-            kind,
-            Totals { desired: keep.len(), observed: found.owned.len(), deletes: down.len() },
-        );
+        plan.totals
+            .insert(kind, Totals { desired: keep.len(), observed: found.owned.len(), deletes: down.len() });
         plan.steps.extend(up);
         plan.conflicts.extend(conflicts);
         deletes.push(down);

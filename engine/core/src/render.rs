@@ -70,7 +70,11 @@ pub fn text(plan: &Plan, brakes: &[Brake], colour: Colour, limits: Limits) -> St
         let _ = writeln!(out, "  … and {} more changes", plan.steps.len() - limits.steps);
     }
     for conflict in &plan.conflicts {
-        let line = format!("! {} is held by {}; it is left alone", escape(&conflict.id.to_string()), escape(&conflict.holder));
+        let line = format!(
+            "! {} is held by {}; it is left alone",
+            escape(&conflict.id.to_string()),
+            escape(&conflict.holder)
+        );
         let _ = writeln!(out, "  {}", paint.red(&line));
     }
     for held in plan.held.iter().take(limits.steps) {
@@ -132,9 +136,7 @@ fn field_line(field: &FieldChange, paint: &Paint) -> String {
     match (&field.from, &field.to) {
         (None, Some(to)) => paint.green(&format!("+ {name}{}", glue(to))),
         (Some(from), None) => paint.red(&format!("- {name}{}", glue(from))),
-        (Some(from), Some(to)) => {
-            paint.yellow(&format!("~ {name}: {} → {}", escape(from), escape(to)))
-        }
+        (Some(from), Some(to)) => paint.yellow(&format!("~ {name}: {} → {}", escape(from), escape(to))),
         (None, None) => name,
     }
 }
