@@ -19,14 +19,14 @@ struct Inner {
 
 enum Tables {
     Kernel(Box<Datapath>),
-    Memory(FakeMaps),
+    Memory(Box<FakeMaps>),
 }
 
 impl Tables {
     fn maps(&mut self) -> &mut dyn Maps {
         match self {
             Self::Kernel(datapath) => datapath.maps(),
-            Self::Memory(maps) => maps,
+            Self::Memory(maps) => maps.as_mut(),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Inner {
             if let Some(old) = &mut self.tables {
                 copy(old.maps(), &mut next)?;
             }
-            self.tables = Some(Tables::Memory(next));
+            self.tables = Some(Tables::Memory(Box::new(next)));
             return Ok(());
         };
         let Some(Tables::Kernel(old)) = &mut self.tables else {
