@@ -102,16 +102,24 @@ impl Bed {
         }
         self.lb.sysctl("net/ipv4/ip_forward", "1");
         self.lb.sysctl("net/ipv6/conf/all/forwarding", "1");
-        self.lb.veth("eth0", &self.client, "eth0");
-        self.lb.ip(&["addr", "add", &format!("{LB_V4}/24"), "dev", "eth0"]);
-        self.lb.ip(&["addr", "add", &format!("{LB_V6}/64"), "dev", "eth0", "nodad"]);
         self.lb.ip(&["addr", "add", &format!("{TUNNEL_V4}/32"), "dev", "lo"]);
-        self.set_up_client();
+        self.connect_client(None);
     }
 
-    /// Gives the client's device its addresses and routes; again, after the device was made anew.
-    pub fn set_up_client(&self) {
+    /// Makes the link between the client and the lb's eth0; again, after a test has deleted it. With an index for the
+    /// lb's end, or the next that is free.
+    pub fn connect_client(&self, index: Option<u32>) {
+        let index = index.map(|index| index.to_string());
+        let mut words = vec!["link", "add", "eth0"];
+        words.extend(index.iter().flat_map(|index| ["index", index.as_str()]));
+        words.extend(["type", "veth", "peer", "name", "eth0", "netns", self.client.name()]);
+        self.lb.ip(&words);
         no_checksum_offload(&self.client, "eth0");
+        for machine in [&self.lb, &self.client] {
+            machine.ip(&["link", "set", "eth0", "up"]);
+        }
+        self.lb.ip(&["addr", "add", &format!("{LB_V4}/24"), "dev", "eth0"]);
+        self.lb.ip(&["addr", "add", &format!("{LB_V6}/64"), "dev", "eth0", "nodad"]);
         self.client.ip(&["addr", "add", &format!("{CLIENT_V4}/24"), "dev", "eth0"]);
         self.client.ip(&["addr", "add", &format!("{CLIENT_V6}/64"), "dev", "eth0", "nodad"]);
         self.client.ip(&["route", "add", "default", "via", LB_V4]);
@@ -263,7 +271,9 @@ fn enter_tunnel(arrival: Arrival) -> OwnedLink {
 
 fn remove(folder: &Path) {
     // Netd may have mounted one over another; the last unmount fails when there is none left.
-    while unmount(folder.join("bpf"), UnmountFlags::DETACH).is_ok() {}
+    for place in ["bpf/netd", "bpf"] {
+        while unmount(folder.join(place), UnmountFlags::DETACH).is_ok() {}
+    }
     if let Err(error) = std::fs::remove_dir_all(folder) {
         eprintln!("remove {}: {error}", folder.display());
     }

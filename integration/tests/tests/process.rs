@@ -1,0 +1,178 @@
+//! What happens to netd itself: its rights, its lock, its pins, its database.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use netd_integration_tests::restless::{self, Restless};
+use netd_integration_tests::{Bed, Lab};
+use std::path::Path;
+
+/// A bed on which netd has put a file in force, and was stopped.
+fn stopped(lab: &Lab) -> Bed {
+    let bed = Bed::new(lab, 3);
+    bed.write(&Restless::new(5).text());
+    bed.start_ok().stop();
+    bed
+}
+
+/// Breaks something while netd is stopped, starts it, and loses no packet.
+fn survives(damage: impl FnOnce(&Bed)) -> (Bed, Lab) {
+    let lab = Lab::new().unwrap();
+    let bed = stopped(&lab);
+    let servers = restless::servers(&bed);
+    let before = bed.kernel_state();
+    let flows = restless::flows(&bed);
+    damage(&bed);
+    let netd = bed.start_ok();
+    assert_eq!(bed.netd(&["plan"]).code, Some(0));
+    assert_eq!(bed.kernel_state(), before);
+    netd.stop();
+    restless::assert_whole(flows);
+    drop(servers);
+    (bed, lab)
+}
+
+/// The largest file of the database.
+fn database(bed: &Bed) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(bed.state_dir().join("db")).unwrap().flatten();
+    let files = entries.filter(|entry| entry.metadata().unwrap().is_file());
+    files.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().path()
+}
+
+#[test]
+fn p9_a_deleted_database_is_rebuilt_and_no_packet_is_lost() {
+    if Lab::new().is_none() {
+        return;
+    }
+    survives(|bed| std::fs::remove_dir_all(bed.state_dir().join("db")).unwrap());
+    survives(|bed| std::fs::remove_dir_all(bed.state_dir()).unwrap());
+}
+
+#[test]
+fn p9_a_damaged_database_is_set_aside_and_no_packet_is_lost() {
+    if Lab::new().is_none() {
+        return;
+    }
+    let (bed, _lab) = survives(|bed| {
+        let file = database(bed);
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&file, bytes).unwrap();
+    });
+    let names: Vec<String> = std::fs::read_dir(bed.state_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.len() > 3, "nothing was set aside: {names:?}");
+}
+
+#[test]
+fn p3_a_truncated_database_is_no_obstacle() {
+    if Lab::new().is_none() {
+        return;
+    }
+    survives(|bed| {
+        let file = std::fs::File::options().write(true).open(database(bed)).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 3).unwrap();
+    });
+}
+
+#[test]
+fn traffic_flows_while_netd_is_stopped_and_its_stop_takes_nothing_down() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = stopped(&lab);
+    let _servers = restless::servers(&bed);
+    let flows = restless::flows(&bed);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let netd = bed.start_ok();
+    netd.stop();
+    assert!(restless::assert_whole(flows) > 100);
+}
+
+#[test]
+fn p19_a_teardown_removes_everything_that_is_netds_and_nothing_else() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = stopped(&lab);
+    bed.lb.ip(&["route", "add", "10.99.0.0/16", "via", "10.0.0.1", "dev", "b1", "onlink", "proto", "99"]);
+    bed.lb.ip(&["neigh", "add", "10.0.0.77", "lladdr", "02:00:00:00:00:77", "dev", "b1", "nud", "permanent"]);
+    let said = bed.netd(&["teardown", "--yes", "--state"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(bed.kernel_state(), "0 generations");
+    assert!(!bed.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
+    assert!(!bed.state_dir().exists() && !bed.bpf_dir().exists());
+    assert!(bed.lb.ip(&["route", "show", "proto", "99"]).contains("10.99.0.0/16"));
+    assert!(bed.lb.ip(&["neigh", "show", "dev", "b1"]).contains("10.0.0.77"));
+}
+
+#[test]
+fn p22_pins_that_somebody_removed_are_there_again() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = restless::servers(&bed);
+    bed.write(&Restless::new(5).text());
+    let _netd = bed.start_ok();
+    let before = bed.kernel_state();
+    std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
+    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    assert_eq!(bed.kernel_state(), before);
+    for address in restless::steady() {
+        assert!(bed.ask_udp(address).is_some(), "{address}");
+    }
+    std::fs::remove_file(bed.bpf_dir().join("links/eth0")).unwrap();
+    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    assert_eq!(bed.kernel_state(), before);
+}
+
+#[test]
+fn p22_a_bpf_file_system_is_mounted_where_there_is_none() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = restless::servers(&bed);
+    rustix::mount::unmount(bed.bpf_mount(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    bed.write(&Restless::new(5).text());
+    let _netd = bed.start_ok();
+    for address in restless::steady() {
+        assert!(bed.ask_udp(address).is_some(), "{address}");
+    }
+}
+
+#[test]
+fn p23_the_database_is_not_believed_over_the_kernel() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = stopped(&lab);
+    let _servers = restless::servers(&bed);
+    let before = bed.kernel_state();
+    // As a boot leaves it.
+    std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
+    let _netd = bed.start_ok();
+    assert_eq!(bed.kernel_state(), before);
+    for address in restless::steady() {
+        assert!(bed.ask_udp(address).is_some(), "{address}");
+    }
+}
+
+#[test]
+fn p11_p12_a_second_netd_is_refused_and_a_dead_ones_lock_is_not() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    bed.write(&Restless::new(5).text());
+    let netd = bed.start_ok();
+    let said = bed.netd(&["run"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("another netd") && said.err.contains(&netd.pid().to_string()), "{said:?}");
+    netd.kill();
+    assert!(Path::new(&bed.state_dir().join("lock")).exists());
+    let _netd = bed.start_ok();
+}
+
+#[test]
+fn without_rights_the_missing_capabilities_are_named() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    bed.write(&Restless::new(5).text());
+    for command in ["plan", "apply", "run", "status"] {
+        let unprivileged = ["setpriv", "--reuid", "65534", "--clear-groups"];
+        let output = bed.netd_under(&unprivileged, &[command]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {text}");
+        assert!(text.contains("CAP_NET_ADMIN") && text.contains("CAP_BPF"), "{command}: {text}");
+    }
+}
