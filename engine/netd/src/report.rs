@@ -215,6 +215,9 @@ pub struct ResourceNote {
     pub key: String,
     /// The remark.
     pub note: String,
+    /// Whether something of what is wanted is missing still, and may come: a backend's path.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 /// Changes made behind netd's back.

@@ -3,6 +3,7 @@
 use super::{node, status, success_if};
 use crate::api::Client;
 use crate::cli::{ApplyArgs, Global, say};
+use crate::clock;
 use crate::commands::instance_of;
 use crate::reconcile::{Progress, Reconciler};
 use crate::report::{Reason, Report, Word};
@@ -12,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub(super) async fn run(global: &Global, args: &ApplyArgs) -> anyhow::Result<ExitCode> {
     let report = apply(global, args.allow.as_deref()).await?;
@@ -39,10 +41,29 @@ pub(super) async fn apply(global: &Global, allow: Option<&str>) -> anyhow::Resul
     }
     let node::Writing { mut reconciler, lock } = node::for_writing(global)?;
     show_progress(&mut reconciler);
-    let report = reconciler.pass(&source::read(&global.config), Reason::Asked, allow).await;
+    let report = settle(&mut reconciler, global, allow).await;
     end(reconciler);
     drop(lock);
     Ok(report)
+}
+
+/// How long something that is still missing after the first pass is waited for: neighbours answer within
+/// milliseconds, IPv6 ones after the link's own address is known to be unique.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// Between two looks at what is missing.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+
+/// Passes until nothing is missing: nobody will look again when this process has ended.
+async fn settle(reconciler: &mut Reconciler, global: &Global, allow: Option<&str>) -> Report {
+    let began = clock::now();
+    let mut report = reconciler.pass(&source::read(&global.config), Reason::Asked, allow).await;
+    let has_changed = report.pass.applied > 0;
+    while has_changed && report.notes.iter().any(|note| note.incomplete) && began.elapsed() < SETTLE_MAX {
+        tokio::time::sleep(SETTLE_EVERY).await;
+        report = reconciler.pass(&source::read(&global.config), Reason::Asked, None).await;
+    }
+    report
 }
 
 /// What was remembered is on disk before the lock goes.

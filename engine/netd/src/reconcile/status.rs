@@ -132,17 +132,18 @@ pub(crate) fn notes(desired: &Desired, observed: &Observed) -> Vec<ResourceNote>
     let mut notes = Vec::new();
     for (kind, wanted) in &desired.0 {
         let Ok(wanted) = wanted else { continue };
-        notes.extend(wanted.notes.iter().map(|(key, note)| (*kind, key, note)));
+        notes.extend(wanted.notes.iter().map(|(key, note)| (*kind, key, note, true)));
         if let Some(Reading::Known(found)) = observed.0.get(kind) {
-            notes.extend(found.notes.iter().map(|(key, note)| (*kind, key, note)));
+            notes.extend(found.notes.iter().map(|(key, note)| (*kind, key, note, false)));
         }
     }
     notes.sort();
     notes.dedup();
-    let entry = |(kind, key, note): (KindName, &netd_core::Key, &String)| ResourceNote {
+    let entry = |(kind, key, note, incomplete): (KindName, &netd_core::Key, &String, bool)| ResourceNote {
         kind: kind.to_owned(),
         key: key.to_string(),
         note: note.clone(),
+        incomplete,
     };
     notes.into_iter().take(LISTED_MAX).map(entry).collect()
 }
