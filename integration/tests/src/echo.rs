@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "the scaffolding of tests says what went wrong and stops")]
 
 use crate::bed::Bed;
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force};
+use rustix::net::{AddressFamily, SocketType};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -146,6 +147,25 @@ impl Bed {
         let mut stream = self.client.run(|| TcpStream::connect_timeout(&to, ANSWER_MAX))?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_nodelay(true)?;
+        let mut number = [0];
+        stream.read_exact(&mut number)?;
+        Ok((stream, number[0]))
+    }
+
+    /// As [`Bed::connect`], from this port of the client.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn connect_from(&self, from_port: u16, to: SocketAddr) -> std::io::Result<(TcpStream, u8)> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = self.client.run(|| rustix::net::socket(family, SocketType::STREAM, None))?;
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_MAX))?;
+        rustix::net::bind(&socket, &SocketAddr::new(any(to), from_port))?;
+        rustix::net::connect(&socket, &to)?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
         let mut number = [0];
         stream.read_exact(&mut number)?;
         Ok((stream, number[0]))

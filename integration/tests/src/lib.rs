@@ -3,6 +3,7 @@
 //! A test begins with `let Some(lab) = Lab::new() else { return };`, which prints why when it cannot run.
 
 pub mod bed;
+pub mod capture;
 pub mod desired;
 pub mod dice;
 pub mod echo;

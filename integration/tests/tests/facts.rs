@@ -149,14 +149,14 @@ fn k20_an_address_that_goes_takes_the_routes_that_prefer_it() {
 fn k10_lost_announcements_make_everything_stale() {
     let Some(lab) = Lab::new() else { return };
     let (node, _peer) = pair(&lab);
-    node.run(|| {
+    node.run_async(|| async {
         let mut listener = Listener::with_queue(1).unwrap();
-        assert_eq!(listener.drain().unwrap(), Stale::default());
+        assert_eq!(listener.drain().await.unwrap(), Stale::default());
         churn(&node, 0..300);
-        assert_eq!(listener.drain().unwrap(), Stale::ALL);
-        assert_eq!(listener.drain().unwrap(), Stale::default());
+        assert_eq!(listener.drain().await.unwrap(), Stale::ALL);
+        assert_eq!(listener.drain().await.unwrap(), Stale::default());
         node.ip(&["route", "add", "10.9.0.0/16", "via", "10.0.0.2"]);
-        assert_eq!(listener.drain().unwrap(), Stale { routes: true, ..Stale::default() });
+        assert_eq!(listener.drain().await.unwrap(), Stale { routes: true, ..Stale::default() });
     });
 }
 
