@@ -80,7 +80,7 @@ impl Datapath {
 
     /// Makes a generation, newer than all there are, and completes it.
     pub fn create(root: &Path, capacity: &Capacity) -> Result<Self> {
-        let mut datapath = Self::prepare(root, capacity)?;
+        let mut datapath = Self::prepare(root, capacity, 0)?;
         datapath.complete()?;
         Ok(datapath)
     }
@@ -90,7 +90,7 @@ impl Datapath {
     /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
     /// program of the links, and [`retire`](Datapath::retire) this one.
     pub fn next_generation(&self, capacity: &Capacity) -> Result<Self> {
-        Self::prepare(&self.root, capacity)
+        Self::prepare(&self.root, capacity, self.number)
     }
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
@@ -153,6 +153,14 @@ impl Datapath {
         self.maps.meta.program_digest == embedded_digest()
     }
 
+    /// Whether all its pins are there, so that [`Datapath::open`] would find it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        let names = MAPS.into_iter().map(|(name, _, _)| name);
+        let folder = self.folder();
+        names.chain([PROGRAM]).all(|name| folder.join(name).exists())
+    }
+
     /// The generation's number: newer ones are larger.
     #[must_use]
     pub fn number(&self) -> u32 {
@@ -165,9 +173,10 @@ impl Datapath {
         run(self.program.as_fd(), frame)
     }
 
-    fn prepare(root: &Path, capacity: &Capacity) -> Result<Self> {
+    /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
+    fn prepare(root: &Path, capacity: &Capacity, after: u32) -> Result<Self> {
         let ncpu = possible_cpus()?;
-        let number = generations(root)?.last().map_or(1, |newest| newest + 1);
+        let number = generations(root)?.last().copied().unwrap_or(0).max(after) + 1;
         let Loaded { program, maps } = loader::load_balancer(capacity, ncpu)?;
         let folder = folder(root, number);
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;

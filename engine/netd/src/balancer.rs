@@ -138,8 +138,8 @@ impl Inner {
             self.tables = Some(Tables::Memory(Box::new(next)));
             return Ok(());
         };
+        netd_bpf::mount_bpffs_if_missing(&root)?;
         let Some(Tables::Kernel(old)) = &mut self.tables else {
-            netd_bpf::mount_bpffs_if_missing(&root)?;
             self.tables = Some(Tables::Kernel(Box::new(Datapath::create(&root, capacity)?)));
             return Ok(());
         };

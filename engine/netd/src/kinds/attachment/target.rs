@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::kinds::service::{sentence, smallest_capacity};
 use crate::target::Target;
 use async_trait::async_trait;
+use netd_bpf::Datapath;
 use netd_bpf::links::{self, LinkError};
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use std::path::Path;
@@ -29,7 +30,7 @@ impl Target for AttachmentTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
         let Some(root) = self.balancer.root() else { return Ok(Observation::default()) };
         let current = self.balancer.with_datapath(|datapath| match datapath {
-            Some(datapath) if datapath.is_embedded_program() => datapath.program_id().ok(),
+            Some(datapath) if is_current(datapath) => datapath.program_id().ok(),
             _ => None,
         })?;
         observe(&root, current, facts)
@@ -70,6 +71,12 @@ fn observe(root: &Path, current: Option<u32>, facts: &Facts) -> Result<Observati
         }
     }
     Ok(observation)
+}
+
+/// Whether it is the program that this binary carries, and would be found after a restart: somebody may have removed
+/// pins.
+fn is_current(datapath: &Datapath) -> bool {
+    datapath.is_embedded_program() && datapath.is_pinned()
 }
 
 impl AttachmentTarget {
@@ -133,7 +140,7 @@ impl AttachmentTarget {
 
     /// Makes maps if there are none, and makes the program the one that this binary carries.
     fn ensure_current(&self) -> Result<(), Outcome> {
-        let state = self.balancer.with_datapath(|datapath| datapath.map(|found| found.is_embedded_program()));
+        let state = self.balancer.with_datapath(|datapath| datapath.map(|found| is_current(found)));
         match state.map_err(Outcome::Failed)? {
             Some(true) => Ok(()),
             Some(false) => self.balancer.renew().map_err(Outcome::Failed),

@@ -121,6 +121,21 @@ fn address_bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
+/// Forgets the ways that were found to lead astray: better none than one by another device.
+pub fn forget_astray(held: &mut Held, found: &ServiceSpec) {
+    let astray: BTreeSet<SocketAddr> =
+        found.backends.iter().filter(|backend| backend.is_astray()).map(BackendSpec::socket).collect();
+    if astray.is_empty() {
+        return;
+    }
+    let key = key(found);
+    for line in held.lines.iter_mut().filter(|line| line.flags & IN_USE != 0) {
+        if astray.contains(&socket(line, &key)) {
+            line.flags &= !READY;
+        }
+    }
+}
+
 fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
     let mut line = Backend {
         flags: IN_USE,

@@ -92,9 +92,11 @@ impl<'a> HeldPaths<'a> {
 
 fn held(line: &Backend, is_ipv4: bool, facts: &Facts) -> BackendPath {
     let device = facts.links.get(&line.ifindex);
+    // Another device got the index. (One that was given another address is not told from that, until the next pass.)
+    let is_astray = device.is_some_and(|link| link.mac != Some(Mac(line.source_mac)));
     BackendPath {
         device: device.map_or_else(|| format!("#{}", line.ifindex), |link| link.name.clone()),
-        ifindex: line.ifindex,
+        ifindex: if is_astray { 0 } else { line.ifindex },
         mtu: line.mtu,
         destination_mac: Mac(line.destination_mac),
         source_mac: Mac(line.source_mac),

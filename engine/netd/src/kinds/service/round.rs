@@ -59,9 +59,9 @@ pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> 
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
     for (at, step) in steps.iter().enumerate() {
         match &step.action {
-            Action::Create { to } | Action::Update { to, .. } => {
+            action @ (Action::Create { to } | Action::Update { to, .. }) => {
                 match to.as_any().downcast_ref::<ServiceSpec>() {
-                    Some(spec) => match round.write(maps, spec)? {
+                    Some(spec) => match round.write(maps, spec, found(action))? {
                         Ok(frontend) => puts.push((at, layout::key(spec), frontend)),
                         Err(why) => outcomes[at] = Some(Outcome::Failed(why)),
                     },
@@ -84,6 +84,14 @@ pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> 
     }
     let unanswered = || Outcome::Failed("the map did not say what became of it".into());
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect())
+}
+
+/// The frontend as it was found, if it is there.
+fn found(action: &Action) -> Option<&ServiceSpec> {
+    match action {
+        Action::Update { from, .. } => from.as_any().downcast_ref::<ServiceSpec>(),
+        Action::Create { .. } | Action::Delete { .. } => None,
+    }
 }
 
 fn outcome(result: netd_bpf::Result<()>) -> Outcome {
@@ -159,6 +167,7 @@ impl<'a> Round<'a> {
         &mut self,
         maps: &mut dyn Maps,
         spec: &'a ServiceSpec,
+        found: Option<&ServiceSpec>,
     ) -> Result<Result<Frontend, String>, Stop> {
         let before = self.entries.get(&layout::key(spec)).copied();
         let shape = Shape {
@@ -177,7 +186,10 @@ impl<'a> Round<'a> {
         if let Some((_, frontend)) = self.written.get(&shape).and_then(|blocks| blocks.iter().find(same)) {
             return Ok(Ok(*frontend));
         }
-        let held = before.map(|entry| held(maps, &entry)).transpose().unwrap_or(None);
+        let mut held = before.map(|entry| held(maps, &entry)).transpose().unwrap_or(None);
+        if let (Some(held), Some(found)) = (&mut held, found) {
+            layout::forget_astray(held, found);
+        }
         let Some(mut wanted) = layout::wanted(spec, held.as_ref()) else {
             return Ok(Err(format!("{} backends do not fit one frontend", spec.backends.len())));
         };

@@ -56,7 +56,7 @@ pub struct BackendSpec {
 pub struct BackendPath {
     /// The link that packets leave by.
     pub device: String,
-    /// That link's interface index.
+    /// That link's interface index; 0 as found, when another link has the index by now.
     pub ifindex: u32,
     /// The largest packet of the path, in bytes.
     pub mtu: u16,
@@ -110,6 +110,12 @@ impl BackendSpec {
         SocketAddr::new(self.address, self.port)
     }
 
+    /// Whether its path, as it was found, leaves by a device that is not the one it was made for.
+    #[must_use]
+    pub fn is_astray(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.ifindex == 0)
+    }
+
     fn describe(&self) -> String {
         let mut text = format!("weight {}", self.weight);
         if self.state != BackendState::Active {
@@ -123,9 +129,12 @@ impl BackendSpec {
         text
     }
 
-    /// A path that is not known now leaves a known one in force.
+    /// A path that is not known now leaves a known one in force, unless that leads astray.
     fn satisfied_by(&self, observed: &Self) -> bool {
-        let path = self.path.is_none() || same_path(&self.path, &observed.path);
+        let path = match &self.path {
+            None => !observed.is_astray(),
+            Some(_) => same_path(&self.path, &observed.path),
+        };
         path && self.address == observed.address
             && self.port == observed.port
             && self.weight == observed.weight
