@@ -5,7 +5,7 @@
 //! slots where they differ. The previous ring says where the flows of a moved slot were; records are made as their
 //! packets come by.
 
-use netd_bpf::abi::{ACTIVE, Backend, IN_USE, TERMINATING};
+use netd_bpf::abi::{ACTIVE, Backend, IN_USE, READY, TERMINATING};
 use std::collections::BTreeSet;
 
 /// For how long a flow without a record is taken for one that was there before the ring changed, in seconds.
@@ -29,10 +29,10 @@ pub fn positions(found: &[Option<u16>], taken: &BTreeSet<u16>) -> Option<Vec<u16
     found.iter().map(|found| found.or_else(|| free.next())).collect()
 }
 
-/// Whether flows that a line has may stay on it.
+/// Whether flows that a line has may stay on it: not without a way to its backend.
 #[must_use]
 pub fn keeps_flows(line: &Backend) -> bool {
-    line.flags & IN_USE != 0 && (line.state == ACTIVE || line.state == TERMINATING)
+    line.flags & IN_USE != 0 && line.flags & READY != 0 && (line.state == ACTIVE || line.state == TERMINATING)
 }
 
 /// What the slots' flows have to be compared with after a change; `None` when no slot's flows need it.
