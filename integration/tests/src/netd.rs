@@ -218,12 +218,12 @@ impl Daemon {
         self.end(Signal::KILL);
     }
 
-    /// SIGTERM; it has to end well, and within three seconds.
+    /// SIGTERM; it has to end well, and soon: two seconds for the step at hand, five for a slow disk, and some.
     pub fn stop(mut self) {
         let began = Instant::now();
         let status = self.end(Signal::TERM);
         assert!(status.success(), "{status}");
-        assert!(began.elapsed() < Duration::from_secs(3), "stopping took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "stopping took {:?}", began.elapsed());
     }
 
     /// Sends a signal.

@@ -179,7 +179,7 @@ fn k25_without_native_mode_generic_is_taken_only_if_the_file_allows() {
     let _netd = bed.start();
     let report = bed.wait("degraded", |report| report["word"] == "degraded");
     let word = word_on(&report, "br0");
-    assert!(word.contains("failed") && word.contains("native"), "{word}");
+    assert!(word.contains("failed") && word.to_lowercase().contains("native mode"), "{word}");
     assert_eq!(attached(&bed, "br0"), 0);
     bed.write(&file_with("devices = [\"br0\"]", &[dns()]));
     let report = bed.wait_ok();

@@ -146,6 +146,26 @@ fn k20_an_address_that_goes_takes_the_routes_that_prefer_it() {
 }
 
 #[test]
+fn a_next_hop_object_that_changes_or_goes_is_noticed() {
+    let Some(lab) = Lab::new() else { return };
+    let (node, _peer) = pair(&lab);
+    node.ip(&["nexthop", "add", "id", "1", "via", "10.0.0.2", "dev", "eth0"]);
+    node.ip(&["route", "add", "10.9.0.0/16", "nhid", "1"]);
+    node.run_async(|| async {
+        let mut reader = FactsReader::new("n".into());
+        let via = |facts: &Facts| match &route(facts, "10.9.0.0/16")?.action {
+            RouteAction::Forward(hops) => hops[0].via,
+            RouteAction::Discard | RouteAction::Other => None,
+        };
+        assert_eq!(via(&read(&mut reader).await), Some(ip("10.0.0.2")));
+        node.ip(&["nexthop", "replace", "id", "1", "via", "10.0.0.3", "dev", "eth0"]);
+        assert_eq!(via(&read(&mut reader).await), Some(ip("10.0.0.3")));
+        node.ip(&["nexthop", "del", "id", "1"]);
+        assert_eq!(via(&read(&mut reader).await), None);
+    });
+}
+
+#[test]
 fn k10_lost_announcements_make_everything_stale() {
     let Some(lab) = Lab::new() else { return };
     let (node, _peer) = pair(&lab);
