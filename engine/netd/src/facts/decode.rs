@@ -1,37 +1,23 @@
 //! What the kernel's messages say, as facts.
 //!
 //! Only the attributes that are used are looked at: an attribute that is new, odd or unknown to us never makes a whole
-//! table unreadable.
+//! table unreadable. Routes come as the kernel's bytes, past rtnetlink, since there may be very many of them.
 
 use super::{Address, AttachedMode, Link, Mac, Neighbour, NextHop, Route, RouteAction, Xdp};
+use crate::netlink::attributes;
 use ipnetwork::IpNetwork;
-use netlink_packet_core::NlasIterator;
-use netlink_packet_route::address::{AddressFlags, AddressHeader, AddressScope};
-use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
-use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourHeader};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+};
 use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteType};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The main routing table.
 pub const TABLE_MAIN: u32 = 254;
-
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
-
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_XDP: u16 = 43;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const IFLA_XDP_PROG_ID: u16 = 4;
-const XDP_ATTACHED_DRV: u8 = 1;
-const XDP_ATTACHED_SKB: u8 = 2;
-const XDP_ATTACHED_HW: u8 = 3;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -46,25 +32,16 @@ const RTA_ENCAP: u16 = 22;
 const RTAX_MTU: u16 = 2;
 const NEXT_HOP_LEN: usize = 8;
 
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NDA_PROTOCOL: u16 = 12;
-const NDA_FLAGS_EXT: u16 = 15;
-const NTF_EXT_MANAGED: u32 = 1;
+const ROUTE_HEADER_LEN: usize = 12;
+
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 /// Reachable, stale, delay, probe, noarp, permanent.
 const NUD_VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | NUD_NOARP | NUD_PERMANENT;
 
-/// The bytes that come before the attributes.
-const LINK_HEADER_LEN: usize = 16;
-const ADDRESS_HEADER_LEN: usize = 8;
-const ROUTE_HEADER_LEN: usize = 12;
-const NEIGHBOUR_HEADER_LEN: usize = 12;
-
-/// A link from `RTM_NEWLINK`; `None` if the message is not one or has no name.
-pub fn link(payload: &[u8]) -> Option<Link> {
-    let header = LinkHeader::parse(payload).ok()?;
+/// A link; `None` if it has no name.
+pub fn link(message: &LinkMessage) -> Option<Link> {
+    let header = &message.header;
     let mut link = Link {
         index: header.index,
         name: String::new(),
@@ -74,49 +51,55 @@ pub fn link(payload: &[u8]) -> Option<Link> {
         kind: String::new(),
         xdp: None,
     };
-    for (kind, value) in attributes(payload.get(LINK_HEADER_LEN..)?) {
-        match kind {
-            IFLA_IFNAME => link.name = text(value),
-            IFLA_MTU => link.mtu = word(value)?,
-            IFLA_ADDRESS if header.link_layer_type == LinkLayerType::Ether => link.mac = mac(value),
-            IFLA_LINKINFO => {
-                let info = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
-                link.kind = info.map(|(_, value)| text(value)).unwrap_or_default();
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(value) if header.link_layer_type == LinkLayerType::Ether => {
+                link.mac = mac(value);
             }
-            IFLA_XDP => link.xdp = xdp(value),
+            LinkAttribute::LinkInfo(infos) => {
+                let kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+                link.kind = kind.unwrap_or_default();
+            }
+            LinkAttribute::Xdp(attributes) => link.xdp = xdp(attributes),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
 }
 
-fn xdp(nested: &[u8]) -> Option<Xdp> {
+fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
     let mut mode = None;
     let mut program_id = 0;
-    for (kind, value) in attributes(nested) {
-        match (kind, value) {
-            (IFLA_XDP_ATTACHED, [XDP_ATTACHED_DRV]) => mode = Some(AttachedMode::Native),
-            (IFLA_XDP_ATTACHED, [XDP_ATTACHED_SKB]) => mode = Some(AttachedMode::Generic),
-            (IFLA_XDP_ATTACHED, [XDP_ATTACHED_HW]) => mode = Some(AttachedMode::Offloaded),
+    for attribute in attributes {
+        match attribute {
+            LinkXdp::Attached(XdpAttached::Driver) => mode = Some(AttachedMode::Native),
+            LinkXdp::Attached(XdpAttached::SocketBuffer) => mode = Some(AttachedMode::Generic),
+            LinkXdp::Attached(XdpAttached::Hardware) => mode = Some(AttachedMode::Offloaded),
+            LinkXdp::Attached(XdpAttached::None) => {}
             // Several at once: the driver's sees the packets first.
-            (IFLA_XDP_ATTACHED, [several]) if *several > XDP_ATTACHED_HW => mode = Some(AttachedMode::Native),
-            (IFLA_XDP_PROG_ID, _) => program_id = word(value)?,
+            LinkXdp::Attached(_) => mode = Some(AttachedMode::Native),
+            LinkXdp::ProgId(id) => program_id = *id,
             _ => {}
         }
     }
     mode.map(|mode| Xdp { mode, program_id })
 }
 
-/// An address from `RTM_NEWADDR`.
-pub fn address(payload: &[u8]) -> Option<Address> {
-    let header = AddressHeader::parse(payload).ok()?;
+/// An address; `None` if it is none of IP.
+pub fn address(message: &AddressMessage) -> Option<Address> {
+    let header = &message.header;
     let (mut own, mut peer) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
-    for (kind, value) in attributes(payload.get(ADDRESS_HEADER_LEN..)?) {
-        match kind {
-            IFA_LOCAL => own = ip(value),
-            IFA_ADDRESS => peer = ip(value),
-            IFA_FLAGS => flags = AddressFlags::from_bits_retain(word(value)?),
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => own = Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            AddressAttribute::Flags(all) => flags = *all,
             _ => {}
         }
     }
@@ -219,12 +202,11 @@ fn router_of_other_family(value: &[u8]) -> Option<IpAddr> {
     ip(value.get(2..)?)
 }
 
-/// A neighbour from `RTM_NEWNEIGH` or `RTM_DELNEIGH`, with the link and address that it is known by.
-pub fn neighbour(payload: &[u8]) -> Option<((u32, IpAddr), Neighbour)> {
-    let header = NeighbourHeader::parse(payload).ok()?;
-    let family = u8::from(header.family);
-    // Forwarding entries of bridges and proxy entries arrive here too.
-    if (family != AF_INET && family != AF_INET6) || header.flags.contains(NeighbourFlags::Proxy) {
+/// A neighbour, with the link and address that it is known by.
+pub fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbour)> {
+    let header = &message.header;
+    // Proxy entries arrive here too; forwarding entries of bridges have no address of IP.
+    if header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
     let state = u16::from(header.state);
@@ -236,12 +218,13 @@ pub fn neighbour(payload: &[u8]) -> Option<((u32, IpAddr), Neighbour)> {
         protocol: 0,
     };
     let mut address = None;
-    for (kind, value) in attributes(payload.get(NEIGHBOUR_HEADER_LEN..)?) {
-        match (kind, value) {
-            (NDA_DST, _) => address = ip(value),
-            (NDA_LLADDR, _) => found.mac = mac(value),
-            (NDA_PROTOCOL, [protocol]) => found.protocol = *protocol,
-            (NDA_FLAGS_EXT, _) => found.managed = word(value)? & NTF_EXT_MANAGED != 0,
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(value) => found.mac = mac(value),
+            NeighbourAttribute::Protocol(protocol) => found.protocol = (*protocol).into(),
+            NeighbourAttribute::ExtFlags(flags) => found.managed = flags.contains(NeighbourExtFlags::Managed),
             _ => {}
         }
     }
@@ -252,27 +235,14 @@ pub fn neighbour(payload: &[u8]) -> Option<((u32, IpAddr), Neighbour)> {
     Some(((header.ifindex, address?), found))
 }
 
-/// Whether `RTM_NEWROUTE` or `RTM_DELROUTE` is about the main table, without decoding all of it.
-pub fn concerns_main_table(payload: &[u8]) -> bool {
-    let Ok(header) = RouteHeader::parse(payload) else { return true };
+/// Whether a change of this route is one of the main table.
+pub fn concerns_main_table(header: &RouteHeader) -> bool {
     // RT_TABLE_COMPAT stands for every table whose number needs the attribute.
     matches!(u32::from(header.table), TABLE_MAIN | 252) && !header.flags.contains(RouteFlags::Cloned)
 }
 
-/// The attributes up to the first that is torn, as (type, value).
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).map(|nla| {
-        let length = nla.value_length();
-        (nla.kind() & ATTRIBUTE_TYPE, nla.into_inner().get(4..4 + length).unwrap_or_default())
-    })
-}
-
 fn word(value: &[u8]) -> Option<u32> {
     value.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
 }
 
 fn mac(value: &[u8]) -> Option<Mac> {

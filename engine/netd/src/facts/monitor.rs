@@ -2,11 +2,10 @@
 
 use super::Neighbour;
 use super::decode;
-use crate::netlink::{Messages, grow_receive_buffer, receive};
-use netlink_packet_core::NLMSG_OVERRUN;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use crate::netlink::{Connection, Payload};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_packet_route::neighbour::NeighbourMessage;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -17,24 +16,6 @@ use tokio::task::JoinHandle;
 
 /// Announcements that may wait for us before the kernel throws some away and says so.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-
-/// Announcements are small; the kernel sends one per datagram.
-const RECEIVE_BYTES: usize = 64 * 1024;
-
-/// `RTNLGRP_*`: link, neighbour, addresses and routes of both families, next-hop objects.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
-const GROUP_NEXT_HOPS: u32 = 32;
-
-const RTM_NEWLINK: u16 = 16;
-const RTM_SETLINK: u16 = 19;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
 
 /// The tables that are no longer as they were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,28 +50,14 @@ impl Stale {
     }
 }
 
-/// Subscribes a socket to everything that [`Stale`] names.
-fn subscribe(socket: &mut Socket, queue_bytes: usize) -> io::Result<()> {
-    socket.set_non_blocking(true)?;
-    grow_receive_buffer(socket, queue_bytes);
-    socket.bind(&SocketAddr::new(0, 0))?;
-    for group in GROUPS {
-        socket.add_membership(group)?;
-    }
-    // Next-hop objects came with Linux 5.3.
-    let _ = socket.add_membership(GROUP_NEXT_HOPS);
-    Ok(())
-}
-
 /// Takes the kernel's announcements when it is asked to.
 pub struct Listener {
-    socket: Socket,
-    buffer: Vec<u8>,
+    connection: Connection,
     hearing: Hearing,
 }
 
 impl Listener {
-    /// Subscribes in the network namespace of the caller.
+    /// Subscribes in the network namespace of the calling thread, on the current runtime.
     ///
     /// # Errors
     ///
@@ -105,27 +72,19 @@ impl Listener {
     ///
     /// The system call's.
     pub fn with_queue(bytes: usize) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        subscribe(&mut socket, bytes)?;
-        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES], hearing: Hearing::default() })
+        Ok(Self { connection: Connection::announced(bytes)?, hearing: Hearing::default() })
     }
 
-    /// Takes everything that was announced so far, without waiting, and says what it made stale.
+    /// Takes everything that was announced before the call and says what it made stale.
     ///
     /// # Errors
     ///
     /// When the socket cannot be used any more.
-    pub fn drain(&mut self) -> io::Result<Stale> {
+    pub async fn drain(&mut self) -> io::Result<Stale> {
         let mut stale = Stale::default();
-        loop {
-            match receive(&self.socket, &mut self.buffer, RecvFlags::DONTWAIT) {
-                Ok(datagram) => stale = stale.and(self.hearing.hear(datagram)),
-                Err(Errno::AGAIN) => return Ok(stale),
-                // The queue ran over, or something was too long for us: anything may have changed.
-                Err(Errno::NOBUFS | Errno::MSGSIZE) => stale = self.hearing.lost(),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let hearing = &mut self.hearing;
+        self.connection.heard_so_far(|payload| stale = stale.and(hearing.hear(&payload))).await?;
+        Ok(stale)
     }
 }
 
@@ -137,47 +96,46 @@ struct Hearing {
 }
 
 impl Hearing {
-    fn hear(&mut self, datagram: &[u8]) -> Stale {
-        Messages(datagram)
-            .fold(Stale::default(), |stale, message| stale.and(self.hear_one(message.kind, message.payload)))
-    }
-
     fn lost(&mut self) -> Stale {
         self.overruns.fetch_add(1, Ordering::Relaxed);
         self.neighbours.clear();
         Stale::ALL
     }
 
-    fn hear_one(&mut self, kind: u16, payload: &[u8]) -> Stale {
+    fn hear(&mut self, payload: &Payload) -> Stale {
         let nothing = Stale::default();
-        match kind {
+        let message = match payload {
+            NetlinkPayload::InnerMessage(message) => message,
+            // The queue ran over, or something was too long for us: anything may have changed.
+            NetlinkPayload::Overrun(_) => return self.lost(),
+            _ => return nothing,
+        };
+        match message {
             // A link that goes down takes IPv4 routes with it and no message says so.
-            RTM_NEWLINK..=RTM_SETLINK => Stale::ALL,
+            Message::NewLink(_) | Message::DelLink(_) | Message::SetLink(_) => Stale::ALL,
             // The kernel removes routes that prefer a source address together with it.
-            RTM_NEWADDR | RTM_DELADDR => Stale { addresses: true, routes: true, ..nothing },
-            RTM_NEWROUTE | RTM_DELROUTE => Stale { routes: decode::concerns_main_table(payload), ..nothing },
-            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => Stale { routes: true, ..nothing },
-            RTM_NEWNEIGH | RTM_DELNEIGH => {
-                Stale { neighbours: self.neighbour_changed(kind, payload), ..nothing }
+            Message::NewAddress(_) | Message::DelAddress(_) => {
+                Stale { addresses: true, routes: true, ..nothing }
             }
-            NLMSG_OVERRUN => self.lost(),
+            Message::NewRoute(route) | Message::DelRoute(route) => {
+                Stale { routes: decode::concerns_main_table(&route.header), ..nothing }
+            }
+            Message::NewNeighbour(now) => Stale { neighbours: self.neighbour_is(now), ..nothing },
+            Message::DelNeighbour(gone) => Stale { neighbours: self.neighbour_is_gone(gone), ..nothing },
             _ => nothing,
         }
     }
 
     /// Whether a neighbour is not as it was last announced. Entries move between reachable, stale, delay and probe
-    /// all the time; that changes nothing for us.
-    fn neighbour_changed(&mut self, kind: u16, payload: &[u8]) -> bool {
-        let Some((key, now)) = decode::neighbour(payload) else { return false };
-        // An entry that is not there is as good as one without anything in it.
-        let before = match kind {
-            RTM_DELNEIGH => self.neighbours.remove(&key),
-            _ => self.neighbours.insert(key, now),
-        };
-        match kind {
-            RTM_DELNEIGH => before != Some(Neighbour::default()),
-            _ => before.unwrap_or_default() != now,
-        }
+    /// all the time; that changes nothing for us. One that is not there is as good as one without anything in it.
+    fn neighbour_is(&mut self, message: &NeighbourMessage) -> bool {
+        let Some((key, now)) = decode::neighbour(message) else { return false };
+        self.neighbours.insert(key, now).unwrap_or_default() != now
+    }
+
+    fn neighbour_is_gone(&mut self, message: &NeighbourMessage) -> bool {
+        let Some((key, _)) = decode::neighbour(message) else { return false };
+        self.neighbours.remove(&key) != Some(Neighbour::default())
     }
 }
 
@@ -196,11 +154,10 @@ impl Monitor {
     ///
     /// When the socket cannot be opened.
     pub fn start(changed: Arc<Notify>) -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        subscribe(socket.socket_mut(), QUEUE_BYTES)?;
+        let connection = Connection::announced(QUEUE_BYTES)?;
         let hearing = Hearing::default();
         let overruns = Arc::clone(&hearing.overruns);
-        Ok(Self { task: tokio::spawn(watch(socket, hearing, changed)), overruns })
+        Ok(Self { task: tokio::spawn(watch(connection, hearing, changed)), overruns })
     }
 
     /// How often announcements were lost because too many came at once.
@@ -216,20 +173,15 @@ impl Drop for Monitor {
     }
 }
 
-async fn watch(socket: TokioSocket, mut hearing: Hearing, changed: Arc<Notify>) {
-    let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
+async fn watch(mut connection: Connection, mut hearing: Hearing, changed: Arc<Notify>) {
     loop {
-        buffer.clear();
-        let stale = match socket.recv(&mut buffer).await {
-            Ok(()) => hearing.hear(&buffer),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => hearing.lost(),
+        match connection.heard().await {
+            Ok(payload) if hearing.hear(&payload).any() => changed.notify_one(),
+            Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "announcements of the kernel cannot be heard any more");
                 return;
             }
-        };
-        if stale.any() {
-            changed.notify_one();
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::decode::{self, AF_INET, AF_INET6, TABLE_MAIN};
 use super::monitor::{Listener, Stale};
-use super::{Facts, Neighbour, Route};
+use super::{Address, Facts, Link, Neighbour, Route};
 use crate::clock;
-use crate::netlink::Channel;
+use crate::netlink::{Channel, Connection};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -22,7 +22,7 @@ const TRUST_MAX: Duration = Duration::from_secs(30);
 /// Reads [`Facts`].
 ///
 /// A table is read again when the kernel announced a change of it, when announcements were lost, and at least every
-/// half a minute. Announcements of changes that this process made are already queued when the change is acknowledged,
+/// half a minute; links always, because the kernel does not announce every change of theirs. Announcements of changes that this process made are already queued when the change is acknowledged,
 /// so a read after a change never answers with what was before it.
 pub struct FactsReader {
     node: String,
@@ -43,14 +43,20 @@ impl FactsReader {
     ///
     /// A sentence; nothing may be concluded from it.
     pub async fn read(&mut self) -> Result<Facts, String> {
-        let sight = self.sight.take();
-        let node = self.node.clone();
+        let mut sight = match self.sight.take() {
+            Some(sight) => sight,
+            None => {
+                let opened = Sight::open(self.node.clone());
+                Box::new(opened.map_err(|error| format!("open netlink: {error}"))?)
+            }
+        };
+        let routes_are_stale = sight.look().await?;
+        // Routes are read from a blocking socket, and copying very many takes a while.
         let reading = tokio::task::spawn_blocking(move || {
-            let mut sight = match sight {
-                Some(sight) => sight,
-                None => Box::new(Sight::open(node).map_err(|error| format!("open netlink: {error}"))?),
-            };
-            sight.look()?;
+            if routes_are_stale {
+                let read = main_routes(&mut sight.channel);
+                sight.facts.routes = read.map_err(|error| format!("read routes: {error}"))?;
+            }
             let facts = sight.facts.clone();
             Ok((sight, facts))
         });
@@ -72,6 +78,8 @@ impl FactsReader {
 
 /// The sockets, and what was seen through them.
 struct Sight {
+    connection: Connection,
+    /// For routes.
     channel: Channel,
     listener: Listener,
     facts: Facts,
@@ -83,34 +91,38 @@ impl Sight {
         // Subscribed first: what changes during the first read is not missed.
         let listener = Listener::open()?;
         let facts = Facts { node, ..Facts::default() };
-        Ok(Self { channel: Channel::open()?, listener, facts, read_at: None })
+        Ok(Self {
+            connection: Connection::open()?,
+            channel: Channel::open()?,
+            listener,
+            facts,
+            read_at: None,
+        })
     }
 
-    /// Brings the facts up to date. After an error this must not be used again: it may be half read.
-    fn look(&mut self) -> Result<(), String> {
-        let announced = self.listener.drain().map_err(|error| format!("hear announcements: {error}"))?;
+    /// Brings the facts up to date but for the routes, and says whether those are stale.
+    ///
+    /// After an error this must not be used again: it may be half read.
+    async fn look(&mut self) -> Result<bool, String> {
+        let announced = self.listener.drain().await;
+        let announced = announced.map_err(|error| format!("hear announcements: {error}"))?;
         let aged = self.read_at.is_none_or(|at| clock::now().saturating_duration_since(at) >= TRUST_MAX);
         let stale = if aged { Stale::ALL } else { announced };
-        if stale.links {
-            self.facts.links = links(&mut self.channel).map_err(|error| format!("read links: {error}"))?;
-        }
+        // Always: that a BPF link put a program on a device or took it off is not announced.
+        let read = links(&mut self.connection).await;
+        self.facts.links = read.map_err(|error| format!("read links: {error}"))?;
         if stale.addresses {
-            let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-            let read = self.channel.dump(&request, |_, payload| decode::address(payload));
+            let read = addresses(&mut self.connection).await;
             self.facts.addresses = read.map_err(|error| format!("read addresses: {error}"))?;
         }
-        if stale.routes {
-            self.facts.routes =
-                main_routes(&mut self.channel).map_err(|error| format!("read routes: {error}"))?;
-        }
         if stale.neighbours {
-            self.facts.neighbours =
-                neighbours(&mut self.channel).map_err(|error| format!("read neighbours: {error}"))?;
+            let read = neighbours(&mut self.connection).await;
+            self.facts.neighbours = read.map_err(|error| format!("read neighbours: {error}"))?;
         }
         if aged {
             self.read_at = Some(clock::now());
         }
-        Ok(())
+        Ok(stale.routes)
     }
 }
 
@@ -119,12 +131,25 @@ impl Sight {
 /// # Errors
 ///
 /// The kernel's.
-pub(crate) fn links(channel: &mut Channel) -> io::Result<BTreeMap<u32, super::Link>> {
+pub(crate) async fn links(connection: &mut Connection) -> io::Result<BTreeMap<u32, Link>> {
     let mut message = LinkMessage::default();
     // Statistics are most of a link's message.
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let found = channel.dump(&RouteNetlinkMessage::GetLink(message), |_, payload| decode::link(payload))?;
-    Ok(found.into_iter().map(|link| (link.index, link)).collect())
+    let request = RouteNetlinkMessage::GetLink(message);
+    let found = connection.dump(&request, |message| match message {
+        RouteNetlinkMessage::NewLink(link) => decode::link(link),
+        _ => None,
+    });
+    Ok(found.await?.into_iter().map(|link| (link.index, link)).collect())
+}
+
+async fn addresses(connection: &mut Connection) -> io::Result<Vec<Address>> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let found = connection.dump(&request, |message| match message {
+        RouteNetlinkMessage::NewAddress(address) => decode::address(address),
+        _ => None,
+    });
+    found.await
 }
 
 /// The neighbours of both families.
@@ -132,10 +157,15 @@ pub(crate) fn links(channel: &mut Channel) -> io::Result<BTreeMap<u32, super::Li
 /// # Errors
 ///
 /// The kernel's.
-pub(crate) fn neighbours(channel: &mut Channel) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
+pub(crate) async fn neighbours(
+    connection: &mut Connection,
+) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
     let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-    let found = channel.dump(&request, |_, payload| decode::neighbour(payload))?;
-    Ok(found.into_iter().collect())
+    let found = connection.dump(&request, |message| match message {
+        RouteNetlinkMessage::NewNeighbour(neighbour) => decode::neighbour(neighbour),
+        _ => None,
+    });
+    Ok(found.await?.into_iter().collect())
 }
 
 /// The routes of the main table, of both families.

@@ -1,9 +1,9 @@
-//! netd's neighbours in the kernel: found in the facts, changed in batches.
+//! netd's neighbours in the kernel: found in the facts, changed one by one.
 
 use super::{NeighbourSpec, is_anothers};
 use crate::facts::{Facts, Link, Neighbour, links, neighbours, same_device};
 use crate::kinds::route::PROTOCOL;
-use crate::netlink::{Answer, Channel, Request};
+use crate::netlink::{Answer, Connection, Request};
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_core::{Action, Observation, Outcome, Step};
@@ -28,14 +28,14 @@ const MANAGES_SINCE: (u32, u32) = (5, 16);
 /// The target of neighbours: the kernel's neighbour tables.
 pub struct NeighbourTarget {
     /// Away while changes are under way; made anew when they were cancelled.
-    channel: Option<Channel>,
+    connection: Option<Connection>,
     keeping: Keeping,
 }
 
 impl Default for NeighbourTarget {
     fn default() -> Self {
         let system = rustix::system::uname();
-        Self { channel: None, keeping: Keeping::of(&system.release().to_string_lossy()) }
+        Self { connection: None, keeping: Keeping::of(&system.release().to_string_lossy()) }
     }
 }
 
@@ -67,25 +67,20 @@ impl Target for NeighbourTarget {
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
         let jobs: Vec<Job> = steps.iter().map(Job::new).collect();
-        let count = jobs.len();
-        let channel = self.channel.take();
-        let work = tokio::task::spawn_blocking(move || {
-            let mut channel = match channel {
-                Some(channel) => channel,
-                None => Channel::open().map_err(|error| format!("open netlink: {error}"))?,
-            };
-            let (outcomes, lost) = run(&mut channel, &jobs)?;
-            // After a lost answer a late one could still arrive: such a socket is not used again.
-            Ok((outcomes, (!lost).then_some(channel)))
-        });
-        let failed = |reason: String| vec![Outcome::Failed(reason); count];
-        match work.await {
-            Ok(Ok((outcomes, channel))) => {
-                self.channel = channel;
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open().map_err(|error| format!("open netlink: {error}")),
+        };
+        let done = match connection {
+            Ok(connection) => run(connection, &jobs).await,
+            Err(reason) => Err(reason),
+        };
+        match done {
+            Ok((outcomes, connection)) => {
+                self.connection = connection;
                 outcomes
             }
-            Ok(Err(reason)) => failed(reason),
-            Err(error) => failed(format!("changing neighbours ended early: {error}")),
+            Err(reason) => vec![Outcome::Failed(reason); jobs.len()],
         }
     }
 }
@@ -158,44 +153,40 @@ impl Job {
     }
 }
 
-/// Does the jobs: one outcome each, and whether an answer of the kernel was lost.
-fn run(channel: &mut Channel, jobs: &[Job]) -> Result<(Vec<Outcome>, bool), String> {
+/// Does the jobs: one outcome each, and the connection unless an answer of the kernel was lost.
+async fn run(mut connection: Connection, jobs: &[Job]) -> Result<(Vec<Outcome>, Option<Connection>), String> {
     // The kernel cannot be told to leave an entry alone if it is fixed, so it is looked at as late as possible.
-    let now = neighbours(channel).map_err(|error| format!("read neighbours: {error}"))?;
-    let links = links(channel).map_err(|error| format!("read links: {error}"))?;
-    let mut requests = Vec::with_capacity(jobs.len());
-    let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(jobs.len());
+    let now = neighbours(&mut connection).await.map_err(|error| format!("read neighbours: {error}"))?;
+    let links = links(&mut connection).await.map_err(|error| format!("read links: {error}"))?;
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    let mut lost = None;
     for job in jobs {
-        match job.request(&now, &links) {
-            Ok(request) => {
-                requests.push(request);
-                outcomes.push(None);
+        let outcome = match (job.request(&now, &links), lost) {
+            (Err(outcome), _) => outcome,
+            (Ok(_), Some(error)) => judge(job, Answer::Lost(error)),
+            (Ok(request), None) => {
+                let answer = connection.change(request).await;
+                if let Answer::Lost(error) = answer {
+                    lost = Some(error);
+                }
+                judge(job, answer)
             }
-            Err(outcome) => outcomes.push(Some(outcome)),
-        }
+        };
+        outcomes.push(outcome);
     }
-    let mut answers = channel.change(&requests).into_iter();
-    let mut lost = false;
-    let mut judged = |job: &Job| {
-        let answer = answers.next();
-        lost |= matches!(answer, Some(Answer::Lost(_)));
-        judge(job, answer)
-    };
-    let outcomes = jobs.iter().zip(outcomes).map(|(job, done)| done.unwrap_or_else(|| judged(job))).collect();
-    Ok((outcomes, lost))
+    Ok((outcomes, lost.is_none().then_some(connection)))
 }
 
-fn judge(job: &Job, answer: Option<Answer>) -> Outcome {
+fn judge(job: &Job, answer: Answer) -> Outcome {
     match (job, answer) {
-        (_, Some(Answer::Done)) | (Job::Delete(_), Some(Answer::Refused(Errno::NOENT))) => Outcome::Applied,
-        (_, Some(Answer::Refused(Errno::EXIST))) => {
+        (_, Answer::Done) | (Job::Delete(_), Answer::Refused(Errno::NOENT)) => Outcome::Applied,
+        (_, Answer::Refused(Errno::EXIST)) => {
             Outcome::Failed("it appeared since it was last looked at".into())
         }
-        (_, Some(Answer::Refused(error))) => Outcome::Failed(std::io::Error::from(error).to_string()),
-        (_, Some(Answer::Lost(error))) => {
+        (_, Answer::Refused(error)) => Outcome::Failed(std::io::Error::from(error).to_string()),
+        (_, Answer::Lost(error)) => {
             Outcome::Failed(format!("the kernel's answer was lost: {}", std::io::Error::from(error)))
         }
-        (_, None) => Outcome::Failed("the kernel did not answer".into()),
     }
 }
 

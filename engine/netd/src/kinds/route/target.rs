@@ -3,7 +3,7 @@
 use super::wire::{Beside, adding, deleting};
 use super::{PROTOCOL, RouteSpec, Way, metric};
 use crate::facts::{Facts, Link, Route, RouteAction, links, main_routes, same_device};
-use crate::netlink::{Answer, Channel, Request};
+use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Step};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub struct RouteTarget {
     /// Away while changes are under way; made anew when they were cancelled.
     channel: Option<Channel>,
+    /// As `channel`, for what is looked at before.
+    connection: Option<Connection>,
 }
 
 #[async_trait]
@@ -29,17 +31,21 @@ impl Target for RouteTarget {
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
         let jobs: Vec<Job> = steps.iter().map(Job::new).collect();
         let count = jobs.len();
+        let failed = |reason: String| vec![Outcome::Failed(reason); count];
+        let links = match self.links().await {
+            Ok(links) => links,
+            Err(reason) => return failed(reason),
+        };
         let channel = self.channel.take();
         let work = tokio::task::spawn_blocking(move || {
             let mut channel = match channel {
                 Some(channel) => channel,
                 None => Channel::open().map_err(|error| format!("open netlink: {error}"))?,
             };
-            let (outcomes, lost) = run(&mut channel, &jobs)?;
+            let (outcomes, lost) = run(&mut channel, &jobs, &links);
             // After a lost answer a late one could still arrive: such a socket is not used again.
             Ok((outcomes, (!lost).then_some(channel)))
         });
-        let failed = |reason: String| vec![Outcome::Failed(reason); count];
         match work.await {
             Ok(Ok((outcomes, channel))) => {
                 self.channel = channel;
@@ -48,6 +54,19 @@ impl Target for RouteTarget {
             Ok(Err(reason)) => failed(reason),
             Err(error) => failed(format!("changing routes ended early: {error}")),
         }
+    }
+}
+
+impl RouteTarget {
+    /// The links now: later than the facts.
+    async fn links(&mut self) -> Result<BTreeMap<u32, Link>, String> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open().map_err(|error| format!("open netlink: {error}"))?,
+        };
+        let links = links(&mut connection).await.map_err(|error| format!("read links: {error}"))?;
+        self.connection = Some(connection);
+        Ok(links)
     }
 }
 
@@ -159,12 +178,11 @@ fn ways(spec: &RouteSpec) -> impl Iterator<Item = &Way> {
 }
 
 /// Does the jobs: one outcome each, and whether an answer of the kernel was lost.
-fn run(channel: &mut Channel, jobs: &[Job]) -> Result<(Vec<Outcome>, bool), String> {
-    let links = links(channel).map_err(|error| format!("read links: {error}"))?;
+fn run(channel: &mut Channel, jobs: &[Job], links: &BTreeMap<u32, Link>) -> (Vec<Outcome>, bool) {
     let mut work = Work { channel, table: None, lost: false };
-    let mut outcomes = work.first(jobs, &links);
+    let mut outcomes = work.first(jobs, links);
     work.second(jobs, &mut outcomes);
-    Ok((outcomes, work.lost))
+    (outcomes, work.lost)
 }
 
 struct Work<'c> {

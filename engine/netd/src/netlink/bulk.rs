@@ -1,8 +1,12 @@
-//! One rtnetlink socket: dumps that are whole or not at all, and batches of changes with one answer each.
+//! Routes in bulk: dumps that are whole or not at all, and batches of changes with one answer each.
 //!
-//! Blocking: use it off the async threads. rtnetlink's own `execute()` hides `NLM_F_DUMP_INTR` and sends one message
-//! per system call; both matter here.
+//! Blocking: use it off the async threads. This is the one place that goes past rtnetlink. Changes: one request in
+//! flight at a time, each acknowledged, would be slower than `ip -batch`. Reading: rtnetlink makes a value of every
+//! attribute, which takes twice as long (about 0.2 s against 0.09 s for 100,000 routes), and drops a route in which one
+//! of them is odd. Everything else uses [`Connection`](super::Connection).
 
+use super::message::{HEADER_LEN, Messages};
+use super::{Answer, DUMP_ATTEMPTS, DUMP_PAUSE, Request, SILENCE_MAX, kept_changing};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN,
     NetlinkSerializable,
@@ -13,7 +17,6 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 /// The kernel fills at most 32 KiB per datagram of a dump; twice that is never truncated.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -23,38 +26,6 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Messages that are sent with one system call. More gain nothing, and the answers must fit the socket's buffer.
 const BATCH_MESSAGES: usize = 1000;
-
-/// The kernel answers at once; a socket that stays silent this long is broken.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-
-/// How often a dump is started again because the table changed under it.
-const DUMP_ATTEMPTS: u32 = 10;
-
-/// Pause before a dump is started again, times the number of the attempt.
-const DUMP_PAUSE: Duration = Duration::from_millis(2);
-
-/// Bytes of the netlink header.
-const HEADER_LEN: usize = 16;
-
-/// A change to send: the message and its `NLM_F_*` flags, `NLM_F_REQUEST` aside.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// What to do.
-    pub message: RouteNetlinkMessage,
-    /// `NLM_F_CREATE` and so on.
-    pub flags: u16,
-}
-
-/// What the kernel said to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// It was refused.
-    Refused(Errno),
-    /// Nobody knows: the answer was lost. Looking again tells.
-    Lost(Errno),
-}
 
 /// An rtnetlink socket of the network namespace in which it was opened.
 pub struct Channel {
@@ -101,10 +72,7 @@ impl Channel {
             }
             std::thread::sleep(DUMP_PAUSE * attempt);
         }
-        Err(io::Error::new(
-            io::ErrorKind::Interrupted,
-            format!("the table changed during each of {DUMP_ATTEMPTS} attempts to read it"),
-        ))
+        Err(kept_changing())
     }
 
     /// Whether the dump is whole.
@@ -119,7 +87,7 @@ impl Channel {
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut whole = true;
         loop {
-            let datagram = receive(&self.socket, &mut self.buffer, RecvFlags::empty())?;
+            let datagram = receive(&self.socket, &mut self.buffer)?;
             for message in Messages(datagram) {
                 if message.sequence != self.sequence {
                     continue;
@@ -176,7 +144,7 @@ impl Channel {
         rustix::net::send(&self.socket, bytes, SendFlags::empty())?;
         let mut refused = BTreeMap::new();
         loop {
-            let datagram = receive(&self.socket, &mut self.buffer, RecvFlags::empty())?;
+            let datagram = receive(&self.socket, &mut self.buffer)?;
             for message in Messages(datagram) {
                 if message.kind != NLMSG_ERROR {
                     continue;
@@ -209,64 +177,21 @@ fn encode(bytes: &mut Vec<u8>, message: &RouteNetlinkMessage, flags: u16, sequen
 }
 
 /// Lets the kernel queue more for us, past the system's limit where we may.
-pub(crate) fn grow_receive_buffer(socket: &Socket, bytes: usize) {
+pub(super) fn grow_receive_buffer(socket: &Socket, bytes: usize) {
     if sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_err() {
         let _ = sockopt::set_socket_recv_buffer_size(socket, bytes);
     }
 }
 
 /// Receives one datagram; one that was cut off is an error.
-pub(crate) fn receive<'a>(
-    socket: &Socket,
-    buffer: &'a mut Vec<u8>,
-    flags: RecvFlags,
-) -> Result<&'a [u8], Errno> {
+fn receive<'a>(socket: &Socket, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Errno> {
     let length = loop {
-        match rustix::net::recv(socket, buffer.as_mut_slice(), flags | RecvFlags::TRUNC) {
+        match rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::TRUNC) {
             Err(Errno::INTR) => {}
             other => break other?.1,
         }
     };
     buffer.get(..length).ok_or(Errno::MSGSIZE)
-}
-
-/// One message of a datagram.
-pub(crate) struct Message<'a> {
-    pub kind: u16,
-    pub flags: u16,
-    pub sequence: u32,
-    pub payload: &'a [u8],
-}
-
-impl Message<'_> {
-    /// The error number that the message carries as its first word, positive; 0 if none.
-    fn code(&self) -> i32 {
-        match self.payload.first_chunk::<4>() {
-            Some(word) => i32::from_ne_bytes(*word).wrapping_neg(),
-            None => 0,
-        }
-    }
-}
-
-/// The messages of a datagram, in order; stops at the first that does not fit.
-pub(crate) struct Messages<'a>(pub &'a [u8]);
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Message<'a>;
-
-    fn next(&mut self) -> Option<Message<'a>> {
-        let header = self.0.first_chunk::<HEADER_LEN>()?;
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
-        let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
-        let payload = self.0.get(HEADER_LEN..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message {
-            kind: u16::from_ne_bytes([k0, k1]),
-            flags: u16::from_ne_bytes([f0, f1]),
-            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
-            payload,
-        })
-    }
 }
 
 #[cfg(test)]
