@@ -66,7 +66,9 @@ raw_table! {
         required protocol: Protocol, like "tcp";
         /// What clients connect to.
         required port: PortNumber, like 80;
-        /// What the destination port of the packet becomes. Without it the port stays as it is.
+        /// What the destination port of the packet becomes. Without it the port stays as it is. Answers go to the
+        /// client directly and have to come from the service's port: a backend that listens on another one must
+        /// translate the port of its answers back.
         optional backend_port: PortNumber, like 8080;
     }
 }
