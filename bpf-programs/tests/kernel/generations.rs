@@ -238,3 +238,20 @@ fn the_digest_says_whether_the_program_is_the_embedded_one() {
         assert_ne!(datapath.program_tag().unwrap(), [0; 8]);
     });
 }
+
+#[test]
+fn p22_the_successor_of_a_generation_without_pins_is_newer_and_found() {
+    in_own_world(|root| {
+        let old = Datapath::create(root, &CAPACITY).unwrap();
+        assert!(old.is_pinned());
+        fs::remove_file(root.join(format!("g{}/rings", old.number()))).unwrap();
+        assert!(!old.is_pinned());
+        fs::remove_dir_all(root.join(format!("g{}", old.number()))).unwrap();
+        let mut next = old.next_generation(&CAPACITY).unwrap();
+        next.complete().unwrap();
+        assert!(next.number() > old.number());
+        old.retire().unwrap();
+        assert!(next.is_pinned());
+        assert_eq!(open(root).unwrap().number(), next.number());
+    });
+}

@@ -323,3 +323,37 @@ fn traffic_is_told_by_service_and_backend() {
     let shown: Vec<_> = traffic[0].backends.iter().map(|backend| (backend.packets, backend.bytes)).collect();
     assert_eq!((traffic[0].packets, shown), (5, vec![(0, 0), (5, 500)]));
 }
+
+#[test]
+fn k8_a_way_by_a_device_whose_index_another_one_got_is_forgotten() {
+    let mut maps = maps();
+    go_to(&mut maps, [service("192.0.2.10", [backend(2)])]);
+    let link = |mac| crate::facts::Link {
+        index: 3,
+        name: "eth9".into(),
+        mac: Some(mac),
+        mtu: 1500,
+        up: true,
+        kind: String::new(),
+        xdp: None,
+    };
+    let mut facts = Facts::default();
+    let unresolved = || service("192.0.2.10", [BackendSpec { path: None, ..backend(2) }]);
+    let plan_by = |maps: &mut dyn Maps, facts: &Facts| {
+        let desired = DesiredKind { table: table([unresolved()]), ..DesiredKind::default() };
+        let found = observe(maps, facts).unwrap();
+        plan(
+            &[NAME],
+            &Desired([(NAME, Ok(desired))].into()),
+            &Observed([(NAME, Reading::Known(found))].into()),
+        )
+    };
+    facts.links.insert(3, link(Mac([2, 0, 0, 0, 0, 1])));
+    assert!(plan_by(&mut maps, &facts).is_empty(), "the device is the one that it was");
+    facts.links.insert(3, link(Mac([2, 0, 0, 0, 0, 9])));
+    let steps = plan_by(&mut maps, &facts).steps;
+    assert_eq!(apply(&mut maps, &steps).unwrap_or_default(), [Outcome::Applied]);
+    let (_, frontend, held) = only(&maps);
+    assert_eq!((frontend.slots, held.lines[0].flags & abi::READY), (0, 0));
+    assert!(plan_by(&mut maps, &facts).is_empty());
+}
