@@ -154,7 +154,7 @@ fn rings(maps: &mut dyn Maps) {
     let capacity = maps.capacity();
     let frontends = maps.frontends().unwrap();
     let lines = |slots: u32, flags: u32| u64::from(abi::ring_lines(slots, flags & WIDE_SLOTS != 0));
-    let used: u64 = frontends.iter().map(|(_, entry)| lines(entry.slots, u32::from(entry.flags))).sum();
+    let used: u64 = frontends.iter().map(|(_, entry)| lines(entry.slots, entry.flags)).sum();
     let mib = |lines: u64| lines as f64 * LINE_BYTES as f64 / (1 << 20) as f64;
     println!("{:58} {:>7.1} MiB", "rings in use", mib(used));
     println!("{:58} {:>7.1} MiB", "rings as allocated", mib(u64::from(capacity.ring_lines)));

@@ -47,7 +47,7 @@ fn connections_outlive_every_change_of_their_own_service() {
     let _servers = Servers::start(&bed, &to.map(Port::Tcp));
     let web = || Service::new("web", 10).port("tcp", 80, 80);
     let two = web().backend(1).backend(2);
-    bed.write(&file(&[two.clone()]));
+    bed.write(&file(std::slice::from_ref(&two)));
     let _netd = bed.start_ok();
     let drained = "state = \"terminating\"";
     let changes = [

@@ -116,7 +116,7 @@ fn every_device_of_the_file_takes_traffic() {
     second.ip(&["addr", "add", "10.1.3.2/24", "dev", "eth0"]);
     second.ip(&["route", "add", "default", "via", "10.1.3.1"]);
     let web = Service::new("web", 10).port("tcp", 80, 80).backend(1);
-    bed.write(&file_with("devices = [\"eth0\", \"eth1\"]", &[web.clone()]));
+    bed.write(&file_with("devices = [\"eth0\", \"eth1\"]", std::slice::from_ref(&web)));
     let _netd = bed.start_ok();
     assert_eq!(bed.ask_tcp(both(80)[0]), 1);
     let from_second = || {
@@ -139,7 +139,10 @@ fn generic_mode_carries_the_same_traffic() {
     let _servers = Servers::start(&bed, &ports);
     let web = Service::new("web", 10).port("tcp", 80, 80).port("udp", 53, 53).backend(1);
     for (mode, shown) in [("generic", "xdpgeneric"), ("native", "xdp "), ("generic", "xdpgeneric")] {
-        bed.write(&file_with(&format!("devices = [\"eth0\"]\nmode = \"{mode}\""), &[web.clone()]));
+        bed.write(&file_with(
+            &format!("devices = [\"eth0\"]\nmode = \"{mode}\""),
+            std::slice::from_ref(&web),
+        ));
         let _netd = bed.start_ok();
         assert!(bed.lb.ip(&["link", "show", "eth0"]).contains(shown), "{mode}");
         for (tcp, udp) in both(80).into_iter().zip(both(53)) {

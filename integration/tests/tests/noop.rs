@@ -64,7 +64,7 @@ fn s14_a_plan_changes_nothing_and_is_what_apply_does() {
     let Some(lab) = Lab::new() else { return };
     let bed = Bed::new(&lab, 2);
     let [web, dns] = some_services();
-    bed.write(&file(&[web.clone()]));
+    bed.write(&file(std::slice::from_ref(&web)));
     bed.apply();
     bed.write(&file(&[web.backend_with(1, "port = 8081").port("udp", 443, 443), dns]));
     let before = bed.kernel_state();

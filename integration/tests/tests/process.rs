@@ -1,6 +1,7 @@
 //! What happens to netd itself: its rights, its lock, its pins, its database.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use netd_bpf::Datapath;
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
 use std::path::PathBuf;
@@ -133,6 +134,28 @@ fn p22_a_bpf_file_system_is_mounted_where_there_is_none() {
     for address in restless::steady() {
         assert!(bed.ask_udp(address).is_some(), "{address}");
     }
+}
+
+#[test]
+fn k22_an_entry_that_somebody_deleted_from_a_map_is_there_again() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    bed.write(&Restless::new(5).text());
+    let _netd = bed.start_ok();
+    let before = bed.kernel_state();
+    let mut datapath = Datapath::open(&bed.bpf_dir()).unwrap().unwrap();
+    let maps = datapath.maps();
+    let (key, _) = maps.frontends().unwrap()[0];
+    assert!(maps.delete_frontends(&[key]).iter().all(Result::is_ok));
+    // Whatever wakes netd first, such as a neighbour that the kernel asked, repairs it.
+    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    assert_eq!(bed.kernel_state(), before);
+    // A ring that somebody scribbled in.
+    let (_, frontend) = maps.frontends().unwrap()[0];
+    maps.set_ring(frontend.ring, &[0xff; 64]).unwrap();
+    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    assert_eq!(bed.kernel_state(), before);
+    assert!(bed.status()["drift"]["resources"].as_u64() >= Some(2));
 }
 
 #[test]
