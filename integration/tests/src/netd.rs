@@ -186,8 +186,13 @@ impl Bed {
     /// Starts the daemon without waiting for anything.
     pub fn spawn(&self) -> Daemon {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        self.spawn_logging_to(log)
+    }
+
+    /// As [`Bed::spawn`], with the log elsewhere.
+    pub fn spawn_logging_to(&self, log: impl Into<Stdio>) -> Daemon {
         let mut command = self.netd_under(&[], &["run"]);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Daemon { child: command.spawn().unwrap() }
     }
 

@@ -4,7 +4,10 @@
 use netd_bpf::Datapath;
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
+use rustix::process::Signal;
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A bed on which netd has put a file in force, and was stopped.
 fn stopped(lab: &Lab) -> Bed {
@@ -83,7 +86,7 @@ fn traffic_flows_while_netd_is_stopped_and_its_stop_takes_nothing_down() {
     let bed = stopped(&lab);
     let _servers = restless::servers(&bed);
     let flows = restless::flows(&bed);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     let netd = bed.start_ok();
     netd.stop();
     assert!(restless::assert_whole(flows) > 100);
@@ -185,6 +188,55 @@ fn p11_p12_a_second_netd_is_refused_and_a_dead_ones_lock_is_not() {
     netd.kill();
     assert!(bed.state_dir().join("lock").exists());
     let _netd = bed.start_ok();
+}
+
+#[test]
+fn p14_a_netd_that_was_frozen_looks_again_before_it_acts() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = restless::servers(&bed);
+    let mut desired = Restless::new(5);
+    bed.write(&desired.text());
+    let netd = bed.start_ok();
+    netd.signal(Signal::STOP);
+    let flows = restless::flows(&bed);
+    desired.step();
+    bed.write(&desired.text());
+    // What it last saw is not so any more.
+    bed.lb.ip(&["route", "add", "10.77.0.0/16", "dev", "b1"]);
+    bed.lb.ip(&["link", "add", "late", "type", "veth", "peer", "name", "later"]);
+    std::thread::sleep(Duration::from_millis(500));
+    netd.signal(Signal::CONT);
+    bed.wait_ok();
+    assert_eq!(bed.netd(&["plan"]).code, Some(0));
+    restless::assert_whole(flows);
+}
+
+#[test]
+fn p24_a_log_that_nobody_reads_holds_nothing_up() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let (_unread, full) = full_pipe();
+    let mut desired = Restless::new(5);
+    bed.write(&desired.text());
+    let netd = bed.spawn_logging_to(full);
+    for _ in 0..3 {
+        bed.wait_ok();
+        desired.step();
+        bed.write(&desired.text());
+    }
+    bed.wait_ok();
+    netd.stop();
+}
+
+/// A pipe that takes not one byte more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
 }
 
 #[test]
