@@ -126,7 +126,7 @@ fn changes(bed: &Bed, maps: &mut dyn Maps) -> Duration {
     for stage in STAGES {
         let of_stage =
             took.iter().map(|took| Duration::from_micros(took[stage].as_u64().unwrap_or(0))).collect();
-        row(&format!("    {stage}, median (two rounds of changes are usual)"), median(of_stage));
+        row(&format!("    {stage}, median"), median(of_stage));
     }
     median(all)
 }
