@@ -60,7 +60,9 @@ static __noinline __u32 kept_index(const struct frontend *frontend, const struct
 	if (flow) {
 		const struct backend *backend = backend_at(frontend, flow->index);
 
-		if (keeps_flows(backend) && backend->counter == flow->counter) {
+		// A client that uses a port again is new: it is no business of a backend that drains.
+		if (keeps_flows(backend) && backend->counter == flow->counter &&
+		    (!moved->is_first || backend->state == ACTIVE)) {
 			const __u64 now = bpf_ktime_get_ns();
 
 			if (now - flow->seen_ns > SEEN_EVERY_NS)
@@ -68,7 +70,10 @@ static __noinline __u32 kept_index(const struct frontend *frontend, const struct
 			return flow->index;
 		}
 	}
-	if (!moved->is_first && (frontend->flags & WINDOW_OPEN) && keeps_flows(backend_at(frontend, previous)))
+	// After the window a flow without a record is the current ring's, and needs none.
+	if (!(frontend->flags & WINDOW_OPEN))
+		return index;
+	if (!moved->is_first && keeps_flows(backend_at(frontend, previous)))
 		index = previous;
 	record(frontend, &moved->key, index);
 	return index;

@@ -15,6 +15,7 @@ use crate::abi::{ABI_VERSION, Meta};
 use crate::bpffs::{make_folder, remove_folder};
 use crate::error::{Error, Result};
 use crate::kernel_maps::KernelMaps;
+use crate::links;
 use crate::loader::{self, Loaded, embedded_digest};
 use crate::maps::{Capacity, Maps};
 use crate::mmap::Mapped;
@@ -59,23 +60,35 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Opens the newest complete generation under a folder, if there is one, and removes incomplete ones.
+    /// Opens the generation that is in force under a folder, if there is one; changes nothing.
+    ///
+    /// Of several complete ones, left by a process that was killed between two, it is the newest that a link runs, or
+    /// else the newest. [`Datapath::retire_others`] removes the rest.
     ///
     /// # Errors
     ///
     /// [`Error::Incompatible`] when another version of netd made its maps in another way; nothing is changed then,
     /// and [`Datapath::create`] makes a generation beside it.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let mut newest = None;
+        let mut complete = Vec::new();
         for number in generations(root)? {
-            let folder = folder(root, number);
-            if exists(&folder.join(PROGRAM))? {
-                newest = Some(number);
-            } else {
-                remove_folder(&folder)?;
+            if exists(&folder(root, number).join(PROGRAM))? {
+                complete.push(number);
             }
         }
-        newest.map(|number| Self::open_generation(root, number)).transpose()
+        if complete.len() > 1 {
+            let running: Vec<u32> = links::list(root)?.into_iter().map(|link| link.program_id).collect();
+            for &number in complete.iter().rev() {
+                let program = open_pin(&folder(root, number).join(PROGRAM))?;
+                let info = sys::program_info(program.as_fd());
+                let id =
+                    info.map_err(|error| Error::kernel("read", format!("program of g{number}"), error))?.id;
+                if running.contains(&id) {
+                    return Self::open_generation(root, number).map(Some);
+                }
+            }
+        }
+        complete.last().map(|&number| Self::open_generation(root, number)).transpose()
     }
 
     /// Makes a generation, newer than all there are, and completes it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::{Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, ServiceCounter};
+use crate::abi::{self, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, ServiceCounter};
 use crate::error::Result;
 
 /// How many entries each map has; fixed when the maps are made.
@@ -22,6 +22,27 @@ pub struct Capacity {
     pub services: u32,
     /// Records of `flows`.
     pub flows: u32,
+}
+
+impl Capacity {
+    /// Whether all that a frontend names is there. One of which it is not was damaged.
+    #[must_use]
+    pub fn holds(&self, frontend: &Frontend) -> bool {
+        let within =
+            |at: u32, count: u32, capacity: u32| at.checked_add(count).is_some_and(|end| end <= capacity);
+        let ring =
+            |at: u32, slots: u32, wide: bool| within(at, abi::ring_lines(slots, wide), self.ring_lines);
+        let keeps_flows = frontend.flags & abi::KEEP_FLOWS != 0;
+        within(frontend.backends, frontend.backend_count, self.backend_lines)
+            && ring(frontend.ring, frontend.slots, frontend.flags & abi::WIDE_SLOTS != 0)
+            && frontend.service < self.services
+            && (!keeps_flows
+                || ring(
+                    frontend.previous_ring,
+                    frontend.previous_slots,
+                    frontend.flags & abi::WIDE_PREVIOUS != 0,
+                ))
+    }
 }
 
 /// The maps of the load balancer.

@@ -68,8 +68,21 @@ fn a_recorded_flow_stays_when_the_window_has_closed() {
         set_window(&mut bed, frontend, false);
         goes_to(&mut bed, &FLOW.tcp(b""), OLD);
         goes_to(&mut bed, &Tuple("10.1.2.3", 12346, VIP, 80).tcp(b""), NEW);
-        assert_eq!((records(&mut bed, OLD), records(&mut bed, NEW)), (1, 1));
+        assert_eq!((records(&mut bed, OLD), records(&mut bed, NEW)), (1, 0), "new flows need no record then");
     });
+}
+
+#[test]
+fn a_client_that_uses_a_port_again_is_new_to_a_backend_that_drains() {
+    for (state, goes) in [(ACTIVE, OLD), (TERMINATING, NEW)] {
+        in_own_world(|root| {
+            let mut bed = Bed::new(root);
+            let frontend = bed.add(moved(true));
+            change(&mut bed, &frontend, OLD, |backend| backend.state = state);
+            goes_to(&mut bed, &FLOW.tcp(b""), OLD);
+            goes_to(&mut bed, &FLOW.syn(), goes);
+        });
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use netd_bpf::abi::{Backend, Counter, Frontend, FrontendKey, IN_USE, READY, ServiceCounter, TCP, UDP};
+use netd_bpf::links::{self, Mode};
 use netd_bpf::{Capacity, Datapath, Error, Verdict, embedded_digest, mount_bpffs_if_missing};
 
-use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, key, numbered_v4};
+use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, ip, key, numbered_v4};
 use crate::reference::Service;
 
 const VIP: &str = "192.0.2.10";
@@ -46,18 +47,35 @@ fn nothing_is_found_where_nothing_was_made() {
 }
 
 #[test]
-fn a_generation_left_behind_half_made_is_removed() {
+fn a_generation_left_behind_half_made_is_passed_over_until_it_is_removed() {
     in_own_world(|root| {
         let whole = Datapath::create(root, &CAPACITY).unwrap();
         // What a kill between the maps and the program leaves.
         drop(whole.next_generation(&CAPACITY).unwrap());
         drop(whole);
         assert!(root.join("g2/meta").exists());
-        assert_eq!(open(root).unwrap().number(), 1);
+        let found = open(root).unwrap();
+        assert_eq!(found.number(), 1);
+        assert!(root.join("g2").exists(), "looking changes nothing");
+        found.retire_others().unwrap();
         assert!(!root.join("g2").exists());
         fs::remove_file(root.join("g1/program")).unwrap();
         assert!(open(root).is_none());
-        assert!(!root.join("g1").exists());
+    });
+}
+
+#[test]
+fn p1_of_two_complete_generations_the_one_that_links_run_is_in_force() {
+    in_own_world(|root| {
+        ip("link add near index 10 type veth peer name far index 11");
+        let old = Datapath::create(root, &CAPACITY).unwrap();
+        links::attach(root, "near", 10, Mode::Native, old.program()).unwrap();
+        // A kill between completing the new one and turning the link over.
+        let mut new = old.next_generation(&CAPACITY).unwrap();
+        new.complete().unwrap();
+        assert_eq!(open(root).unwrap().number(), 1);
+        links::update(root, "near", new.program()).unwrap();
+        assert_eq!(open(root).unwrap().number(), 2);
     });
 }
 

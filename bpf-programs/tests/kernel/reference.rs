@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netd_bpf::Verdict;
-use netd_bpf::abi::{Backend, Counter, FrontendKey, IN_USE, READY, ServiceCounter, TCP, TERMINATING, UDP};
+use netd_bpf::abi::{
+    ACTIVE, Backend, Counter, FrontendKey, IN_USE, READY, ServiceCounter, TCP, TERMINATING, UDP,
+};
 
 /// One VIP, port and protocol.
 #[derive(Clone)]
@@ -67,12 +69,16 @@ impl Model {
         {
             let id = (packet.client, packet.client_port, packet.to);
             let kept = self.flows.get(&id).filter(|(counter, index)| {
-                keeps(&service, *index) && service.backends[*index as usize].counter == *counter
+                keeps(&service, *index)
+                    && service.backends[*index as usize].counter == *counter
+                    // A port that is used again does not go back to a backend that drains.
+                    && !(is_syn(&packet) && service.backends[*index as usize].state != ACTIVE)
             });
             chosen = Some(match kept {
                 Some((_, index)) => *index,
+                None if !service.window_open => current,
                 None => {
-                    let stays = !is_syn(&packet) && service.window_open && keeps(&service, previous);
+                    let stays = !is_syn(&packet) && keeps(&service, previous);
                     let index = if stays { previous } else { current };
                     if let Some(backend) = service.backends.get(index as usize) {
                         self.flows.insert(id, (backend.counter, index));
