@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Longer than anything takes here; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The kernel takes milliseconds to take a program off a device whose link nobody holds any more; busy machines longer.
+const LETTING_GO_MAX: Duration = Duration::from_secs(5);
+
 /// Between two looks at something that is waited for.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -116,6 +119,23 @@ impl Bed {
         let said = self.netd(&["apply"]);
         assert_eq!(said.code, Some(0), "{said:?}");
         said
+    }
+
+    /// As [`Bed::apply`], after a link was let go of, which the kernel takes off its device a little later: until then
+    /// it is somebody else's.
+    pub fn apply_once_free(&self) {
+        let mut last = None;
+        let until = Instant::now() + LETTING_GO_MAX;
+        while last.as_ref().is_none_or(|said: &Said| said.code != Some(0)) {
+            assert!(Instant::now() < until, "{last:?}");
+            last = Some(self.netd(&["apply"]));
+        }
+    }
+
+    /// Removes every pin while no daemon runs, as a boot does, and waits until the kernel has let go of the link.
+    pub fn remove_pins(&self) {
+        std::fs::remove_dir_all(self.bpf_dir()).unwrap();
+        wait_until("let go", LETTING_GO_MAX, || !self.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
     }
 
     /// The report of `netd status`.

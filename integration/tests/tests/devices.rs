@@ -154,7 +154,7 @@ fn k24_anothers_program_is_left_alone_and_reported() {
     assert!(word.contains("conflict") && word.contains("another XDP program (id "), "{word}");
     assert_eq!(bed.lb.ip(&["link", "show", "eth0"]), before);
     drop(anothers);
-    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    bed.apply_once_free();
     assert_answers(&bed);
 }
 

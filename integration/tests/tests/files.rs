@@ -47,7 +47,7 @@ fn c4_a_deleted_file_leaves_the_last_good_one_in_force() {
     assert_eq!(frontends(&bed), 4);
     // Also over a restart, in which the pins are lost as well.
     netd.kill();
-    std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
+    bed.remove_pins();
     let _netd = bed.start();
     bed.wait("missing", |report| report["word"] == "config-missing");
     assert_eq!(frontends(&bed), 4);
@@ -100,7 +100,7 @@ fn c28_a_bad_file_at_boot_starts_from_the_last_good_one() {
     let bed = Bed::new(&lab, 1);
     bed.write(&file(&services(2)));
     bed.start_ok().stop();
-    std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
+    bed.remove_pins();
     bed.write(&file(&services(2)).replace("backends", "backend"));
     let _netd = bed.start();
     let report = bed.wait("refused", |report| report["word"] == "config-invalid");

@@ -116,13 +116,13 @@ fn p22_pins_that_somebody_removed_are_there_again() {
     let _netd = bed.start_ok();
     let before = bed.kernel_state();
     std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
-    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    bed.apply_once_free();
     assert_eq!(bed.kernel_state(), before);
     for address in restless::steady() {
         assert!(bed.ask_udp(address).is_some(), "{address}");
     }
     std::fs::remove_file(bed.bpf_dir().join("links/eth0")).unwrap();
-    assert_eq!(bed.netd(&["apply"]).code, Some(0));
+    bed.apply_once_free();
     assert_eq!(bed.kernel_state(), before);
 }
 
@@ -167,8 +167,7 @@ fn p23_the_database_is_not_believed_over_the_kernel() {
     let bed = stopped(&lab);
     let _servers = restless::servers(&bed);
     let before = bed.kernel_state();
-    // As a boot leaves it.
-    std::fs::remove_dir_all(bed.bpf_dir()).unwrap();
+    bed.remove_pins();
     let _netd = bed.start_ok();
     assert_eq!(bed.kernel_state(), before);
     for address in restless::steady() {
