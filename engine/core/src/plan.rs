@@ -170,7 +170,7 @@ impl Plan {
             hash.update([0]);
             match &step.action {
                 Action::Create { to } | Action::Update { to, .. } => {
-                    hash.update(to.to_json());
+                    hash.update(to.identity());
                 }
                 Action::Delete { .. } => {}
             }

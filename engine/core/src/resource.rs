@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::any::Any;
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -105,6 +105,11 @@ pub trait Described: fmt::Debug + Serialize + Send + Sync + Sized + PartialEq + 
     /// What differs from `observed`, a line each; empty exactly if `self` is satisfied by it.
     fn changes(&self, observed: &Self) -> Vec<FieldChange>;
 
+    /// What tells plans apart: the spec as JSON, without what the node decides and may change while an operator looks.
+    fn identity(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// Whether nothing has to be done when this is wanted and `observed` is there.
     ///
     /// Differs from equality only where what is wanted leaves room, such as "any mode".
@@ -125,8 +130,10 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn satisfied_by(&self, observed: &dyn Spec) -> bool;
     /// For printing.
     fn to_value(&self) -> serde_json::Value;
-    /// For the store, and for telling plans apart: the same spec gives the same text.
+    /// For the store.
     fn to_json(&self) -> String;
+    /// See [`Described::identity`].
+    fn identity(&self) -> String;
     /// For the kind's own door.
     fn as_any(&self) -> &dyn Any;
 }
@@ -159,6 +166,10 @@ impl<T: Described> Spec for T {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    fn identity(&self) -> String {
+        Described::identity(self)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -174,6 +185,8 @@ pub struct DesiredKind {
     pub table: Table,
     /// Wanted, but something is missing for it now (a device, a route): why. What exists of it stays as it is.
     pub held: BTreeMap<Key, String>,
+    /// Not asked for now, but not to be removed either: what the next look at the node may ask for again.
+    pub kept: BTreeSet<Key>,
     /// What an operator should know about a resource that can be had, but not whole: "backend 10.1.0.3 has no path".
     pub notes: BTreeMap<Key, String>,
 }

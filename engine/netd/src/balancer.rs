@@ -3,7 +3,8 @@
 use crate::kinds::service::sentence;
 use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The program and maps of one instance.
@@ -143,18 +144,36 @@ impl Inner {
             self.tables = Some(Tables::Kernel(Box::new(Datapath::create(&root, capacity)?)));
             return Ok(());
         };
-        let mut next = old.next_generation(capacity)?;
-        copy(old.maps(), next.maps())?;
-        next.complete()?;
-        for link in links::list(&root)?.into_iter().filter(|link| link.ifindex != 0) {
-            links::update(&root, &link.device, next.program())?;
+        // What a process that was killed while it made a generation left behind.
+        old.retire_others()?;
+        let mut next = Box::new(old.next_generation(capacity)?);
+        if let Err(error) = take_over(&root, old, &mut next) {
+            // Links that run the new program already go back; then nothing names the new generation.
+            for link in links::list(&root)?.into_iter().filter(|link| link.ifindex != 0) {
+                links::update(&root, &link.device, old.program())?;
+            }
+            next.retire()?;
+            return Err(error);
         }
-        carry_counts(old.maps(), next.maps())?;
-        if let Some(Tables::Kernel(old)) = self.tables.replace(Tables::Kernel(Box::new(next))) {
+        if let Some(Tables::Kernel(old)) = self.tables.replace(Tables::Kernel(next)) {
             old.retire()?;
         }
         Ok(())
     }
+}
+
+/// Fills a new generation and turns the links over to it.
+fn take_over(root: &Path, old: &mut Datapath, next: &mut Datapath) -> netd_bpf::Result<()> {
+    copy(old.maps(), next.maps())?;
+    next.complete()?;
+    for link in links::list(root)?.into_iter().filter(|link| link.ifindex != 0) {
+        links::update(root, &link.device, next.program())?;
+    }
+    // What went through the old program meanwhile.
+    carry_counts(old.maps(), next.maps())?;
+    let known: BTreeSet<abi::FlowKey> = next.maps().flows()?.into_iter().map(|(flow, _)| flow).collect();
+    let late: Vec<_> = old.maps().flows()?.into_iter().filter(|(flow, _)| !known.contains(flow)).collect();
+    next.maps().put_flows(&late)
 }
 
 /// Copies everything that packets and people need, moved together.
@@ -163,7 +182,7 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
     let mut rings = std::collections::BTreeMap::new();
     let mut blocks = std::collections::BTreeMap::new();
     let mut entries = Vec::new();
-    for (key, mut entry) in old.frontends()? {
+    for (key, mut entry) in whole_frontends(old)? {
         let mut place_ring = |old: &dyn Maps, new: &mut dyn Maps, at: u32, slots: u32, wide: bool| {
             let lines = abi::ring_lines(slots, wide);
             if let Some(&place) = rings.get(&(at, lines)) {
@@ -201,7 +220,7 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
 
 /// Sets what the old maps counted as the base of the new ones.
 fn carry_counts(old: &dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
-    for (_, entry) in old.frontends()? {
+    for (_, entry) in whole_frontends(old)? {
         new.set_service_counter_base(entry.service, old.service_counter(entry.service)?)?;
         let lines = old.backend_lines(entry.backends, entry.backend_count)?;
         for line in lines.iter().filter(|line| line.flags & IN_USE != 0) {
@@ -209,4 +228,10 @@ fn carry_counts(old: &dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The frontends that name what is there; a damaged one is written anew by the next pass.
+fn whole_frontends(maps: &dyn Maps) -> netd_bpf::Result<Vec<(abi::FrontendKey, abi::Frontend)>> {
+    let capacity = maps.capacity();
+    Ok(maps.frontends()?.into_iter().filter(|(_, frontend)| capacity.holds(frontend)).collect())
 }

@@ -125,6 +125,7 @@ impl AttachmentSpec {
 
 /// The devices on which the program is wanted: those of the file, else those of the default routes.
 ///
+/// A device that was attached because of a default route stays attached as long as it exists and the file lists none.
 /// Without services there is nothing to attach.
 ///
 /// # Errors
@@ -137,6 +138,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     }
     let listed = &config.load_balancer.devices;
     let names = if listed.is_empty() { default_devices(facts) } else { listed.iter().cloned().collect() };
+    if listed.is_empty() {
+        // A route that comes and goes must not take the program off a device that packets for VIPs arrive at.
+        desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
+    }
     if names.is_empty() {
         let reason = "there is no default route whose device could be taken; list [load_balancer] devices";
         desired.held.insert(Key::new(DEFAULT_DEVICES), reason.into());
@@ -229,6 +234,13 @@ mod tests {
     fn without_a_list_and_a_default_route_something_is_said() {
         let desired = desired(&config(&[]), &facts(None)).unwrap();
         assert_eq!(keys(&desired), (vec![], vec![DEFAULT_DEVICES]));
+    }
+
+    #[test]
+    fn k15_a_default_route_that_is_lost_leaves_the_program_where_it_is() {
+        let desired = desired(&config(&[]), &facts(None)).unwrap();
+        assert!(desired.kept.contains("eth1"));
+        assert!(super::desired(&config(&["eth0"]), &facts(None)).unwrap().kept.is_empty());
     }
 
     #[test]

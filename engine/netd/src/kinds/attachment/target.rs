@@ -9,19 +9,22 @@ use async_trait::async_trait;
 use netd_bpf::Datapath;
 use netd_bpf::links::{self, LinkError};
 use netd_core::{Action, Key, Observation, Outcome, Step};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The target of attachments: the pinned links of the load balancer.
 pub struct AttachmentTarget {
     balancer: Arc<Balancer>,
+    /// Changes of mode that a driver refused: device, interface index, mode.
+    refused: BTreeSet<(String, u32, &'static str)>,
 }
 
 impl AttachmentTarget {
     /// The target that attaches this load balancer's program.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer }
+        Self { balancer, refused: BTreeSet::new() }
     }
 }
 
@@ -80,7 +83,7 @@ fn is_current(datapath: &Datapath) -> bool {
 }
 
 impl AttachmentTarget {
-    fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
+    fn step(&mut self, step: &Step) -> Result<Outcome, Outcome> {
         let spec = |spec: &Arc<dyn netd_core::Spec>| {
             let typed = spec.as_any().downcast_ref::<AttachmentSpec>();
             typed.cloned().ok_or_else(|| Outcome::Failed(format!("not an {NAME}")))
@@ -92,7 +95,10 @@ impl AttachmentTarget {
             Action::Create { to } => self.attach(&root, &spec(to)?),
             Action::Update { from, to } => {
                 let (from, to) = (spec(from)?, spec(to)?);
-                if from.ifindex != to.ifindex || !to.mode_satisfied_by(from.mode) {
+                if from.ifindex == to.ifindex && !to.mode_satisfied_by(from.mode) {
+                    return self.change_mode(&root, &from, &to);
+                }
+                if from.ifindex != to.ifindex {
                     links::detach(&root, &to.device).map_err(failed)?;
                 }
                 self.attach(&root, &to)
@@ -100,6 +106,31 @@ impl AttachmentTarget {
             Action::Delete { from } => {
                 links::detach(&root, &spec(from)?.device).map_err(failed)?;
                 Ok(Outcome::Applied)
+            }
+        }
+    }
+
+    /// Attaches in another mode, which cannot be done without detaching first. A mode that was refused once is not
+    /// tried again on the same device: each try would cost packets.
+    fn change_mode(
+        &mut self,
+        root: &Path,
+        from: &AttachmentSpec,
+        to: &AttachmentSpec,
+    ) -> Result<Outcome, Outcome> {
+        let attempt = (to.device.clone(), to.ifindex, to.mode.word());
+        if self.refused.contains(&attempt) {
+            let why =
+                format!("{} mode was refused; the program runs in {} mode", to.mode.word(), from.mode.word());
+            return Err(Outcome::Failed(why));
+        }
+        links::detach(root, &to.device).map_err(failed)?;
+        match self.attach(root, to)? {
+            Outcome::Applied => Ok(Outcome::Applied),
+            refused => {
+                self.refused.insert(attempt);
+                self.attach(root, &AttachmentSpec { mode: from.mode, ..to.clone() })?;
+                Ok(refused)
             }
         }
     }

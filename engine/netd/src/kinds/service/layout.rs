@@ -2,7 +2,7 @@
 
 use super::maglev;
 use super::paths::{HeldPaths, address};
-use super::rings::{self, NARROW_POSITIONS};
+use super::rings::{self, Compared, NARROW_POSITIONS};
 use super::spec::{BackendPath, BackendSpec, ServiceSpec};
 use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
 use netd_schema::{BackendState, HashSeed, Protocol};
@@ -86,7 +86,9 @@ fn compared(
         return (None, false);
     };
     let keeps = |position: u16| lines.get(usize::from(position)).is_some_and(rings::keeps_flows);
-    let previous = rings::previous(&held.ring, held.previous.as_deref(), ring, keeps);
+    let is_open = held.frontend.flags & abi::WINDOW_OPEN != 0;
+    let compared = held.previous.as_deref().map(|ring| Compared { ring, is_open });
+    let previous = rings::previous(&held.ring, compared, ring, keeps);
     let begins = previous.is_some() && held.ring != ring;
     (previous, begins)
 }
@@ -162,6 +164,18 @@ fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
         (None, _) => {}
     }
     line
+}
+
+/// Whether what follows from the other fields of a line is as it was written.
+#[must_use]
+pub fn is_whole(line: &Backend, is_ipv4: bool) -> bool {
+    let addresses = (address(&line.source, is_ipv4), address(&line.destination, is_ipv4));
+    match addresses {
+        (IpAddr::V4(source), IpAddr::V4(destination)) if line.flags & READY != 0 => {
+            line.checksum == abi::presum(source, destination)
+        }
+        _ => true,
+    }
 }
 
 fn set_path(line: &mut Backend, path: &BackendPath) {

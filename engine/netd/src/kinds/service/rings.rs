@@ -35,19 +35,28 @@ pub fn keeps_flows(line: &Backend) -> bool {
     line.flags & IN_USE != 0 && line.flags & READY != 0 && (line.state == ACTIVE || line.state == TERMINATING)
 }
 
+/// The ring that a frontend is compared with, before a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    /// The older ring.
+    pub ring: &'a [u16],
+    /// Whether flows without a record are still taken for the older ring's.
+    pub is_open: bool,
+}
+
 /// What the slots' flows have to be compared with after a change; `None` when no slot's flows need it.
 ///
-/// - `current`: the ring that is being replaced; `previous`: the one that it is still compared with, if any;
+/// - `current`: the ring that is being replaced; `compared`: the one that it is still compared with, if any;
 ///   `next`: the new one. A ring of another length is another function of the flow, compared as it is.
 /// - `keeps`: whether flows may stay at a position, in the new block of lines.
 ///
-/// In a slot that is already being compared, flows that came after the earlier change have records; those that have
-/// none came before it, so the older ring is the right guess for them. Such a slot goes on being compared: flows with
-/// records may be on any backend that it ever had.
+/// A slot that is being compared goes on being compared, because flows with records may be on any backend that it
+/// ever had. Flows there that have no record came before the earlier change as long as its window is open, so the older
+/// ring is the right guess for them; afterwards the current one is.
 #[must_use]
 pub fn previous(
     current: &[u16],
-    previous: Option<&[u16]>,
+    compared: Option<Compared<'_>>,
     next: &[u16],
     keeps: impl Fn(u16) -> bool,
 ) -> Option<Vec<u16>> {
@@ -55,22 +64,34 @@ pub fn previous(
         return None;
     }
     let guess = |position: u16| if keeps(position) { position } else { NO_GUESS };
-    if current.len() != next.len() {
-        return Some(current.iter().map(|&position| guess(position)).collect());
-    }
-    let older = previous.filter(|previous| previous.len() == next.len()).unwrap_or(current);
-    let slots = current.iter().zip(older).zip(next);
-    let merged: Vec<u16> = slots
-        .map(|((&current, &older), &next)| {
-            let compared = older != current;
-            match (compared, guess(older)) {
-                (true, older) if older == next => NO_GUESS,
-                (true, older) => older,
-                (false, NO_GUESS) => next,
-                (false, current) => current,
+    let same_size = current.len() == next.len();
+    let merged: Vec<u16> = match compared {
+        Some(older) if older.ring.len() != current.len() => {
+            // Which slots of the current ring are compared depends on the flow: all may be.
+            let always =
+                |(&current, &next): (&u16, &u16)| if current == next { NO_GUESS } else { guess(current) };
+            match same_size {
+                true => current.iter().zip(next).map(always).collect(),
+                false => vec![NO_GUESS; current.len()],
             }
-        })
-        .collect();
+        }
+        older => {
+            let is_compared = |slot: usize| older.is_some_and(|older| older.ring[slot] != current[slot]);
+            let before = |slot: usize| match older {
+                Some(older) if older.is_open => guess(older.ring[slot]),
+                _ => guess(current[slot]),
+            };
+            let merge = |slot: usize| match (is_compared(slot), same_size) {
+                (true, true) if before(slot) == next[slot] => NO_GUESS,
+                (true, true) => before(slot),
+                // By the new ring the guess could be the same, and records would not be looked for.
+                (true, false) => NO_GUESS,
+                (false, true) if guess(current[slot]) == NO_GUESS => next[slot],
+                (false, _) => guess(current[slot]),
+            };
+            (0..current.len()).map(merge).collect()
+        }
+    };
     (merged != next).then_some(merged)
 }
 
@@ -79,6 +100,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    fn open(ring: &[u16]) -> Compared<'_> {
+        Compared { ring, is_open: true }
+    }
 
     #[test]
     fn a_backend_keeps_its_position_and_a_new_one_takes_the_lowest_that_is_free() {
@@ -108,20 +133,44 @@ mod tests {
     #[test]
     fn a_second_change_keeps_the_older_guess_where_a_slot_is_being_compared() {
         // Slot 0 moved from 0 to 1 before; now slot 1 moves from 1 to 2.
-        assert_eq!(previous(&[1, 1], Some(&[0, 1]), &[1, 2], |_| true), Some(vec![0, 1]));
+        assert_eq!(previous(&[1, 1], Some(open(&[0, 1])), &[1, 2], |_| true), Some(vec![0, 1]));
         // The slot that moved moves again: unrecorded flows are the oldest ones.
-        assert_eq!(previous(&[1, 1], Some(&[0, 1]), &[2, 1], |_| true), Some(vec![0, 1]));
+        assert_eq!(previous(&[1, 1], Some(open(&[0, 1])), &[2, 1], |_| true), Some(vec![0, 1]));
     }
 
     #[test]
     fn a_slot_that_comes_back_is_still_compared_for_the_flows_that_began_in_between() {
-        assert_eq!(previous(&[1], Some(&[0]), &[0], |_| true), Some(vec![NO_GUESS]));
+        assert_eq!(previous(&[1], Some(open(&[0])), &[0], |_| true), Some(vec![NO_GUESS]));
     }
 
     #[test]
     fn a_compared_slot_whose_oldest_backend_is_gone_is_still_compared() {
-        assert_eq!(previous(&[1], Some(&[3]), &[1], |position| position != 3), Some(vec![NO_GUESS]));
-        assert_eq!(previous(&[1], Some(&[NO_GUESS]), &[1], |position| position < 3), Some(vec![NO_GUESS]));
+        assert_eq!(previous(&[1], Some(open(&[3])), &[1], |position| position != 3), Some(vec![NO_GUESS]));
+        assert_eq!(
+            previous(&[1], Some(open(&[NO_GUESS])), &[1], |position| position < 3),
+            Some(vec![NO_GUESS])
+        );
+    }
+
+    #[test]
+    fn after_the_window_the_current_ring_is_the_guess() {
+        let closed = Compared { ring: &[0, 0], is_open: false };
+        assert_eq!(previous(&[1, 0], Some(closed), &[1, 2], |_| true), Some(vec![NO_GUESS, 0]));
+        assert_eq!(previous(&[1, 0], Some(closed), &[2, 0], |_| true), Some(vec![1, 0]));
+    }
+
+    #[test]
+    fn s8_a_change_after_a_change_of_length_compares_every_slot() {
+        let kept = previous(&[0, 1, 0], Some(open(&[0, 1])), &[0, 2, 0], |_| true);
+        assert_eq!(kept, Some(vec![NO_GUESS, 1, NO_GUESS]));
+        let kept = previous(&[0, 1, 0], Some(open(&[0, 1])), &[0, 1, 0, 1, 0], |_| true);
+        assert_eq!(kept, Some(vec![NO_GUESS; 3]));
+    }
+
+    #[test]
+    fn s8_a_change_of_length_goes_on_looking_for_the_records_that_there_are() {
+        let kept = previous(&[1, 1, 0], Some(open(&[0, 1, 0])), &[0, 1, 0, 1, 0], |_| true);
+        assert_eq!(kept, Some(vec![NO_GUESS, 1, 0]));
     }
 
     #[test]

@@ -83,3 +83,17 @@ pub fn sized(used: &Capacity, need: &Capacity) -> Capacity {
         flows: used.flows.max(SMALLEST.flows),
     }
 }
+
+/// Of each the larger: services and counters keep their numbers when the maps grow, however few are in use.
+#[must_use]
+pub fn larger(one: &Capacity, other: &Capacity) -> Capacity {
+    Capacity {
+        frontends_v4: one.frontends_v4.max(other.frontends_v4),
+        frontends_v6: one.frontends_v6.max(other.frontends_v6),
+        ring_lines: one.ring_lines.max(other.ring_lines),
+        backend_lines: one.backend_lines.max(other.backend_lines),
+        counters: one.counters.max(other.counters),
+        services: one.services.max(other.services),
+        flows: one.flows.max(other.flows),
+    }
+}

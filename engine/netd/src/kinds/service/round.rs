@@ -105,7 +105,8 @@ impl<'a> Round<'a> {
     fn new(maps: &dyn Maps) -> Result<Self, Stop> {
         let capacity = maps.capacity();
         let entries: BTreeMap<FrontendKey, Frontend> = maps.frontends()?.into_iter().collect();
-        let all = || entries.values();
+        // A damaged entry uses nothing; it is written anew.
+        let all = || entries.values().filter(|entry| capacity.holds(entry));
         let rings = all().map(|entry| (entry.ring, ring_lines(entry.slots, entry.flags & WIDE_SLOTS)));
         let previous = all().filter(|entry| entry.flags & KEEP_FLOWS != 0).map(|entry| {
             (entry.previous_ring, ring_lines(entry.previous_slots, entry.flags & WIDE_PREVIOUS))
@@ -143,7 +144,7 @@ impl<'a> Round<'a> {
             && used.frontends_v6 + frontends.frontends_v6 <= self.capacity.frontends_v6
             && u64::from(need.ring_lines) <= self.rings.free()
             && u64::from(need.backend_lines) <= self.backends.free();
-        if room { Ok(()) } else { Err(Stop::Room(room::sized(&used, &need))) }
+        if room { Ok(()) } else { Err(Stop::Room(room::larger(&self.capacity, &room::sized(&used, &need)))) }
     }
 
     fn used(&self) -> Capacity {
@@ -186,7 +187,7 @@ impl<'a> Round<'a> {
         if let Some((_, frontend)) = self.written.get(&shape).and_then(|blocks| blocks.iter().find(same)) {
             return Ok(Ok(*frontend));
         }
-        let mut held = before.map(|entry| held(maps, &entry)).transpose().unwrap_or(None);
+        let mut held = before.and_then(|entry| held(maps, &layout::key(spec), &entry));
         if let (Some(held), Some(found)) = (&mut held, found) {
             layout::forget_astray(held, found);
         }
@@ -224,17 +225,17 @@ impl<'a> Round<'a> {
         frontend.flags |= KEEP_FLOWS;
         frontend.previous_slots = previous.len() as u32;
         frontend.previous_magic = abi::magic(frontend.previous_slots);
-        let same = held.is_some_and(|held| held.previous.as_ref() == Some(previous));
-        if same {
-            frontend.previous_ring = before.previous_ring;
-            frontend.flags |= before.flags & WIDE_PREVIOUS;
-        } else {
-            // Positions of the previous ring may be beyond those that are left.
-            let narrow = |&slot: &u16| slot < rings::NARROW_POSITIONS || slot == rings::NO_GUESS;
-            let wide = !previous.iter().all(narrow);
-            frontend.previous_ring = self.place_ring(maps, previous, wide)?;
-            frontend.flags |= if wide { WIDE_PREVIOUS } else { 0 };
-        }
+        // In one byte the largest position is that of no guess: a wide block has a backend there.
+        let narrow = |&slot: &u16| slot < rings::NARROW_POSITIONS || slot == rings::NO_GUESS;
+        let wide = wide || !previous.iter().all(narrow);
+        let same = held.is_some_and(|held| {
+            held.previous.as_ref() == Some(previous) && (before.flags & WIDE_PREVIOUS != 0) == wide
+        });
+        frontend.previous_ring = match same {
+            true => before.previous_ring,
+            false => self.place_ring(maps, previous, wide)?,
+        };
+        frontend.flags |= if wide { WIDE_PREVIOUS } else { 0 };
         if wanted.window_begins {
             frontend.flags |= WINDOW_OPEN;
             frontend.previous_since = self.now;

@@ -280,6 +280,12 @@ impl Described for ServiceSpec {
         changes
     }
 
+    fn identity(&self) -> String {
+        let mut file_only = self.clone();
+        file_only.backends.iter_mut().for_each(|backend| backend.path = None);
+        serde_json::to_string(&file_only).unwrap_or_default()
+    }
+
     fn satisfied_by(&self, observed: &Self) -> bool {
         self.same_but_backends(observed)
             && self.backends.len() == observed.backends.len()

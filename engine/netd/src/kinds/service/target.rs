@@ -10,7 +10,7 @@ use crate::facts::Facts;
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::Maps;
-use netd_bpf::abi::{self, Frontend, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
+use netd_bpf::abi::{self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_core::{Observation, Outcome, Step};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -74,6 +74,8 @@ impl Target for ServiceTarget {
             Some(maps) => super::tend::tend(maps, clock::since_boot(), clock::awake()),
             None => Ok(()),
         })?;
+        // Rings may have been let go of: the next round waits for a grace period of its own.
+        self.grace = Grace::default();
         tended.map_err(|error| sentence(&error))
     }
 
@@ -127,15 +129,19 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Reads a frontend with all that it names.
-pub(super) fn held(maps: &dyn Maps, frontend: &Frontend) -> netd_bpf::Result<Held> {
-    let lines = maps.backend_lines(frontend.backends, frontend.backend_count)?;
-    let read = |at: u32, slots: u32, wide: bool| -> netd_bpf::Result<(Vec<u16>, u64)> {
-        let bytes = maps.ring(at, abi::ring_lines(slots, wide) as usize * LINE_BYTES)?;
-        Ok((abi::ring_slots(&bytes, slots, wide), abi::ring_digest(&bytes)))
+/// Reads a frontend with all that it names; `None` when it names what is not there.
+pub(super) fn held(maps: &dyn Maps, key: &FrontendKey, frontend: &Frontend) -> Option<Held> {
+    if !maps.capacity().holds(frontend) {
+        return None;
+    }
+    let lines = maps.backend_lines(frontend.backends, frontend.backend_count).ok()?;
+    let read = |at: u32, slots: u32, wide: bool| -> Option<(Vec<u16>, u64)> {
+        let bytes = maps.ring(at, abi::ring_lines(slots, wide) as usize * LINE_BYTES).ok()?;
+        Some((abi::ring_slots(&bytes, slots, wide), abi::ring_digest(&bytes)))
     };
     let (ring, digest) = read(frontend.ring, frontend.slots, frontend.flags & WIDE_SLOTS != 0)?;
-    let previous = match frontend.flags & KEEP_FLOWS != 0 && frontend.previous_slots > 0 {
+    let keeps_flows = frontend.flags & KEEP_FLOWS != 0 && frontend.previous_slots > 0;
+    let previous = match keeps_flows {
         true => {
             let wide = frontend.flags & WIDE_PREVIOUS != 0;
             let (slots, _) = read(frontend.previous_ring, frontend.previous_slots, wide)?;
@@ -143,8 +149,12 @@ pub(super) fn held(maps: &dyn Maps, frontend: &Frontend) -> netd_bpf::Result<Hel
         }
         false => None,
     };
-    let intact = frontend.slots == 0 || digest == frontend.ring_digest;
-    Ok(Held { frontend: *frontend, lines, ring, previous, intact })
+    let is_ipv4 = key.address.is_ipv4();
+    let intact = (frontend.slots == 0 || digest == frontend.ring_digest)
+        && frontend.slots_magic == abi::magic(frontend.slots)
+        && (!keeps_flows || frontend.previous_magic == abi::magic(frontend.previous_slots))
+        && lines.iter().all(|line| layout::is_whole(line, is_ipv4));
+    Some(Held { frontend: *frontend, lines, ring, previous, intact })
 }
 
 /// The largest byte of a narrow previous ring is no position.
@@ -157,12 +167,12 @@ fn observe(maps: &mut dyn Maps, facts: &Facts) -> Result<Observation, String> {
     let mut observation = Observation::default();
     let mut paths = HeldPaths::new(facts);
     for (key, frontend) in &frontends {
-        let spec = match held(maps, frontend) {
-            Ok(held) => {
+        let spec = match held(maps, key, frontend) {
+            Some(held) => {
                 layout::spec(key, &held, maps.service_name(frontend.service).unwrap_or_default(), &mut paths)
             }
             // An entry that names what is not there was not written by netd as it is; it is written anew.
-            Err(_) => layout::spec(key, &damaged(), String::new(), &mut paths),
+            None => layout::spec(key, &damaged(), String::new(), &mut paths),
         };
         if let Some(spec) = spec {
             observation.owned.insert(spec.key(), Arc::new(spec));

@@ -71,7 +71,7 @@ fn maps() -> FakeMaps {
 fn only(maps: &dyn Maps) -> (FrontendKey, Frontend, Held) {
     let entries = maps.frontends().unwrap();
     assert_eq!(entries.len(), 1);
-    (entries[0].0, entries[0].1, held(maps, &entries[0].1).unwrap())
+    (entries[0].0, entries[0].1, held(maps, &entries[0].0, &entries[0].1).unwrap())
 }
 
 fn address_in_slot(held: &Held, ring: &[u16], slot: usize) -> [u8; 4] {
@@ -357,3 +357,6 @@ fn k8_a_way_by_a_device_whose_index_another_one_got_is_forgotten() {
     assert_eq!((frontend.slots, held.lines[0].flags & abi::READY), (0, 0));
     assert!(plan_by(&mut maps, &facts).is_empty());
 }
+
+#[path = "repair_tests.rs"]
+mod repair;

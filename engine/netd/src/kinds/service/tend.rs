@@ -14,7 +14,10 @@ const UDP_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Ends what is over. `since_boot` counts sleep, as the windows do; `awake` does not, as the records do.
 pub fn tend(maps: &mut dyn Maps, since_boot: Duration, awake: Duration) -> netd_bpf::Result<()> {
-    let frontends = maps.frontends()?;
+    let capacity = maps.capacity();
+    // A damaged entry is the next pass' to write anew.
+    let frontends: Vec<_> =
+        maps.frontends()?.into_iter().filter(|(_, frontend)| capacity.holds(frontend)).collect();
     if !frontends.iter().any(|(_, frontend)| frontend.flags & KEEP_FLOWS != 0) {
         return Ok(());
     }
