@@ -1,10 +1,13 @@
 //! Decides what a reading of the file means: what is in force already, a candidate for it, or nothing to go by.
 
+use crate::clock::Stopwatch;
 use crate::report::FileState;
 use crate::source::{Reading, SourceText};
 use netd_schema::Config;
 use netd_state::{Digest, LastGood};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// A file without mistakes.
 #[derive(Clone, Debug)]
@@ -87,16 +90,35 @@ impl Documents {
         if let Some((_, said)) = self.known.iter().find(|(sha256, _)| *sha256 == text.sha256) {
             return said.clone();
         }
-        let said = match text.sha256.parse::<Digest>() {
-            Ok(sha256) => parse(&text.bytes, sha256, &text.path.display().to_string()),
-            Err(why) => Err(Refusal {
-                state: FileState::Unreadable,
-                message: why.to_owned(),
-                diagnostics: String::new(),
-            }),
-        };
+        let said = meaning(text);
         self.remember(text.sha256.clone(), said.clone());
         said
+    }
+
+    /// Begins to parse what is not known yet, beside other work: a large file takes as long as looking at the node.
+    pub(crate) fn begin(&self, reading: &Reading) -> Ahead {
+        let unknown = match reading {
+            Reading::Text(text) if !self.known.iter().any(|(sha256, _)| *sha256 == text.sha256) => text.clone(),
+            _ => return Ahead(None),
+        };
+        Ahead(Some(tokio::task::spawn_blocking(move || {
+            let mut watch = Stopwatch::start();
+            let said = meaning(&unknown);
+            (unknown.sha256, said, watch.lap())
+        })))
+    }
+
+    /// Takes over what was begun, and says how long it took.
+    pub(crate) async fn end(&mut self, ahead: Ahead) -> Duration {
+        let Some(parsing) = ahead.0 else { return Duration::ZERO };
+        match parsing.await {
+            Ok((sha256, said, took)) => {
+                self.remember(sha256, said);
+                took
+            }
+            // It is parsed again where a panic is told as what it is.
+            Err(_) => Duration::ZERO,
+        }
     }
 
     fn remember(&mut self, sha256: String, said: Result<Document, Refusal>) {
@@ -105,6 +127,20 @@ impl Documents {
             let _ = self.known.remove(0);
         }
         self.known.push((sha256, said));
+    }
+}
+
+/// A file that is being parsed.
+pub(crate) struct Ahead(Option<JoinHandle<(String, Result<Document, Refusal>, Duration)>>);
+
+fn meaning(text: &SourceText) -> Result<Document, Refusal> {
+    match text.sha256.parse::<Digest>() {
+        Ok(sha256) => parse(&text.bytes, sha256, &text.path.display().to_string()),
+        Err(why) => Err(Refusal {
+            state: FileState::Unreadable,
+            message: why.to_owned(),
+            diagnostics: String::new(),
+        }),
     }
 }
 

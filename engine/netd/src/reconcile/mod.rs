@@ -168,9 +168,12 @@ impl Reconciler {
     /// One pass. `allowed` is the identifier of a plan that an operator allows although it is held back.
     pub async fn pass(&mut self, reading: &Reading, reason: Reason, allowed: Option<&str>) -> Report {
         let mut walk = Walk::start(reason);
+        let ahead = self.documents.begin(reading);
+        let look = self.look_timed(&mut walk.took, &mut walk.watch).await;
+        walk.took.parse_us = micros(self.documents.end(ahead).await);
         let verdict = self.documents.consider(reading);
-        walk.took.parse_us = micros(walk.watch.lap());
-        let look = match self.look_timed(&mut walk.took, &mut walk.watch).await {
+        walk.watch.lap();
+        let look = match look {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
