@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::guard::{self, Failure};
@@ -11,6 +11,8 @@ use crate::{LastGood, Lock, Opened, StateError, last_good, lock, open};
 
 /// Writing the last good file waits so long for the disk before the caller goes on.
 const LAST_GOOD_WAIT_MAX: Duration = Duration::from_secs(2);
+
+const SLOW: StateError = StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX };
 
 /// A state directory, which only its owner can enter.
 #[derive(Debug, Clone)]
@@ -88,6 +90,26 @@ impl StateDir {
     /// [`StateError::Slow`] when the disk needs longer than seconds: the write goes on in the background.
     pub fn set_last_good(&self, last_good: &LastGood) -> Result<(), StateError> {
         *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_good.clone());
+        self.write_waiting()
+    }
+
+    /// Tries again to write what [`StateDir::set_last_good`] could not. Does not wait for a write that is still
+    /// under way, and costs nothing when nothing is left to write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StateDir::set_last_good`].
+    pub fn retry_last_good(&self) -> Result<(), StateError> {
+        if matches!(self.replacing.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(SLOW);
+        }
+        if self.last_good.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Ok(());
+        }
+        self.write_waiting()
+    }
+
+    fn write_waiting(&self) -> Result<(), StateError> {
         let Self { path, last_good, replacing } = self.clone();
         let write = move || {
             let _replacing = replacing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,9 +124,7 @@ impl StateDir {
         };
         match guard::within(LAST_GOOD_WAIT_MAX, write) {
             Ok(written) => written,
-            Err(Failure::TimedOut) => {
-                Err(StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX })
-            }
+            Err(Failure::TimedOut) => Err(SLOW),
             Err(failure) => Err(StateError::NotDurable { reason: failure.to_string() }),
         }
     }

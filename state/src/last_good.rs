@@ -24,7 +24,7 @@ use crate::StateError;
 
 pub(crate) const FILE_NAME: &str = "last-good.toml";
 /// Written first and then renamed; a leftover of a crash is overwritten by the next write.
-const TEMPORARY_NAME: &str = "last-good.toml.new";
+pub(crate) const TEMPORARY_NAME: &str = "last-good.toml.new";
 const MAGIC: &str = "#netd-last-good 1 ";
 /// No accepted file comes near this; a larger one on disk is not ours and is not read into memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -77,6 +77,9 @@ pub(crate) fn read(dir: &Path) -> Result<Option<LastGood>, StateError> {
 /// Replaces the last good file: after a crash or a power cut either the old or the new one is there, whole.
 pub(crate) fn write(dir: &Path, last_good: &LastGood) -> Result<(), StateError> {
     let (temporary, path) = (dir.join(TEMPORARY_NAME), dir.join(FILE_NAME));
+    for place in [&temporary, &path] {
+        clear(place).map_err(StateError::io("clear", place))?;
+    }
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -91,6 +94,16 @@ pub(crate) fn write(dir: &Path, last_good: &LastGood) -> Result<(), StateError> 
     file.sync_all().map_err(StateError::io("sync", &temporary))?;
     std::fs::rename(&temporary, &path).map_err(StateError::io("replace", &path))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(StateError::io("sync", dir))
+}
+
+/// Removes what is no regular file: nothing can be written into it or renamed over it, and a FIFO would block.
+fn clear(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(found) if !found.is_file() => std::fs::remove_file(path),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn header_line(last_good: &LastGood) -> String {

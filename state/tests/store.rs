@@ -147,6 +147,22 @@ fn c28_the_last_good_file_survives_the_loss_of_the_database() {
 }
 
 #[test]
+fn what_is_no_file_is_not_in_the_way_of_the_last_good_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    for (number, name) in (1..).zip(["last-good.toml", "last-good.toml.new"]) {
+        std::fs::remove_file(dir.path().join("last-good.toml")).unwrap_or_default();
+        std::fs::create_dir_all(dir.path().join(name).join("full")).unwrap();
+        state.set_last_good(&last_good(number, "a")).unwrap();
+        assert_eq!(state.last_good().unwrap().map(|good| good.number), Some(number), "{name}");
+    }
+    let fifo = dir.path().join("last-good.toml.new");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    state.set_last_good(&last_good(9, "a")).unwrap();
+    assert_eq!(state.last_good().unwrap().map(|good| good.number), Some(9));
+}
+
+#[test]
 fn s20_a_deleted_database_takes_only_the_cache_along() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();

@@ -1,8 +1,9 @@
 //! What the engine remembers across restarts: the last good file, the history, the records. Never believed over the
 //! kernel.
 
-use netd_state::{Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, Store};
+use netd_state::{Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, StateError, Store};
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::sync::Arc;
 
 /// The memory of an instance, on disk or not.
@@ -71,13 +72,22 @@ impl Ledger {
             accepted_at_unix_ms: at_unix_ms,
         };
         if let Some(dir) = &self.dir {
-            self.trouble = dir.set_last_good(&last_good).err().map(|error| error.to_string());
+            self.trouble = failure(dir.set_last_good(&last_good));
             if let Some(why) = &self.trouble {
                 tracing::error!(why, "the last good file is not on disk");
             }
         }
         self.last_good = Some(last_good);
         number
+    }
+
+    /// Writes the last good file again if it could not be written before; costs nothing when it could.
+    pub fn retry(&mut self) {
+        let (Some(dir), Some(_), Some(_)) = (&self.dir, &self.last_good, &self.trouble) else { return };
+        self.trouble = failure(dir.retry_last_good());
+        if self.trouble.is_none() {
+            tracing::info!("the last good file is on disk again");
+        }
     }
 
     /// Whether the deletes of the accepted file with this digest still have to be judged.
@@ -124,6 +134,12 @@ impl Ledger {
     }
 }
 
+fn failure(written: Result<(), StateError>) -> Option<String> {
+    let error = written.err()?;
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    Some(format!("{error}{cause}"))
+}
+
 fn read_last_good(dir: &StateDir) -> (Option<LastGood>, Option<String>) {
     match dir.last_good() {
         Ok(last_good) => (last_good, None),
@@ -131,5 +147,33 @@ fn read_last_good(dir: &StateDir) -> (Option<LastGood>, Option<String>) {
             tracing::error!(%error, "the last good file cannot be used");
             (None, Some(error.to_string()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn p6_a_last_good_file_that_could_not_be_written_is_written_later() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state");
+        let mut ledger = Ledger::on_disk(StateDir::open(&path).unwrap());
+        accept(&mut ledger, "first");
+        fs::rename(&path, root.path().join("away")).unwrap();
+        accept(&mut ledger, "second");
+        assert!(ledger.not_durable().is_some());
+        ledger.retry();
+        assert!(ledger.not_durable().is_some(), "the trouble is kept while it lasts");
+        fs::rename(root.path().join("away"), &path).unwrap();
+        ledger.retry();
+        assert_eq!(ledger.trouble, None);
+        assert_eq!(StateDir::open(&path).unwrap().last_good().unwrap().unwrap().text, "second");
+    }
+
+    fn accept(ledger: &mut Ledger, text: &str) {
+        ledger.accept(text, Digest::of(text), "/etc/netd/desired.toml", String::new());
     }
 }

@@ -185,10 +185,17 @@ impl Reconciler {
         };
         self.come_into_force(&decision);
         let settled = self.close(decision, look, &mut walk).await;
-        if reason == Reason::Resync {
-            look::tend(&mut self.setup.kinds).await;
-        }
         self.finish(&verdict, walk, held_back, settled)
+    }
+
+    /// Ends what ends by itself.
+    pub async fn tend(&mut self) {
+        look::tend(&mut self.setup.kinds).await;
+    }
+
+    /// The next look at the node asks the kernel for everything, also for what it should have announced.
+    pub fn forget_facts(&mut self) {
+        self.setup.facts.forget();
     }
 
     /// How the node stands against what `reading` says, without changing or remembering anything.
@@ -246,6 +253,9 @@ impl Reconciler {
 
     /// What is accepted is remembered before it is applied, so that a crash converges on it.
     fn come_into_force(&mut self, decision: &Decision) {
+        if decision.accept.is_none() {
+            self.setup.ledger.retry();
+        }
         if let Some(document) = &decision.accept {
             let (create, update, delete) = decision.plan.counts();
             let summary = format!("{create} to create, {update} to update, {delete} to delete");
