@@ -2,7 +2,7 @@
 
 use crate::api::{Server, Shared, serve};
 use crate::cli::Global;
-use crate::commands::{instance_of, node};
+use crate::commands::{instance_of, node, services};
 use crate::engine::{self, Inputs, Outputs};
 use crate::facts::Monitor;
 use crate::report::Report;
@@ -39,7 +39,13 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let instance = instance_of(global);
     let server = Server::bind(&instance.socket())?;
-    let shared = Shared { reports: report.clone(), requests, store: reconciler.ledger().store() };
+    let bpf_dir = instance.bpf_dir.clone();
+    let shared = Shared {
+        reports: report.clone(),
+        requests,
+        store: reconciler.ledger().store(),
+        traffic: Arc::new(move || services::read(&bpf_dir)),
+    };
     let config = global.config.clone();
     let inputs = Inputs {
         deliveries: watch_file.subscribe(),

@@ -1,14 +1,30 @@
 //! What came of a pass, as it is published, printed and served: plain values, the same bytes for the same facts.
 
 use netd_core::Phase;
+use netd_state::Accepted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// The version of what is printed and served as JSON. It grows when a field goes or changes its meaning, not when one
+/// comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FormatVersion(pub u32);
+
+impl Default for FormatVersion {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 /// How the node stands against its file, after the last pass.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The version of this form.
+    #[serde(default)]
+    pub version: FormatVersion,
     /// The whole in one word.
     pub word: Word,
     /// The name by which the node finds itself in the file.
@@ -161,6 +177,26 @@ pub struct InForceReport {
     pub sha256: String,
     /// Its number in the history.
     pub number: u64,
+}
+
+/// An entry of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The file that was accepted.
+    #[serde(flatten)]
+    pub accepted: Accepted,
+    /// Whether it is in force now.
+    #[serde(default)]
+    pub in_force: bool,
+}
+
+impl HistoryEntry {
+    /// The history, with the entry marked that is in force.
+    #[must_use]
+    pub fn mark(history: Vec<Accepted>, in_force: Option<u64>) -> Vec<Self> {
+        let entry = |accepted: Accepted| Self { in_force: in_force == Some(accepted.number), accepted };
+        history.into_iter().map(entry).collect()
+    }
 }
 
 /// A plan that waits to be allowed.

@@ -228,6 +228,64 @@ async fn the_api_answers_what_the_commands_ask() {
 }
 
 #[tokio::test]
+async fn a_misspelt_word_in_a_request_applies_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    let number = running.reports.borrow().pass.number;
+    let error = client.post("/v1/apply", &json!({ "alow": "x" })).await.unwrap_err();
+    assert!(error.to_string().contains("alow"), "{error}");
+    assert!(client.get("/v1/status?verbos=true").await.is_err());
+    assert_eq!(running.reports.borrow().pass.number, number);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn every_error_of_the_api_is_an_object_that_says_why() {
+    let dir = TempDir::new().unwrap();
+    let running = Running::start();
+    let _client = api(&running, &dir);
+    let json = "content-type: application/json\r\n";
+    let long = format!("{{\"allow\": \"{}\"}}", "x".repeat(100_000));
+    for (status, line, headers, body) in [
+        (400, "POST /v1/apply", json, "{"),
+        (400, "GET /v1/history/first", "", ""),
+        (404, "GET /v1/history/9", "", ""),
+        (404, "GET /v1/nothing", "", ""),
+        (405, "GET /v1/apply", "", ""),
+        (413, "POST /v1/apply", json, long.as_str()),
+        (415, "POST /v1/apply", "", "{}"),
+        (500, "GET /v1/services", "", ""),
+    ] {
+        let (code, answer) = raw(&dir, line, headers, body).await;
+        assert_eq!(code, status.to_string(), "{line}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(!answer["error"].as_str().unwrap().is_empty(), "{line}");
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn the_history_marks_what_is_in_force_and_reports_carry_their_version() {
+    let dir = TempDir::new().unwrap();
+    let mut running = Running::start();
+    let client = api(&running, &dir);
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    running.write(&FILE.replace("10.1.0.2", "10.1.0.3"));
+    running.report(|report| report.config.in_force.as_ref().is_some_and(|now| now.number == 2)).await;
+    let history = get(&client, "/v1/history").await;
+    let marks = history.as_array().unwrap().iter().map(|entry| (&entry["number"], &entry["in_force"]));
+    assert!(marks.clone().any(|mark| mark == (&json!(1), &json!(false))), "{history}");
+    assert!(marks.clone().any(|mark| mark == (&json!(2), &json!(true))), "{history}");
+    assert_eq!(get(&client, "/v1/status").await["version"], 1);
+    assert_eq!(get(&client, "/v1/plan").await["version"], 1);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn x18_long_bodies_idle_clients_and_nonsense_do_not_hurt() {
     let dir = TempDir::new().unwrap();
     let mut running = Running::start();
@@ -262,9 +320,25 @@ fn api(running: &Running, dir: &TempDir) -> Client {
         reports: running.reports.clone(),
         requests: running.requests.clone(),
         store: Arc::clone(&running.store),
+        traffic: Arc::new(|| Err("the counters are away".into())),
     };
     tokio::spawn(serve(Server::bind(&socket).unwrap(), Arc::new(shared)));
     Client::new(&socket)
+}
+
+/// What a client of any kind sees: the status, and the body.
+async fn raw(dir: &TempDir, line: &str, headers: &str, body: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::UnixStream::connect(dir.path().join("run/netd.sock")).await.unwrap();
+    let request =
+        format!("{line} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
+    // The server may answer, and close, before it has read all of a body that is too long.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
 }
 
 async fn get(client: &Client, path: &str) -> Value {

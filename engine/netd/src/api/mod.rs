@@ -4,12 +4,13 @@
 //! |---|---|---|
 //! | `GET /v1/status` | the last [`Report`](crate::report::Report); `?verbose=true` adds `resources` | readers |
 //! | `GET /v1/plan` | what would be done now; `?text=plain` or `?text=colour` as a person reads it | readers |
-//! | `GET /v1/history`, `GET /v1/history/N` | the accepted files; the text of one | readers |
+//! | `GET /v1/history`, `GET /v1/history/N` | the accepted files, marked which is in force; the text of one | readers |
+//! | `GET /v1/services` | packets and bytes of each service and backend | readers |
 //! | `POST /v1/apply` | `{"allow": "PLAN"}` or `{}`: a pass now, and its report | writers |
 //! | `POST /v1/teardown` | everything owned is removed; the report | writers |
 //!
 //! Writers are root and the user netd runs as; readers are those and the members of the group netd-admin. Each
-//! connection carries one request and has a deadline.
+//! connection carries one request and has a deadline. Every error is `{"error": "why"}` with a fitting status.
 
 mod client;
 mod peer;
@@ -17,5 +18,5 @@ mod routes;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use routes::Shared;
+pub use routes::{ReadTraffic, Shared};
 pub use server::{Server, serve};

@@ -2,8 +2,10 @@
 
 use super::peer::{Peer, Verb, may};
 use crate::engine::Request;
+use crate::kinds::service::ServiceTraffic;
 use crate::reconcile::Preview;
-use crate::report::Report;
+use crate::report::{FormatVersion, HistoryEntry, Report};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -31,7 +33,12 @@ pub struct Shared {
     pub requests: mpsc::Sender<Request>,
     /// For the history.
     pub store: Arc<Store>,
+    /// Reads what went through the load balancer, or says why it cannot.
+    pub traffic: ReadTraffic,
 }
+
+/// Reads what went through the load balancer.
+pub type ReadTraffic = Arc<dyn Fn() -> Result<Vec<ServiceTraffic>, String> + Send + Sync>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -39,8 +46,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/plan", get(plan))
         .route("/v1/history", get(history))
         .route("/v1/history/{number}", get(accepted))
+        .route("/v1/services", get(services))
         .route("/v1/apply", post(apply))
         .route("/v1/teardown", post(teardown))
+        .fallback(|| async { Refused(StatusCode::NOT_FOUND, "there is nothing by this name".into()) })
+        .method_not_allowed_fallback(|| async {
+            Refused(StatusCode::METHOD_NOT_ALLOWED, "this is not asked with this method".into())
+        })
         .with_state(shared)
 }
 
@@ -59,9 +71,23 @@ impl Refused {
     }
 }
 
+/// What the framework refuses is an object like every other error.
+macro_rules! refused_as_json {
+    ($($rejection:ty),*) => {$(
+        impl From<$rejection> for Refused {
+            fn from(rejection: $rejection) -> Self {
+                Self(rejection.status(), rejection.body_text())
+            }
+        }
+    )*};
+}
+
+refused_as_json!(JsonRejection, PathRejection, QueryRejection);
+
 type Answer = Result<Response, Refused>;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StatusQuery {
     #[serde(default)]
     verbose: bool,
@@ -70,9 +96,10 @@ struct StatusQuery {
 async fn status(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
-    Query(query): Query<StatusQuery>,
+    query: Result<Query<StatusQuery>, QueryRejection>,
 ) -> Answer {
     check(peer, Verb::Read)?;
+    let Query(query) = query?;
     let report = Arc::clone(&shared.reports.borrow());
     let mut value = serde_json::to_value(&*report).map_err(Refused::internal)?;
     if query.verbose {
@@ -93,6 +120,7 @@ enum Text {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PlanQuery {
     text: Option<Text>,
 }
@@ -100,15 +128,21 @@ struct PlanQuery {
 async fn plan(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
-    Query(query): Query<PlanQuery>,
+    query: Result<Query<PlanQuery>, QueryRejection>,
 ) -> Answer {
     check(peer, Verb::Read)?;
+    let Query(query) = query?;
     let Preview { plan, brakes, sha256, doubts } = match ask(&shared, READ_MAX, Request::Plan).await? {
         Ok(preview) => preview,
         Err(why) => return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, why)),
     };
     let value = match query.text {
-        None => json!({ "config_sha256": sha256, "warnings": doubts, "plan": render::json(&plan, &brakes) }),
+        None => json!({
+            "version": FormatVersion::default(),
+            "config_sha256": sha256,
+            "warnings": doubts,
+            "plan": render::json(&plan, &brakes),
+        }),
         Some(text) => {
             let colour = match text {
                 Text::Plain => Colour::Never,
@@ -116,8 +150,10 @@ async fn plan(
             };
             let text = render::text(&plan, &brakes, colour, Limits::SCREEN);
             json!({
+                "version": FormatVersion::default(),
                 "config_sha256": sha256,
                 "warnings": doubts,
+                "unread": plan.unread,
                 "id": plan.id(),
                 "is_empty": plan.is_empty(),
                 "is_held_back": !brakes.is_empty(),
@@ -130,15 +166,24 @@ async fn plan(
 
 async fn history(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
     check(peer, Verb::Read)?;
-    Ok(Json(shared.store.history()).into_response())
+    let in_force = shared.reports.borrow().config.in_force.as_ref().map(|now| now.number);
+    Ok(Json(HistoryEntry::mark(shared.store.history(), in_force)).into_response())
+}
+
+async fn services(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    let read = Arc::clone(&shared.traffic);
+    let traffic = tokio::task::spawn_blocking(move || read()).await;
+    Ok(Json(traffic.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
 }
 
 async fn accepted(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
-    Path(number): Path<u64>,
+    number: Result<Path<u64>, PathRejection>,
 ) -> Answer {
     check(peer, Verb::Read)?;
+    let Path(number) = number?;
     let store = Arc::clone(&shared.store);
     let text = tokio::task::spawn_blocking(move || store.accepted_text(number)).await;
     match text.map_err(Refused::internal)?.map_err(Refused::internal)? {
@@ -147,7 +192,9 @@ async fn accepted(
     }
 }
 
+/// A word that is not known is refused: a misspelt one would otherwise apply, and not as meant.
 #[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct ApplyBody {
     #[serde(default)]
     allow: Option<String>,
@@ -156,9 +203,10 @@ struct ApplyBody {
 async fn apply(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
-    Json(body): Json<ApplyBody>,
+    body: Result<Json<ApplyBody>, JsonRejection>,
 ) -> Answer {
     check(peer, Verb::Write)?;
+    let Json(body) = body?;
     let report = ask(&shared, WRITE_MAX, |to| Request::Apply(body.allow, to)).await?;
     Ok(Json(&*report).into_response())
 }

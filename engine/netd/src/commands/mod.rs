@@ -6,7 +6,7 @@ mod history;
 pub(crate) mod node;
 mod plan;
 mod rollback;
-mod services;
+pub(crate) mod services;
 mod status;
 mod table;
 mod teardown;
@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => wait_for(history::run(&global, &args)),
         Command::Rollback(args) => wait_for(rollback::run(&global, &args)),
         Command::Teardown(args) => wait_for(teardown::run(&global, &args)),
-        Command::Services(args) => services::run(&global, &args),
+        Command::Services(args) => wait_for(services::run(&global, &args)),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

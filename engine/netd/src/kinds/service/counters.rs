@@ -5,12 +5,13 @@ use super::target::{held, sentence};
 use crate::facts::Facts;
 use netd_bpf::Maps;
 use netd_bpf::abi::IN_USE;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The traffic of one service since its counters began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceTraffic {
     /// The service.
     pub service: String,
@@ -33,14 +34,14 @@ pub struct ServiceTraffic {
 }
 
 /// The traffic of one backend of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendTraffic {
     /// Its address.
     pub address: IpAddr,
     /// The port that inner packets have when they leave.
     pub port: u16,
     /// The word of the file for its state.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// Its weight.
     pub weight: u16,
     /// Packets sent to it.
@@ -81,7 +82,7 @@ pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
             service.backends.push(BackendTraffic {
                 address: backend.address,
                 port: backend.port,
-                state: super::spec::state_word(backend.state),
+                state: super::spec::state_word(backend.state).into(),
                 weight: backend.weight,
                 packets: sum.packets,
                 bytes: sum.bytes,
