@@ -2,7 +2,8 @@
 
 use crate::instance::InstanceName;
 use crate::log::{Format, Level};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -20,6 +21,34 @@ pub struct Cli {
     /// What every command knows.
     #[command(flatten)]
     pub global: Global,
+}
+
+impl Cli {
+    /// Reads the command line. Help, the version and complaints are printed here, and end the process.
+    #[must_use]
+    pub fn read() -> Self {
+        let matches = command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.global.is_config_given = matches.value_source("config") == Some(ValueSource::CommandLine);
+        cli
+    }
+}
+
+/// The options of every command that the help of each of them shows; the rest is in that of `netd`.
+const SHOWN_EVERYWHERE: [&str; 2] = ["config", "instance"];
+
+/// The commands as their help shows them.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let is_hidden =
+        |option: &&Arg| option.is_global_set() && !SHOWN_EVERYWHERE.contains(&option.get_id().as_str());
+    let hidden: Vec<Arg> =
+        command.get_arguments().filter(is_hidden).map(|option| option.clone().hide(true)).collect();
+    let pointer = "The other options of every command are in `netd --help`.";
+    command.mut_subcommands(|command| {
+        let command = command.mut_subcommands(|below| below.after_help(pointer));
+        command.args(hidden.clone()).after_help(pointer)
+    })
 }
 
 /// Options of every command.
@@ -50,6 +79,36 @@ pub struct Global {
     /// Whether output has colours.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
     pub color: Color,
+    /// Whether `config` was said, and is not only the default.
+    #[arg(skip)]
+    pub is_config_given: bool,
+}
+
+impl Global {
+    /// The options that lead another command to the same node, file and places: each after a space, as a shell reads them.
+    #[must_use]
+    pub fn as_given(&self) -> String {
+        let Self { config, node, instance, state_dir, bpf_dir, is_config_given, .. } = self;
+        let instance = instance.to_string();
+        let path = |path: &PathBuf| path.display().to_string();
+        let given = [
+            ("--instance", (instance != crate::instance::DEFAULT_NAME).then_some(instance)),
+            ("--config", is_config_given.then(|| path(config))),
+            ("--node", node.clone()),
+            ("--state-dir", state_dir.as_ref().map(path)),
+            ("--bpf-dir", bpf_dir.as_ref().map(path)),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some(format!(" {name} {}", quoted(&value?)))).collect()
+    }
+}
+
+/// A word that a shell reads as this text.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// When output has colours.
@@ -90,7 +149,9 @@ pub enum Command {
     Run,
     /// Show what would change, and change nothing.
     ///
-    /// Reads the file and the node anew. Exits with 0 if there is nothing to do, 2 if there are changes, 1 on an error.
+    /// Reads the file and the node anew. Exits with 0 if there is nothing to do, 2 if there are changes, 1 on an error or
+    /// if part of the node could not be read. With a daemon running --config can only name its file; any other file is
+    /// planned by `netd plan FILE`.
     ///
     /// Examples:
     ///   netd plan
@@ -149,6 +210,7 @@ pub enum Command {
     ///   netd history
     ///   netd history show 7 > earlier.toml
     ///   netd history diff 7
+    ///   netd history --json | jq '.[] | select(.in_force).number'
     #[command(verbatim_doc_comment)]
     History(HistoryArgs),
     /// Put an earlier file back in place.
@@ -159,6 +221,7 @@ pub enum Command {
     /// Examples:
     ///   netd rollback 7
     ///   netd rollback 7 --yes
+    ///   netd rollback 7 --yes --allow 4f1d2a90c3b7e655
     #[command(verbatim_doc_comment)]
     Rollback(RollbackArgs),
     /// Remove everything that netd made on this node.
@@ -254,7 +317,7 @@ pub struct HistoryArgs {
     #[command(subcommand)]
     pub command: Option<HistoryCommand>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -278,9 +341,12 @@ pub enum HistoryCommand {
 pub struct RollbackArgs {
     /// The number in the history.
     pub number: u64,
-    /// Do not ask.
+    /// Do not ask. A plan that is held back needs --allow too.
     #[arg(long)]
     pub yes: bool,
+    /// Allow the plan with this identifier, and no other, although it is held back.
+    #[arg(long, value_name = "PLAN")]
+    pub allow: Option<String>,
 }
 
 /// Options of `teardown`.
@@ -362,11 +428,26 @@ pub fn confirm(question: &str) -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
-    use clap::CommandFactory as _;
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn global(arguments: &[&str]) -> Global {
+        let matches = command().try_get_matches_from([&["netd", "plan"], arguments].concat()).unwrap();
+        Cli::from_arg_matches(&matches).unwrap().global
+    }
 
     #[test]
     fn the_commands_are_consistent() {
         Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_that_is_shown_repeats_the_options_that_were_given() {
+        assert_eq!(global(&[]).as_given(), "");
+        let mut given =
+            global(&["--state-dir", "/a b", "--node", "it's", "--config", "x.toml", "--instance", "lab"]);
+        given.is_config_given = true;
+        assert_eq!(given.as_given(), " --instance lab --config x.toml --node 'it'\\''s' --state-dir '/a b'");
     }
 }

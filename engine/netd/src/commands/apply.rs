@@ -1,13 +1,13 @@
 //! `netd apply`: one pass, by the daemon or by this process.
 
-use super::{node, status, success_if};
+use super::{agree, node, status, success_if};
 use crate::api::Client;
 use crate::cli::{ApplyArgs, Global, say};
 use crate::clock;
 use crate::commands::instance_of;
 use crate::reconcile::{Progress, Reconciler};
-use crate::report::{Reason, Report, Word};
-use crate::source;
+use crate::report::{PassReport, Reason, Report, Stages, Word};
+use crate::source::{self, Reading};
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(global: &Global, args: &ApplyArgs) -> anyhow::Result<ExitCode> {
+    let global = &agree::with_daemon(global).await?;
     let report = apply(global, args.allow.as_deref()).await?;
     if args.json {
         say(&format!("{:#}\n", serde_json::to_value(&report)?))?;
@@ -41,8 +42,11 @@ pub(super) async fn apply(global: &Global, allow: Option<&str>) -> anyhow::Resul
     }
     let node::Writing { mut reconciler, lock } = node::for_writing(global)?;
     show_progress(&mut reconciler);
-    let report = settle(&mut reconciler, global, allow).await;
+    let mut report = settle(&mut reconciler, &source::read(&global.config), allow).await;
     end(reconciler);
+    allow_command(&mut report, global);
+    // Nobody tries again when this process has ended.
+    report.next_try_ms = None;
     drop(lock);
     Ok(report)
 }
@@ -54,16 +58,49 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// Between two looks at what is missing.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 
-/// Passes until nothing is missing: nobody will look again when this process has ended.
-async fn settle(reconciler: &mut Reconciler, global: &Global, allow: Option<&str>) -> Report {
+/// Passes until nothing is missing: nobody will look again when this process has ended. All of them towards the same
+/// reading: an edit meanwhile is another file, and was not asked for.
+async fn settle(reconciler: &mut Reconciler, reading: &Reading, allow: Option<&str>) -> Report {
     let began = clock::now();
-    let mut report = reconciler.pass(&source::read(&global.config), Reason::Asked, allow).await;
+    let mut report = reconciler.pass(reading, Reason::Asked, allow).await;
     let has_changed = report.pass.applied > 0;
     while has_changed && report.notes.iter().any(|note| note.incomplete) && began.elapsed() < SETTLE_MAX {
         tokio::time::sleep(SETTLE_EVERY).await;
-        report = reconciler.pass(&source::read(&global.config), Reason::Asked, None).await;
+        let before = report.pass;
+        report = reconciler.pass(reading, Reason::Asked, None).await;
+        report.pass = together(before, report.pass);
+    }
+    if has_changed {
+        report.last_change = Some(report.pass);
     }
     report
+}
+
+/// Two passes as one: who asked once is told once what was done.
+fn together(first: PassReport, last: PassReport) -> PassReport {
+    let PassReport { number: _, reason, ended_unix_ms: _, applied, not_applied: _, rounds, took } = first;
+    PassReport {
+        reason,
+        applied: applied + last.applied,
+        rounds: rounds + last.rounds,
+        took: Stages {
+            parse_us: took.parse_us + last.took.parse_us,
+            facts_us: took.facts_us + last.took.facts_us,
+            observe_us: took.observe_us + last.took.observe_us,
+            plan_us: took.plan_us + last.took.plan_us,
+            apply_us: took.apply_us + last.took.apply_us,
+            verify_us: took.verify_us + last.took.verify_us,
+            total_us: took.total_us + last.took.total_us,
+        },
+        ..last
+    }
+}
+
+/// Without a daemon the command that allows a plan has to find the same file and places.
+pub(super) fn allow_command(report: &mut Report, global: &Global) {
+    if let Some(held) = &mut report.held_back {
+        held.command = format!("netd apply{} --allow {}", global.as_given(), held.plan);
+    }
 }
 
 /// What was remembered is on disk before the lock goes.
@@ -89,4 +126,21 @@ pub(super) fn show_progress(reconciler: &mut Reconciler) {
         bar.set_position(done as u64);
         bar.set_message(kind);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_changes_of_all_passes_are_told_together() {
+        let took = Stages { apply_us: 5, total_us: 9, ..Stages::default() };
+        let first =
+            PassReport { number: 1, applied: 7, not_applied: 1, rounds: 1, took, ..PassReport::default() };
+        let last =
+            PassReport { number: 2, applied: 0, not_applied: 0, rounds: 0, took, ..PassReport::default() };
+        let both = together(first, last);
+        assert_eq!((both.number, both.applied, both.not_applied, both.rounds), (2, 7, 0, 1));
+        assert_eq!((both.took.apply_us, both.took.total_us), (10, 18));
+    }
 }

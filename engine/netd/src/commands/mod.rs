@@ -1,5 +1,6 @@
 //! The commands, a file each. With a daemon running they ask it; without one they look and act themselves.
 
+mod agree;
 mod apply;
 mod generate;
 mod history;
@@ -33,7 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let usual = if matches!(command, Command::Run) { Level::Info } else { Level::Warn };
     let _log = log::start(global.log_format, global.log_level.unwrap_or(usual));
     match command {
-        Command::Run => wait_for(daemon::run(&global)),
+        Command::Run => wait_for(daemon::run(&agree::absolute(global)?)),
         Command::Plan(args) => wait_for(plan::run(&global, &args)),
         Command::Apply(args) => wait_for(apply::run(&global, &args)),
         Command::Validate(args) => validate::run(&global, &args),

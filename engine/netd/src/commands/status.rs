@@ -1,6 +1,6 @@
 //! `netd status`: how the node stands against its file.
 
-use super::{node, success_if, table};
+use super::{apply, node, success_if, table};
 use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
@@ -51,7 +51,8 @@ async fn look(global: &Global, is_verbose: bool) -> anyhow::Result<Answer> {
         return serde_json::from_slice(&bytes).context("the daemon's answer is not a report");
     }
     let mut reconciler = node::for_reading(global)?;
-    let report = reconciler.survey(&source::read(&global.config)).await;
+    let mut report = reconciler.survey(&source::read(&global.config)).await;
+    apply::allow_command(&mut report, global);
     Ok(Answer { report, resources: is_verbose.then(|| reconciler.resources()) })
 }
 

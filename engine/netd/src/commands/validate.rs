@@ -24,13 +24,13 @@ pub(super) fn run(global: &Global, args: &ValidateArgs) -> anyhow::Result<ExitCo
     Ok(success_if(verdicts.iter().all(|verdict| verdict.is_good)))
 }
 
-struct Verdict {
-    is_good: bool,
+pub(super) struct Verdict {
+    pub(super) is_good: bool,
     text: String,
-    json: Value,
+    pub(super) json: Value,
 }
 
-fn check(file: &Path, has_colour: bool) -> Verdict {
+pub(super) fn check(file: &Path, has_colour: bool) -> Verdict {
     let name = file.display().to_string();
     let verdict = |is_good, text: String, diagnostics: Value| {
         let json = json!({ "file": name, "valid": is_good, "diagnostics": diagnostics });
