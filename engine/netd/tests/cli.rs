@@ -118,8 +118,108 @@ fn completions_and_manual_pages_are_made() {
     }
     let dir = TempDir::new().unwrap();
     assert_eq!(stdout(netd().args(["man", "--dir"]).arg(dir.path())).0, Some(0));
-    for page in ["netd.1", "netd-plan.1", "netd-run.1"] {
-        assert!(dir.path().join(page).exists(), "{page}");
+    for page in ["netd.8", "netd-plan.8", "netd-run.8", "netd-history-show.8"] {
+        let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(text.contains(".TH netd") && text.contains(" 8 "), "{page}: {text}");
+    }
+}
+
+#[test]
+fn the_manual_describes_every_option() {
+    let (_, page) = stdout(netd().arg("man"));
+    for described in ["maps and links are pinned", "lines of the log look", "What is logged", "has colours"] {
+        assert!(page.contains(described), "{described}");
+    }
+}
+
+#[test]
+fn the_help_of_a_command_is_about_the_command() {
+    let (_, help) = stdout(netd().args(["history", "show", "--help"]));
+    assert!(help.contains("--config") && help.contains("netd --help"), "{help}");
+    assert!(!help.contains("--bpf-dir") && !help.contains("--log-level"), "{help}");
+    let (_, help) = stdout(netd().arg("--help"));
+    assert!(help.contains("--bpf-dir") && help.contains("--log-level"), "{help}");
+    // Hidden is not gone.
+    let (code, _) = stdout(netd().args(["schema", "--bpf-dir", "/nowhere", "--color", "never"]));
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_plan_towards_a_bad_file_speaks_json_too() {
+    let dir = TempDir::new().unwrap();
+    let (code, out) = stdout(netd().args(["plan", "--json"]).arg(file(&dir, "bad.toml", BAD)));
+    assert_eq!(code, Some(1));
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value.pointer("/diagnostics/0/line"), Some(&serde_json::json!(2)));
+    assert_eq!(value.get("version"), Some(&serde_json::json!(1)));
+}
+
+#[test]
+fn an_other_file_than_that_of_the_daemon_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let daemon = Daemon::start("test-of-an-other-file", "/etc/netd/own.toml");
+    for command in [&["plan"][..], &["apply"], &["rollback", "1", "--yes"], &["history", "diff", "1"]] {
+        let other = ["--instance", "test-of-an-other-file", "--config", "other.toml"];
+        let (code, error) = stderr(Command::cargo_bin("netd").unwrap().args(command).args(other));
+        assert_eq!(code, Some(1), "{command:?}");
+        for part in ["/etc/netd/own.toml", "other.toml", "netd plan other.toml"] {
+            assert!(error.contains(part), "{command:?}: {error}");
+        }
+    }
+    drop(daemon);
+}
+
+#[test]
+fn without_config_the_file_of_the_daemon_is_meant() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let link = dir.path().join("own.toml");
+    std::os::unix::fs::symlink("elsewhere.toml", &link).unwrap();
+    let daemon = Daemon::start("test-of-the-own-file", &link.display().to_string());
+    let mut command = Command::cargo_bin("netd").unwrap();
+    let (code, error) =
+        stderr(command.args(["rollback", "1", "--yes", "--instance", "test-of-the-own-file"]));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("own.toml is a symlink to elsewhere.toml"), "{error}");
+    drop(daemon);
+}
+
+/// Answers every request with a report that names this file.
+struct Daemon {
+    dir: PathBuf,
+}
+
+impl Daemon {
+    fn start(instance: &str, config: &str) -> Self {
+        use std::io::{Read as _, Write as _};
+        let dir = PathBuf::from("/run/netd").join(instance);
+        std::fs::create_dir_all(&dir).unwrap();
+        let report = netd::report::Report {
+            config: netd::report::ConfigReport { path: config.into(), ..Default::default() },
+            ..Default::default()
+        };
+        let body = serde_json::to_string(&report).unwrap();
+        let _ = std::fs::remove_file(dir.join("netd.sock"));
+        let listener = std::os::unix::net::UnixListener::bind(dir.join("netd.sock")).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        Self { dir }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

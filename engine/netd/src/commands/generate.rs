@@ -1,8 +1,10 @@
 //! What is printed from the program itself: the schema, explanations, completions, manual pages.
 
-use crate::cli::{Cli, CompletionsArgs, ExplainArgs, ManArgs, say};
+use crate::cli::{self, Cli, CompletionsArgs, ExplainArgs, ManArgs, say};
 use anyhow::{Context as _, anyhow};
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
+use clap_mangen::Man;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// `netd schema`.
@@ -32,20 +34,37 @@ pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The section of the manual for what an administrator runs.
+const MANUAL_SECTION: &str = "8";
+
 /// `netd man`.
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    // A page is the long help: what the short one leaves out is in it.
+    let mut command = cli::command().disable_help_subcommand(true).mut_args(|option| {
+        match option.is_hide_short_help_set() && !option.is_hide_set() {
+            true => option.hide_short_help(false),
+            false => option,
+        }
+    });
     match &args.dir {
         Some(dir) => {
             std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-            let command = Cli::command().disable_help_subcommand(true);
-            clap_mangen::generate_to(command, dir)
-                .with_context(|| format!("write into {}", dir.display()))?;
+            command.build();
+            write_pages(&command, dir).with_context(|| format!("write into {}", dir.display()))?;
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page).context("write the page")?;
+            Man::new(command).section(MANUAL_SECTION).render(&mut page).context("write the page")?;
             say(&String::from_utf8_lossy(&page))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A page for a command and for each below it: `netd-history-show.8`.
+fn write_pages(command: &Command, dir: &Path) -> std::io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write_pages(below, dir)?;
+    }
+    Man::new(command.clone()).section(MANUAL_SECTION).generate_to(dir).map(drop)
 }
