@@ -25,8 +25,14 @@ pub(super) fn table(
     table.to_string().lines().map(line).collect()
 }
 
-/// The counts by kind.
+/// The counts by kind; where nothing was ever asked for, what to do about it.
 pub(super) fn kinds(report: &Report) -> String {
+    let is_empty = report.kinds.values().all(|counts| *counts == KindReport::default());
+    if is_empty && report.config.in_force.is_none() {
+        return "Nothing is asked for yet: write the file (`netd explain-config` lists its keys, examples-config/ has \
+                examples), then see `netd plan`.\n"
+            .to_owned();
+    }
     let row = |(kind, counts): (&String, &KindReport)| {
         let KindReport { desired, ready, pending, failed, conflict, unread } = counts;
         let shown = |count: &usize| if unread.is_some() { "?".to_owned() } else { count.to_string() };
