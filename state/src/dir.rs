@@ -1,6 +1,7 @@
 //! The state directory: its modes, its lock, its last good file and its store.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -11,6 +12,10 @@ use crate::{LastGood, Lock, Opened, StateError, last_good, lock, open};
 
 /// Writing the last good file waits so long for the disk before the caller goes on.
 const LAST_GOOD_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// All that netd makes in the directory; the lock goes last.
+const NAMES: [&str; 6] =
+    ["db", open::ATTEMPTS_NAME, "quarantine", last_good::TEMPORARY_NAME, last_good::FILE_NAME, "lock"];
 
 const SLOW: StateError = StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX };
 
@@ -43,20 +48,65 @@ impl StateDir {
                 sync_parent(path);
             }
         }
-        let unusable = |why| StateError::Unusable { path: path.to_path_buf(), why };
-        let metadata = fs::metadata(path).map_err(StateError::io("read", path))?;
-        if !metadata.is_dir() {
-            return Err(unusable("it is not a directory".to_owned()));
-        }
+        let metadata = directory(path)?;
         let user = rustix::process::geteuid().as_raw();
         if metadata.uid() != user {
-            return Err(unusable(format!("it belongs to user {}, this is user {user}", metadata.uid())));
+            return Err(unusable(
+                path,
+                &format!("it belongs to user {}, this is user {user}", metadata.uid()),
+            ));
+        }
+        if is_of_others(path)? {
+            return Err(unusable(path, "it holds files, and none of them is netd's"));
         }
         if metadata.mode() & 0o777 != 0o700 {
             fs::set_permissions(path, Permissions::from_mode(0o700))
                 .map_err(StateError::io("set the mode of", path))?;
         }
-        Ok(Self { path: path.to_path_buf(), last_good: Arc::default(), replacing: Arc::default() })
+        Ok(Self::at(path))
+    }
+
+    /// The directory for reading, as it is; `None` where there is none. Makes and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at or is not a directory.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StateError> {
+        match directory(path) {
+            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(|_| Some(Self::at(path))),
+        }
+    }
+
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), last_good: Arc::default(), replacing: Arc::default() }
+    }
+
+    /// Removes what netd keeps here, and the directory too when nothing else is in it; whether it is gone. The
+    /// caller holds the lock, and has closed the store.
+    ///
+    /// # Errors
+    ///
+    /// When something of netd's cannot be removed.
+    pub fn remove(&self) -> Result<bool, StateError> {
+        for name in NAMES {
+            let path = self.path.join(name);
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(e) => Err(e),
+            };
+            match removed {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(StateError::io("remove", &path)(e));
+                }
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            removed => removed.map(|()| true).map_err(StateError::io("remove", &self.path)),
+        }
     }
 
     /// Where it is.
@@ -140,6 +190,29 @@ impl StateDir {
         });
         open::open(&self.path, last_good.as_ref())
     }
+}
+
+fn directory(path: &Path) -> Result<fs::Metadata, StateError> {
+    let metadata = fs::metadata(path).map_err(StateError::io("read", path))?;
+    if metadata.is_dir() { Ok(metadata) } else { Err(unusable(path, "it is not a directory")) }
+}
+
+fn unusable(path: &Path, why: &str) -> StateError {
+    StateError::Unusable { path: path.to_path_buf(), why: why.to_owned() }
+}
+
+/// Whether there is something in the directory, and none of it netd's.
+fn is_of_others(path: &Path) -> Result<bool, StateError> {
+    let mut has_others = false;
+    for entry in fs::read_dir(path).map_err(StateError::io("read", path))? {
+        let name = entry.map_err(StateError::io("read", path))?.file_name();
+        if NAMES.iter().any(|ours| name == *ours) {
+            return Ok(false);
+        }
+        // A file system of its own begins with this.
+        has_others |= name != "lost+found";
+    }
+    Ok(has_others)
 }
 
 /// Lets a new directory survive a power cut with what will be in it. A file system that cannot do this is one

@@ -18,6 +18,8 @@ use crate::{LastGood, Store};
 const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
 /// So many starts in a row may die while they open the database before it is set aside unopened.
 const ATTEMPTS_MAX: u32 = 3;
+/// Counts the starts that are opening the database.
+pub(crate) const ATTEMPTS_NAME: &str = "db.opening";
 /// With less free space a failure is put down to the full disk: sled grows by segments of 512 KiB.
 const FREE_BYTES_MIN: u64 = 2 << 20;
 
@@ -77,7 +79,7 @@ struct Places {
 
 impl Places {
     fn below(dir: &Path) -> Self {
-        Self { db: dir.join("db"), quarantine: dir.join("quarantine"), attempts: dir.join("db.opening") }
+        Self { db: dir.join("db"), quarantine: dir.join("quarantine"), attempts: dir.join(ATTEMPTS_NAME) }
     }
 
     fn reopen(&self) -> Reopen {

@@ -225,6 +225,50 @@ fn a_directory_that_others_could_enter_is_closed() {
 }
 
 #[test]
+fn a_directory_of_somebody_else_is_refused_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(dir.path().join("letter"), "dear").unwrap();
+    assert!(matches!(StateDir::open(dir.path()), Err(StateError::Unusable { .. })));
+    assert_eq!(dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn opening_for_reading_makes_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let state = StateDir::open_existing(dir.path()).unwrap().unwrap();
+    assert_eq!(state.last_good().unwrap(), None);
+    assert_eq!(dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(StateDir::open_existing(&dir.path().join("none")).unwrap().is_none());
+    assert!(!dir.path().join("none").exists());
+}
+
+#[test]
+fn only_what_is_netds_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    for letter in [true, false] {
+        let state = StateDir::open(&path).unwrap();
+        let lock = state.lock().unwrap();
+        state.set_last_good(&last_good(1, "a")).unwrap();
+        drop(open(&path));
+        if letter {
+            std::fs::write(path.join("letter"), "dear").unwrap();
+        }
+        assert_eq!(state.remove().unwrap(), !letter);
+        drop(lock);
+        if letter {
+            let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(left, ["letter"]);
+            std::fs::remove_file(path.join("letter")).unwrap();
+        }
+    }
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_file_in_place_of_the_directory_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(StateDir::open(file.path()), Err(StateError::Unusable { .. })));

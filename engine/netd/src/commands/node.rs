@@ -25,25 +25,22 @@ pub(crate) struct Writing {
 pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
     check_rights()?;
     let instance = instance_of(global);
-    let dir = StateDir::open(&instance.state_dir)?;
-    let lock = dir.lock().with_context(|| format!("take instance {}", instance.name))?;
+    let state_dir = StateDir::open(&instance.state_dir)?;
+    let lock = state_dir.lock().with_context(|| format!("take instance {}", instance.name))?;
     if let Err(error) = mount_bpffs(&instance) {
         // The rest of the node does not need it: it becomes a status of the kinds that do.
         tracing::error!(%error, "maps and links cannot be pinned");
     }
-    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(dir)), lock })
+    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(state_dir)), lock })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
 pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
     check_rights()?;
     let instance = instance_of(global);
-    let dir = match instance.state_dir.is_dir() {
-        true => StateDir::open(&instance.state_dir)
-            .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
-            .ok(),
-        false => None,
-    };
+    let dir = StateDir::open_existing(&instance.state_dir)
+        .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
+        .unwrap_or_default();
     Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref())))
 }
 

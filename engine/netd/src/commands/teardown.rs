@@ -7,10 +7,9 @@ use crate::commands::instance_of;
 use crate::report::{Report, Word};
 use anyhow::{Context as _, anyhow, bail};
 use netd_core::render::{self, Colour, Limits};
+use netd_state::StateDir;
 use serde_json::json;
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<ExitCode> {
@@ -39,7 +38,11 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
     apply::end(reconciler);
     if args.state && report.word == Word::TornDown {
         let instance = instance_of(global);
-        remove(&instance.state_dir)?;
+        if let Some(state) = StateDir::open_existing(&instance.state_dir)?
+            && !state.remove()?
+        {
+            say(&format!("{} stays: not all in it is netd's.\n", state.path().display()))?;
+        }
         // Pins are gone by now; a directory with something of somebody else's in it stays.
         for dir in [instance.bpf_dir.join("links"), instance.bpf_dir] {
             let _ = fs::remove_dir(dir);
@@ -62,13 +65,4 @@ fn finish(global: &Global, report: &Report) -> anyhow::Result<ExitCode> {
         _ => say(&status::text(report, None, global.color.is_on()))?,
     }
     Ok(success_if(report.word == Word::TornDown))
-}
-
-fn remove(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
 }
