@@ -3,10 +3,10 @@
 use crate::api::{Server, Shared, serve};
 use crate::cli::Global;
 use crate::commands::{instance_of, node, services};
-use crate::engine::{self, Inputs, Outputs};
+use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
 use crate::report::Report;
-use crate::source::{self, Pace, Watch};
+use crate::source::{self, Watch};
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use std::future::Future;
@@ -32,7 +32,7 @@ const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
     let node::Writing { reconciler, lock } = node::for_writing(global)?;
-    let watch_file = Watch::start(&global.config, Pace::default()).context("watch the file")?;
+    let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let facts_changed = Arc::new(Notify::new());
     let (reports, report) = watch::channel(Arc::new(Report::default()));
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -50,6 +50,8 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let inputs = Inputs {
         deliveries: watch_file.subscribe(),
         read_now: Arc::new(move || source::read(&config)),
+        reread: Box::new(move || watch_file.reread()),
+        pace: Pace::default(),
         facts_changed: Arc::clone(&facts_changed),
         requests: inbox,
         stop: stopped,

@@ -9,18 +9,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-
-/// Everything is looked at again after this time, whether or not anything said that it changed.
-const RESYNC: Duration = Duration::from_secs(30);
 
 /// Least time between the end of a pass and one that only the node's own changes ask for: a flapping link costs at
 /// most ten passes per second.
 const FACTS_GAP: Duration = Duration::from_millis(100);
-
-/// How long the first pass waits for the first reading of the file; a network file system may hang for ever.
-const FIRST_READING_MAX: Duration = Duration::from_secs(3);
 
 /// How long a stop waits for the step at hand. Every prefix of a plan is safe, so leaving it is too.
 const STOP_MAX: Duration = Duration::from_secs(2);
@@ -28,12 +22,33 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 /// How often the loop says that it turns, when nobody asks for another interval.
 const BEAT: Duration = Duration::from_secs(5);
 
+/// How long the engine waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Everything is looked at again at this interval, whether or not anything said that it changed, and what ends
+    /// by itself is ended.
+    pub resync: Duration,
+    /// How long the first pass waits for the first reading of the file, and a request for its own: a network file
+    /// system may hang for ever.
+    pub reading_max: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { resync: Duration::from_secs(30), reading_max: Duration::from_secs(3) }
+    }
+}
+
 /// What the engine listens to.
 pub struct Inputs {
     /// The readings of the file, settled.
     pub deliveries: watch::Receiver<Option<Arc<Delivery>>>,
     /// Reads the file now, for a request that wants what it says at this moment.
     pub read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// Has the watcher read the file and deliver it even if it says the same: it does not know what a request read.
+    pub reread: Box<dyn Fn() + Send + Sync>,
+    /// How long to wait for what.
+    pub pace: Pace,
     /// The node may have changed.
     pub facts_changed: Arc<Notify>,
     /// What clients ask for.
@@ -72,6 +87,7 @@ pub enum Request {
 /// process has to start from the kernel.
 pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Result<(), CorePanic> {
     let stop_flag = reconciler.stop_flag();
+    let resync_at = clock::now() + inputs.pace.resync;
     let engine = Engine {
         reconciler: Some(reconciler),
         work: None,
@@ -83,8 +99,10 @@ pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Re
         started: clock::now(),
         quiet_until: clock::now(),
         retry_at: None,
-        resync_at: clock::now() + RESYNC,
+        resync_at,
+        is_resync_due: false,
         is_torn_down: false,
+        reading: Arc::default(),
         stop_flag,
     };
     engine.turn().await
@@ -108,8 +126,13 @@ struct Engine {
     started: Instant,
     quiet_until: Instant,
     retry_at: Option<Instant>,
+    /// Other passes do not put it off: on a busy node there is always one.
     resync_at: Instant,
+    /// The next pass trusts nothing that was read before and ends what is over, whatever its reason.
+    is_resync_due: bool,
     is_torn_down: bool,
+    /// Held by the reading of a request; one that hangs is not joined by others.
+    reading: Arc<Mutex<()>>,
     stop_flag: Arc<AtomicBool>,
 }
 
@@ -177,12 +200,18 @@ impl Engine {
             self.wanted.insert(Reason::Retry);
         }
         if self.resync_at <= now {
-            self.resync_at = now + RESYNC;
+            self.resync_at = now + self.inputs.pace.resync;
+            self.is_resync_due = true;
             self.wanted.insert(Reason::Resync);
         }
         let Some(reconciler) = self.reconciler.take() else { return };
         if let Some(request) = self.waiting.pop_front() {
-            self.work = Some(tokio::spawn(answer(reconciler, request, Arc::clone(&self.inputs.read_now))));
+            let desk = ReadDesk {
+                read_now: Arc::clone(&self.inputs.read_now),
+                reading: Arc::clone(&self.reading),
+                at_most: self.inputs.pace.reading_max,
+            };
+            self.work = Some(tokio::spawn(answer(reconciler, request, desk)));
             return;
         }
         let Some(reason) = self.reason_due(now) else {
@@ -190,13 +219,15 @@ impl Engine {
             return;
         };
         self.wanted.clear();
-        self.work = Some(tokio::spawn(pass(reconciler, self.latest.clone(), reason)));
+        let is_resync = std::mem::take(&mut self.is_resync_due);
+        self.work = Some(tokio::spawn(pass(reconciler, self.latest.clone(), reason, is_resync)));
     }
 
     /// A reading counts unless a later one was made for a request: nothing goes back to what the file said before.
     fn take_delivery(&mut self) {
         let delivery = self.inputs.deliveries.borrow_and_update().clone();
-        if self.remember(delivery) {
+        let before = self.latest.clone();
+        if self.remember(delivery) && !says_the_same(before.as_deref(), self.latest.as_deref()) {
             self.wanted.insert(Reason::ConfigChanged);
         }
     }
@@ -220,15 +251,15 @@ impl Engine {
     }
 
     fn waits_for_first_reading(&self, now: Instant) -> bool {
-        self.latest.is_none() && now < self.started + FIRST_READING_MAX
+        self.latest.is_none() && now < self.started + self.inputs.pace.reading_max
     }
 
     fn next_wake(&self) -> Instant {
         let is_idle = self.reconciler.is_some();
         let waits_for_quiet = is_idle && self.wanted.contains(&Reason::FactsChanged) && !self.is_torn_down;
-        let waits_for_file = is_idle && self.wanted.contains(&Reason::Startup);
+        let waits_for_file = is_idle && self.wanted.contains(&Reason::Startup) && !self.is_torn_down;
         let quiet = waits_for_quiet.then_some(self.quiet_until);
-        let first = waits_for_file.then_some(self.started + FIRST_READING_MAX);
+        let first = waits_for_file.then_some(self.started + self.inputs.pace.reading_max);
         [quiet, first, self.retry_at, Some(self.resync_at)]
             .into_iter()
             .flatten()
@@ -238,15 +269,20 @@ impl Engine {
 
     fn take_back(&mut self, done: Done) {
         let Done { reconciler, report, is_torn_down, read } = done;
-        self.remember(read);
+        if read.is_some() {
+            self.remember(read);
+            (self.inputs.reread)();
+        }
         self.reconciler = Some(reconciler);
         self.work = None;
         let now = clock::now();
         self.quiet_until = now + FACTS_GAP;
         self.is_torn_down = is_torn_down.unwrap_or(self.is_torn_down);
+        if self.is_torn_down {
+            self.wanted.clear();
+        }
         if let Some(report) = report {
             self.retry_at = report.next_try_ms.map(|ms| now + Duration::from_millis(ms));
-            self.resync_at = now + RESYNC;
             self.outputs.reports.send_replace(report);
         }
     }
@@ -279,22 +315,39 @@ async fn finished(work: &mut Option<JoinHandle<Done>>) -> Result<Done, tokio::ta
     }
 }
 
-async fn pass(mut reconciler: Reconciler, delivery: Option<Arc<Delivery>>, reason: Reason) -> Done {
+/// Whether two readings give the same to go by, whenever they were made.
+fn says_the_same(one: Option<&Delivery>, other: Option<&Delivery>) -> bool {
+    match (one.map(|one| &one.reading), other.map(|other| &other.reading)) {
+        (Some(Reading::Text(one)), Some(Reading::Text(other))) => {
+            (&one.sha256, &one.warnings) == (&other.sha256, &other.warnings)
+        }
+        (one, other) => one == other,
+    }
+}
+
+async fn pass(
+    mut reconciler: Reconciler,
+    delivery: Option<Arc<Delivery>>,
+    reason: Reason,
+    is_resync: bool,
+) -> Done {
+    if is_resync {
+        reconciler.forget_facts();
+    }
     let not_yet = Reading::Unreadable("the file has not been read yet".into());
     let reading = delivery.as_ref().map_or(&not_yet, |delivery| &delivery.reading);
     let report = Arc::new(reconciler.pass(reading, reason, None).await);
+    if is_resync {
+        reconciler.tend().await;
+    }
     Done { report: Some(report), ..Done::quietly(reconciler) }
 }
 
-async fn answer(
-    mut reconciler: Reconciler,
-    request: Request,
-    read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
-) -> Done {
+async fn answer(mut reconciler: Reconciler, request: Request, desk: ReadDesk) -> Done {
     // Nobody may be there any more to take an answer; the work was asked for all the same.
     match request {
         Request::Plan(to) => {
-            let now = read(read_now).await;
+            let now = desk.read().await;
             let _ = to.send(reconciler.preview(&now.reading).await);
             Done::quietly(reconciler)
         }
@@ -303,7 +356,7 @@ async fn answer(
             Done::quietly(reconciler)
         }
         Request::Apply(allowed, to) => {
-            let now = Arc::new(read(read_now).await);
+            let now = Arc::new(desk.read().await);
             let report = Arc::new(reconciler.pass(&now.reading, Reason::Asked, allowed.as_deref()).await);
             let _ = to.send(Arc::clone(&report));
             Done { reconciler, report: Some(report), is_torn_down: Some(false), read: Some(now) }
@@ -316,12 +369,35 @@ async fn answer(
     }
 }
 
-async fn read(read_now: Arc<dyn Fn() -> Reading + Send + Sync>) -> Delivery {
-    // Before it is read: a reading that began later knows more.
-    let at = clock::now();
-    let reading = match tokio::task::spawn_blocking(move || read_now()).await {
-        Ok(reading) => reading,
-        Err(error) => Reading::Unreadable(format!("reading the file ended early: {error}")),
-    };
-    Delivery { reading, serial: 0, at }
+/// Reads the file for a request.
+struct ReadDesk {
+    read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
+    reading: Arc<Mutex<()>>,
+    at_most: Duration,
+}
+
+impl ReadDesk {
+    async fn read(self) -> Delivery {
+        let Self { read_now, reading, at_most } = self;
+        // Before it is read: a reading that began later knows more.
+        let at = clock::now();
+        let Ok(alone) = reading.try_lock_owned() else {
+            let why = "an earlier reading of the file has not ended; its file system hangs".to_owned();
+            return Delivery { reading: Reading::Unreadable(why), serial: 0, at };
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let said = read_now();
+            drop(alone);
+            said
+        });
+        let reading = match tokio::time::timeout(at_most, work).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => Reading::Unreadable(format!("reading the file ended early: {error}")),
+            Err(_) => Reading::Unreadable(format!(
+                "reading the file did not end within {} ms; its file system hangs",
+                at_most.as_millis()
+            )),
+        };
+        Delivery { reading, serial: 0, at }
+    }
 }

@@ -5,10 +5,10 @@ mod world;
 
 use netd::api::{Client, Server, Shared as Api, serve};
 use netd::clock;
-use netd::engine::{self, CorePanic, Inputs, Outputs, Request};
+use netd::engine::{self, CorePanic, Inputs, Outputs, Pace, Request};
 use netd::ledger::Ledger;
 use netd::report::{Reason, Report, Word};
-use netd::source::{Delivery, Reading};
+use netd::source::{self, Delivery, Reading, Watch};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,21 +50,49 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::start_with(Pace::default())
+    }
+
+    fn start_with(pace: Pace) -> Self {
+        let file = Arc::new(Mutex::new(Reading::Missing("there is no file".into())));
+        let (deliveries, delivered) = watch::channel(None);
+        let read = Arc::clone(&file);
+        let read_now = Arc::new(move || read.lock().unwrap().clone());
+        Self::start_on(pace, file, deliveries, delivered, read_now, Box::new(|| ()))
+    }
+
+    /// With a real file that is really watched.
+    fn start_watching(watch_file: Watch, path: std::path::PathBuf) -> Self {
+        let delivered = watch_file.subscribe();
+        let read_now = Arc::new(move || source::read(&path));
+        let reread = Box::new(move || watch_file.reread());
+        let file = Arc::new(Mutex::new(Reading::Missing("another is watched".into())));
+        Self::start_on(Pace::default(), file, watch::channel(None).0, delivered, read_now, reread)
+    }
+
+    fn start_on(
+        pace: Pace,
+        file: Arc<Mutex<Reading>>,
+        deliveries: watch::Sender<Option<Arc<Delivery>>>,
+        delivered: watch::Receiver<Option<Arc<Delivery>>>,
+        read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
+        reread: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         let world = Shared::default();
         world.lock().links.push("eth0".into());
         let reconciler = world.reconciler(Ledger::in_memory());
         let store = reconciler.ledger().store();
-        let file = Arc::new(Mutex::new(Reading::Missing("there is no file".into())));
-        let (deliveries, delivered) = watch::channel(None);
         let (reports, report) = watch::channel(Arc::new(Report::default()));
         let (requests, inbox) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
         let facts_changed = Arc::new(Notify::new());
         let beats = Arc::new(AtomicUsize::new(0));
-        let (read, counted) = (Arc::clone(&file), Arc::clone(&beats));
+        let counted = Arc::clone(&beats);
         let inputs = Inputs {
             deliveries: delivered,
-            read_now: Arc::new(move || read.lock().unwrap().clone()),
+            read_now,
+            reread,
+            pace,
             facts_changed: Arc::clone(&facts_changed),
             requests: inbox,
             stop: stopped,
@@ -201,6 +229,102 @@ async fn s19_a_file_that_was_read_for_a_request_is_not_undone_by_an_earlier_read
     running.facts_changed.notify_one();
     let report = running.report(|report| report.pass.number > number).await;
     assert_eq!((report.pass.applied, report.config.in_force.as_ref().unwrap().number), (0, 2));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_goes_back_after_an_apply_is_in_force_again() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("desired.toml");
+    std::fs::write(&path, FILE).unwrap();
+    // The watcher is slow to deliver what it was not asked for, so it has not seen what the request reads.
+    let slow = source::Pace { deliver_gap: Duration::from_secs(2), ..source::Pace::default() };
+    let mut running = Running::start_watching(Watch::start(&path, slow).unwrap(), path.clone());
+    let first = running.report(|report| report.word == Word::Ok).await.config.sha256.clone();
+    let client = api(&running, &dir);
+    std::fs::write(&path, FILE.replace("10.1.0.2", "10.1.0.3")).unwrap();
+    let report = post(&client, "/v1/apply", &json!({})).await;
+    assert_ne!(report["config"]["sha256"].as_str(), first.as_deref());
+    std::fs::write(&path, FILE).unwrap();
+    running.report(|report| report.word == Word::Ok && report.config.sha256 == first).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_busy_node_is_still_tended_and_looked_at_afresh() {
+    let pace = Pace { resync: Duration::from_millis(500), ..Pace::default() };
+    let mut running = Running::start_with(pace);
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    for _ in 0..40 {
+        running.facts_changed.notify_one();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let tends = running.world.lock().tends;
+    let forgets = running.world.lock().forgets;
+    assert!(tends >= 3 && forgets >= 1, "{tends} tends, {forgets} looks");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_conflict_that_ends_is_noticed_without_a_word_from_the_kernel() {
+    let mut running = Running::start();
+    let place = (SERVICE, "192.0.2.10:80/tcp".to_owned());
+    running.world.lock().foreign.insert(place.clone(), "somebody".into());
+    running.write(FILE);
+    running.report(|report| report.word == Word::Degraded).await;
+    running.world.lock().foreign.remove(&place);
+    let report = running.report(|report| report.word == Word::Ok).await;
+    assert_eq!(report.pass.reason, Reason::Retry);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_a_file_system_that_hangs() {
+    let dir = TempDir::new().unwrap();
+    let pace = Pace { reading_max: Duration::from_millis(200), ..Pace::default() };
+    let mut running = Running::start_with(pace);
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    let client = api(&running, &dir);
+    let file = Arc::clone(&running.file);
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (let_go, wait) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _reading = file.lock().unwrap();
+        held.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    is_held.recv().unwrap();
+    for why in ["did not end within 200 ms", "an earlier reading"] {
+        let error = client.get("/v1/plan").await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let before = running.reports.borrow().pass.number;
+    running.facts_changed.notify_one();
+    running.report(|report| report.pass.number > before).await;
+    drop(let_go);
+    holder.join().unwrap();
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_teardown_before_the_first_reading_leaves_the_loop_at_rest() {
+    let dir = TempDir::new().unwrap();
+    let pace = Pace { reading_max: Duration::from_millis(300), ..Pace::default() };
+    let running = Running::start_with(pace);
+    let client = api(&running, &dir);
+    post(&client, "/v1/teardown", &json!({})).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // The loop runs on this thread.
+    let spent = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+    };
+    let before = spent();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let spent = spent() - before;
+    assert!(spent < Duration::from_millis(150), "{spent:?}");
     running.end().await;
 }
 

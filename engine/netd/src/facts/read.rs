@@ -22,8 +22,9 @@ const TRUST_MAX: Duration = Duration::from_secs(30);
 /// Reads [`Facts`].
 ///
 /// A table is read again when the kernel announced a change of it, when announcements were lost, and at least every
-/// half a minute; links always, because the kernel does not announce every change of theirs. Announcements of changes that this process made are already queued when the change is acknowledged,
-/// so a read after a change never answers with what was before it.
+/// half a minute; links always, because the kernel does not announce every change of theirs. Announcements of changes
+/// that this process made are already queued when the change is acknowledged, so a read after a change never answers
+/// with what was before it.
 pub struct FactsReader {
     node: String,
     /// Away while a read is under way; lost when that read is cancelled, and then made anew.

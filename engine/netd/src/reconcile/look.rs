@@ -21,12 +21,19 @@ pub trait ReadFacts: Send {
     ///
     /// A sentence. Without facts nothing is planned.
     async fn read(&mut self) -> Result<Facts, String>;
+
+    /// The next read answers with nothing that was read before.
+    fn forget(&mut self) {}
 }
 
 #[async_trait]
 impl ReadFacts for crate::facts::FactsReader {
     async fn read(&mut self) -> Result<Facts, String> {
         Self::read(self).await
+    }
+
+    fn forget(&mut self) {
+        Self::forget(self);
     }
 }
 

@@ -52,6 +52,10 @@ pub struct World {
     /// So many operations more, then death.
     pub ops_left: Option<usize>,
     pub died: Arc<Notify>,
+    /// How often a target was asked to end what is over.
+    pub tends: usize,
+    /// How often the next look was told to trust nothing.
+    pub forgets: usize,
 }
 
 #[derive(Clone, Default)]
@@ -107,6 +111,10 @@ impl ReadFacts for Shared {
             facts.links.insert(index, link);
         }
         Ok(facts)
+    }
+
+    fn forget(&mut self) {
+        self.lock().forgets += 1;
     }
 }
 
@@ -197,6 +205,11 @@ impl Target for FakeTarget {
             }
         }
         outcomes
+    }
+
+    async fn tend(&mut self) -> Result<(), String> {
+        self.world.lock().tends += 1;
+        Ok(())
     }
 }
 
