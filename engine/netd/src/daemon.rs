@@ -8,8 +8,11 @@ use crate::facts::Monitor;
 use crate::report::Report;
 use crate::source::{self, Watch};
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use sd_notify::NotifyState;
 use std::future::Future;
+use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,13 +72,18 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         socket = %instance.socket().display(),
         "started"
     );
-    let _tasks = [
+    let tasks = [
         Task(tokio::spawn(guarded("the API", serve(server, Arc::new(shared))))),
         Task(tokio::spawn(guarded("the kernel monitor", hear_kernel(facts_changed)))),
         Task(tokio::spawn(guarded("the service manager's notices", tell_status(report)))),
         Task(tokio::spawn(stop_on_signal(signals, stop, global.config.clone()))),
     ];
-    engine::run(reconciler, inputs, outputs).await?;
+    let ended = engine::run(reconciler, inputs, outputs).await;
+    // Before the lock is free: the socket goes with the task that serves it.
+    for task in tasks {
+        task.end().await;
+    }
+    ended?;
     tell(&[NotifyState::Stopping]);
     tracing::info!("stopped; what was applied stays");
     drop(lock);
@@ -85,6 +93,15 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
 /// Ends with the daemon.
 struct Task(JoinHandle<()>);
 
+impl Task {
+    /// Returns when the task is gone, with everything that it held.
+    async fn end(mut self) {
+        self.0.abort();
+        // Aborted, as it should be, or over already.
+        let _ = (&mut self.0).await;
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -92,27 +109,37 @@ impl Drop for Task {
 }
 
 /// A panic in a subsystem leaves the others, and the log says which one is gone.
-async fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = tokio::spawn(work).await
-        && error.is_panic()
-    {
-        tracing::error!(%error, what, "a subsystem panicked; restart netd to have it back");
+///
+/// The work is part of this future, not a task of its own: it ends when this is dropped.
+async fn guarded(what: &'static str, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        tracing::error!(what, "a subsystem panicked; restart netd to have it back");
     }
 }
 
 /// Passes on that the kernel announced something, and starts anew when it cannot be heard any more.
 async fn hear_kernel(facts_changed: Arc<Notify>) {
+    let start = || Monitor::start(Arc::clone(&facts_changed)).map(Monitor::ended);
+    hear_again(&facts_changed, start, MONITOR_AGAIN).await;
+}
+
+async fn hear_again<Heard: Future<Output = ()>>(
+    facts_changed: &Notify,
+    start: impl Fn() -> io::Result<Heard>,
+    pause: Duration,
+) {
     loop {
-        match Monitor::start(Arc::clone(&facts_changed)) {
-            Ok(monitor) => {
-                std::future::pending::<()>().await;
-                drop(monitor);
+        match start() {
+            Ok(heard) => {
+                // What was announced before this was not heard.
+                facts_changed.notify_one();
+                heard.await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the kernel's announcements cannot be heard; looking every 30 s")
             }
         }
-        tokio::time::sleep(MONITOR_AGAIN).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -170,5 +197,40 @@ async fn stop_on_signal(mut signals: Signals, stop: watch::Sender<bool>, config:
         };
         tracing::info!(signal = name, "stopping");
         stop.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn a_monitor_that_ended_is_started_anew_and_the_node_is_looked_at() {
+        let (changed, started) = (Notify::new(), AtomicUsize::new(0));
+        let start = || {
+            started.fetch_add(1, Ordering::Relaxed);
+            Ok(std::future::ready(()))
+        };
+        let hearing = hear_again(&changed, start, Duration::from_millis(1));
+        assert!(tokio::time::timeout(Duration::from_millis(200), hearing).await.is_err());
+        assert!(started.load(Ordering::Relaxed) > 1);
+        changed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn the_socket_goes_with_the_daemon() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("run/netd.sock");
+        let server = Server::bind(&path).unwrap();
+        let task = Task(tokio::spawn(guarded("the API", async move {
+            let _server = server;
+            std::future::pending::<()>().await;
+        })));
+        tokio::task::yield_now().await;
+        assert!(path.exists());
+        task.end().await;
+        assert!(!path.exists());
     }
 }

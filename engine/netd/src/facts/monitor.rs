@@ -160,6 +160,12 @@ impl Monitor {
         Ok(Self { task: tokio::spawn(watch(connection, hearing, changed)), overruns })
     }
 
+    /// Returns when nothing can be heard any more.
+    pub async fn ended(mut self) {
+        // Also a panic is an end; whoever waits starts anew.
+        let _ = (&mut self.task).await;
+    }
+
     /// How often announcements were lost because too many came at once.
     #[must_use]
     pub fn overruns(&self) -> u64 {
