@@ -61,7 +61,7 @@ pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
     let facts = Facts::default();
     let mut paths = HeldPaths::new(&facts);
     for (key, frontend) in maps.frontends().map_err(|error| sentence(&error))? {
-        let Ok(held) = held(maps, &frontend) else { continue };
+        let Some(held) = held(maps, &key, &frontend) else { continue };
         let Some(spec) = super::layout::spec(&key, &held, String::new(), &mut paths) else { continue };
         let service = services.entry(frontend.service).or_default();
         service.frontends.push(spec.key().to_string());
