@@ -2,7 +2,7 @@
 //! and stays awake itself while a pass is under way.
 
 use crate::clock;
-use crate::reconcile::{Preview, Reconciler};
+use crate::reconcile::{Preview, Reconciler, log_refusal};
 use crate::report::{Reason, Report, ResourceReport};
 use crate::source::{Delivery, Reading};
 use std::collections::{BTreeSet, VecDeque};
@@ -283,6 +283,7 @@ impl Engine {
         }
         if let Some(report) = report {
             self.retry_at = report.next_try_ms.map(|ms| now + Duration::from_millis(ms));
+            log_refusal(&self.outputs.reports.borrow(), &report);
             self.outputs.reports.send_replace(report);
         }
     }

@@ -213,6 +213,35 @@ pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Option<InFor
     }
 }
 
+/// Logs why the file is not in force, once for each reason: `before` is what was reported last.
+pub fn log_refusal(before: &Report, now: &Report) {
+    if !is_refusal_news(before, now) {
+        return;
+    }
+    let ConfigReport { path, state, message, .. } = &now.config;
+    match &now.held_back {
+        Some(HeldBack { plan, brakes, command }) => {
+            tracing::warn!(path, plan, brakes = brakes.join("; "), allow = command, "a plan is held back");
+        }
+        None => tracing::warn!(path, state = state.words(), why = message, "the file is not in force"),
+    }
+}
+
+fn is_refusal_news(before: &Report, now: &Report) -> bool {
+    let plan = |report: &Report| report.held_back.as_ref().map(|held| held.plan.clone());
+    let is_the_same =
+        (before.config.state, &before.config.message) == (now.config.state, &now.config.message);
+    let is_refused = match now.config.state {
+        FileState::HeldBack
+        | FileState::Invalid
+        | FileState::Missing
+        | FileState::Refused
+        | FileState::Unreadable => true,
+        FileState::Unseen | FileState::Acceptable | FileState::Accepted => now.held_back.is_some(),
+    };
+    is_refused && !(is_the_same && plan(before) == plan(now))
+}
+
 /// Logs what came of the steps.
 pub(super) fn log_outcomes(outcomes: &Outcomes) {
     for (id, outcome) in outcomes.iter().take(LOGGED_MAX) {
@@ -225,5 +254,30 @@ pub(super) fn log_outcomes(outcomes: &Outcomes) {
     }
     if outcomes.len() > LOGGED_MAX {
         tracing::info!(more = outcomes.len() - LOGGED_MAX, "further changes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_the_file_is_not_in_force_is_said_once_for_each_reason() {
+        let report = |state, message: &str| {
+            let config = ConfigReport { state, message: message.into(), ..ConfigReport::default() };
+            Report { config, ..Report::default() }
+        };
+        let held = |plan: &str| Report {
+            held_back: Some(HeldBack { plan: plan.into(), ..HeldBack::default() }),
+            ..report(FileState::HeldBack, "its plan has to be allowed first")
+        };
+        let good = report(FileState::Accepted, "");
+        let bad = report(FileState::Invalid, "line 1, column 2: no");
+        assert!(is_refusal_news(&good, &bad));
+        assert!(!is_refusal_news(&bad, &bad));
+        assert!(is_refusal_news(&bad, &report(FileState::Invalid, "line 3, column 2: no")));
+        assert!(!is_refusal_news(&bad, &good));
+        assert!(is_refusal_news(&good, &held("a1")) && is_refusal_news(&held("a1"), &held("b2")));
+        assert!(!is_refusal_news(&held("a1"), &held("a1")));
     }
 }

@@ -19,6 +19,7 @@ mod record;
 mod status;
 
 pub use apply::Progress;
+pub use finish::log_refusal;
 pub use look::ReadFacts;
 
 use crate::clock::Stopwatch;
