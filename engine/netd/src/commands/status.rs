@@ -5,17 +5,21 @@ use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
 use crate::commands::instance_of;
-use crate::report::{PassReport, Report, ResourceReport, Stages, Word};
-use crate::source;
+use crate::report::{ConfigReport, FileState, PassReport, Report, ResourceReport, Stages, Word};
+use crate::source::{self, Reading};
 use anyhow::{Context as _, bail};
 use netd_core::render::escape;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks of `--wait`.
 const WAIT_STEP: Duration = Duration::from_millis(200);
+
+/// A file system that hangs does not make `--wait` hang.
+const READING_MAX: Duration = Duration::from_secs(3);
 
 /// A report, with the long list where that was asked for.
 #[derive(Serialize, Deserialize)]
@@ -28,12 +32,17 @@ struct Answer {
 
 pub(super) async fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let until = match &args.wait {
-        Some(wait) => Some(clock::now() + duration(wait)?),
+        Some(wait) => Some(deadline(wait)?),
         None => None,
     };
     let answer = loop {
         let answer = look(global, args.verbose).await?;
-        if answer.report.word == Word::Ok || until.is_none_or(|until| clock::now() >= until) {
+        if until.is_none_or(|until| clock::now() >= until) {
+            break answer;
+        }
+        // Read after the report was: one that is about this content is not about an earlier one.
+        let content = content_of(&answer.report.config.path).await;
+        if has_settled(&answer.report, content.as_deref()) {
             break answer;
         }
         tokio::time::sleep(WAIT_STEP).await;
@@ -54,6 +63,29 @@ async fn look(global: &Global, is_verbose: bool) -> anyhow::Result<Answer> {
     let mut report = reconciler.survey(&source::read(&global.config)).await;
     apply::allow_command(&mut report, global);
     Ok(Answer { report, resources: is_verbose.then(|| reconciler.resources()) })
+}
+
+/// Whether waiting ends: the report is about the file as it is, and the node is as it says, or nothing but another
+/// file or an operator's word changes that it is not.
+fn has_settled(report: &Report, content: Option<&str>) -> bool {
+    let is_about_it = content.is_none_or(|content| report.config.sha256.as_deref() == Some(content));
+    let is_refused = matches!(report.config.state, FileState::Invalid | FileState::HeldBack);
+    is_about_it && (report.word == Word::Ok || (is_refused && content.is_some()))
+}
+
+/// The SHA-256 of the file that the report speaks of, if whoever asks may read it.
+async fn content_of(path: &str) -> Option<String> {
+    let path = PathBuf::from(path);
+    let reading = tokio::task::spawn_blocking(move || source::read(&path));
+    match tokio::time::timeout(READING_MAX, reading).await {
+        Ok(Ok(Reading::Text(text))) => Some(text.sha256),
+        _ => None,
+    }
+}
+
+fn deadline(wait: &str) -> anyhow::Result<Instant> {
+    let until = clock::now().checked_add(duration(wait)?);
+    until.with_context(|| format!("`{wait}` is longer than the clock goes"))
 }
 
 /// `90s`, `5m`, `1h`, or seconds.
@@ -96,7 +128,7 @@ pub(super) fn text(report: &Report, resources: Option<&[ResourceReport]>, has_co
     for note in &report.notes {
         let _ = writeln!(out, "note: {} {}: {}", note.kind, escape(&note.key), escape(&note.note));
     }
-    footer(&mut out, report);
+    footer(&mut out, report, resources.is_some());
     out
 }
 
@@ -113,11 +145,11 @@ fn headline(report: &Report, has_colour: bool) -> String {
 
 fn file(out: &mut String, report: &Report) {
     let config = &report.config;
-    let _ = write!(out, "File {}: {}", escape(&config.path), config.state.words());
-    let _ = match config.message.is_empty() {
-        true => writeln!(out),
-        false => writeln!(out, ", {}", escape(&config.message)),
-    };
+    if report.word == Word::TornDown {
+        let _ = writeln!(out, "Everything was removed on request; `netd apply` puts it back");
+    } else {
+        let _ = writeln!(out, "File {}: {}{}", escape(&config.path), config.state.words(), because(config));
+    }
     for warning in &config.warnings {
         let _ = writeln!(out, "Warning: {}", escape(warning));
     }
@@ -133,12 +165,26 @@ fn file(out: &mut String, report: &Report) {
     };
 }
 
-fn footer(out: &mut String, report: &Report) {
+/// Why the file is not in force, as the end of a line that names the file already.
+fn because(config: &ConfigReport) -> String {
+    let ConfigReport { path, message, .. } = config;
+    let about_it = message.strip_prefix(path.as_str()).and_then(|rest| rest.strip_prefix(' '));
+    let read = message.strip_prefix("read ").and_then(|rest| rest.strip_prefix(path.as_str()));
+    match (about_it, read.and_then(|rest| rest.strip_prefix(": "))) {
+        (Some("does not exist"), _) => String::new(),
+        (Some(about_it), _) => format!(", it {}", escape(about_it)),
+        (None, Some(why)) => format!(", {}", escape(why)),
+        (None, None) if message.is_empty() => String::new(),
+        (None, None) => format!(", {}", escape(message)),
+    }
+}
+
+fn footer(out: &mut String, report: &Report, is_verbose: bool) {
     if report.pass.number > 0 {
-        let _ = writeln!(out, "\nLast pass: {}", pass(&report.pass));
+        let _ = writeln!(out, "\nLast pass: {}", pass(&report.pass, is_verbose));
     }
     if let Some(changed) = report.last_change.filter(|changed| changed.number != report.pass.number) {
-        let _ = writeln!(out, "Last change: {}", pass(&changed));
+        let _ = writeln!(out, "Last change: {}", pass(&changed, is_verbose));
     }
     if let Some(at) = report.drift.last_unix_ms {
         let first = report.drift.last.join(", ");
@@ -153,15 +199,20 @@ fn footer(out: &mut String, report: &Report) {
     }
 }
 
-fn pass(pass: &PassReport) -> String {
+fn pass(pass: &PassReport, is_verbose: bool) -> String {
     let PassReport { number, reason, ended_unix_ms, applied, not_applied, rounds: _, took } = pass;
     let Stages { parse_us, facts_us, observe_us, plan_us, apply_us, verify_us, total_us } = *took;
-    format!(
-        "number {number}, {}, {}, {applied} changes made, {not_applied} not; {} (parse {}, facts {}, observe {}, \
-         plan {}, apply {}, verify {})",
+    let brief = format!(
+        "number {number}, {}, {}, {applied} changes made, {not_applied} not; {}",
         reason.word(),
         clock::shown(*ended_unix_ms),
         ms(total_us),
+    );
+    if !is_verbose {
+        return brief;
+    }
+    format!(
+        "{brief} (parse {}, facts {}, observe {}, plan {}, apply {}, verify {})",
         ms(parse_us),
         ms(facts_us),
         ms(observe_us),
@@ -187,6 +238,60 @@ mod tests {
         assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
         assert_eq!(duration("7").unwrap(), Duration::from_secs(7));
         assert!(duration("").is_err() && duration("s").is_err() && duration("5d").is_err());
+    }
+
+    #[test]
+    fn a_wait_longer_than_the_clock_goes_is_refused() {
+        assert!(deadline("18446744073709551615").is_err() && deadline("18446744073709551615h").is_err());
+        assert!(deadline("5m").is_ok());
+    }
+
+    #[test]
+    fn waiting_goes_on_until_the_report_is_about_the_file_as_it_is() {
+        let mut report = Report { word: Word::Ok, ..Report::default() };
+        report.config.sha256 = Some("old".into());
+        assert!(has_settled(&report, Some("old")) && has_settled(&report, None));
+        assert!(!has_settled(&report, Some("new")));
+        (report.word, report.config.state) = (Word::ConfigInvalid, FileState::Invalid);
+        assert!(!has_settled(&report, Some("new")));
+        assert!(has_settled(&report, Some("old")));
+        (report.word, report.config.state) = (Word::Pending, FileState::Accepted);
+        assert!(!has_settled(&report, Some("old")));
+    }
+
+    #[test]
+    fn the_path_of_the_file_is_said_once() {
+        let mut report = Report { word: Word::ConfigMissing, ..Report::default() };
+        for (state, message, line) in [
+            (FileState::Missing, "/x does not exist", "File /x: missing\n"),
+            (
+                FileState::Missing,
+                "/x is a symlink to y, which does not exist",
+                "File /x: missing, it is a symlink to y, which does not exist\n",
+            ),
+            (FileState::Unreadable, "read /x: permission denied", "File /x: unreadable, permission denied\n"),
+            (FileState::Invalid, "line 2: no", "File /x: invalid, line 2: no\n"),
+        ] {
+            (report.config.path, report.config.state, report.config.message) =
+                ("/x".into(), state, message.into());
+            let text = text(&report, None, false);
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn after_a_teardown_it_is_said_how_everything_comes_back() {
+        let report = Report { word: Word::TornDown, ..Report::default() };
+        let text = text(&report, None, false);
+        assert!(text.contains("removed on request; `netd apply` puts it back"), "{text}");
+    }
+
+    #[test]
+    fn the_stages_of_a_pass_are_for_the_long_form() {
+        let mut report = Report::default();
+        report.pass.number = 1;
+        assert!(!text(&report, None, false).contains("observe"));
+        assert!(text(&report, Some(&[]), false).contains("observe"));
     }
 
     #[test]
