@@ -98,13 +98,15 @@ impl Documents {
     /// Begins to parse what is not known yet, beside other work: a large file takes as long as looking at the node.
     pub(crate) fn begin(&self, reading: &Reading) -> Ahead {
         let unknown = match reading {
-            Reading::Text(text) if !self.known.iter().any(|(sha256, _)| *sha256 == text.sha256) => text.clone(),
+            Reading::Text(text) if !self.known.iter().any(|(sha256, _)| *sha256 == text.sha256) => {
+                text.clone()
+            }
             _ => return Ahead(None),
         };
         Ahead(Some(tokio::task::spawn_blocking(move || {
             let mut watch = Stopwatch::start();
             let said = meaning(&unknown);
-            (unknown.sha256, said, watch.lap())
+            Parsed { sha256: unknown.sha256, said, took: watch.lap() }
         })))
     }
 
@@ -112,7 +114,7 @@ impl Documents {
     pub(crate) async fn end(&mut self, ahead: Ahead) -> Duration {
         let Some(parsing) = ahead.0 else { return Duration::ZERO };
         match parsing.await {
-            Ok((sha256, said, took)) => {
+            Ok(Parsed { sha256, said, took }) => {
                 self.remember(sha256, said);
                 took
             }
@@ -131,16 +133,21 @@ impl Documents {
 }
 
 /// A file that is being parsed.
-pub(crate) struct Ahead(Option<JoinHandle<(String, Result<Document, Refusal>, Duration)>>);
+pub(crate) struct Ahead(Option<JoinHandle<Parsed>>);
+
+/// What parsing gave.
+struct Parsed {
+    sha256: String,
+    said: Result<Document, Refusal>,
+    took: Duration,
+}
 
 fn meaning(text: &SourceText) -> Result<Document, Refusal> {
     match text.sha256.parse::<Digest>() {
         Ok(sha256) => parse(&text.bytes, sha256, &text.path.display().to_string()),
-        Err(why) => Err(Refusal {
-            state: FileState::Unreadable,
-            message: why.to_owned(),
-            diagnostics: String::new(),
-        }),
+        Err(why) => {
+            Err(Refusal { state: FileState::Unreadable, message: why.to_owned(), diagnostics: String::new() })
+        }
     }
 }
 
