@@ -104,6 +104,16 @@ impl Balancer {
         capacity.map_or(Ok(()), |capacity| inner.grow(&capacity)).map_err(|error| sentence(&error))
     }
 
+    /// Removes what a process that was killed between two generations left behind. Only for who may write.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub fn sweep(&self) -> Result<(), String> {
+        self.with_datapath(|datapath| datapath.map_or(Ok(()), |datapath| datapath.retire_others()))?
+            .map_err(|error| sentence(&error))
+    }
+
     /// Unpins program and maps. What links still run goes on until they are detached.
     ///
     /// # Errors
@@ -141,7 +151,10 @@ impl Inner {
         };
         netd_bpf::mount_bpffs_if_missing(&root)?;
         let Some(Tables::Kernel(old)) = &mut self.tables else {
-            self.tables = Some(Tables::Kernel(Box::new(Datapath::create(&root, capacity)?)));
+            let datapath = Datapath::create(&root, capacity)?;
+            // What processes that were killed left half made.
+            datapath.retire_others()?;
+            self.tables = Some(Tables::Kernel(Box::new(datapath)));
             return Ok(());
         };
         // What a process that was killed while it made a generation left behind.

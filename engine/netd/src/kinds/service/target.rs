@@ -66,6 +66,9 @@ impl Target for ServiceTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        if let Err(why) = self.balancer.sweep() {
+            return all_failed(steps, &why);
+        }
         steps.chunks(STEPS_PER_ROUND).flat_map(|steps| self.round(steps)).collect()
     }
 
@@ -74,6 +77,7 @@ impl Target for ServiceTarget {
             Some(maps) => super::tend::tend(maps, clock::since_boot(), clock::awake()),
             None => Ok(()),
         })?;
+        self.balancer.sweep()?;
         // Rings may have been let go of: the next round waits for a grace period of its own.
         self.grace = Grace::default();
         tended.map_err(|error| sentence(&error))
