@@ -28,11 +28,15 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
     let node::Writing { mut reconciler, lock } = node::for_writing(global)?;
     let plan = reconciler.preview_teardown().await.map_err(|why| anyhow!(why))?;
     let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
-    match plan.is_empty() && plan.unread.is_empty() {
-        true => say("There is nothing of netd's on this node.\n")?,
-        false => say(&render::text(&plan, &[], colour, Limits::SCREEN))?,
+    if plan.is_empty() && plan.unread.is_empty() {
+        say("There is nothing of netd's on this node.\n")?;
+    } else {
+        say(&render::text(&plan, &[], colour, Limits::SCREEN))?;
+        ask(args, "Remove all of this?")?;
     }
-    ask(args, "Remove all of this?")?;
+    if args.state && plan.is_empty() {
+        ask(args, "Remove what netd remembers?")?;
+    }
     apply::show_progress(&mut reconciler);
     let report = reconciler.tear_down().await;
     apply::end(reconciler);
