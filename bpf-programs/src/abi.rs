@@ -18,9 +18,6 @@ pub const ABI_VERSION: u32 = 1;
 /// Bytes in a line of `rings` and of `backends`: a cache line, so that one packet touches one of each.
 pub const LINE_BYTES: usize = 64;
 
-/// The largest number of backends whose ring has one-byte slots.
-pub const NARROW_BACKENDS: u32 = 256;
-
 /// [`Frontend::flags`]: the slots of the ring take two bytes each.
 pub const WIDE_SLOTS: u32 = 1;
 /// [`Frontend::flags`]: a previous ring is set; flows of slots that differ between the two keep their backend.

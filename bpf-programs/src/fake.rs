@@ -33,8 +33,6 @@ pub enum Operation {
     SetServiceName(u32),
     /// So many flow records were deleted.
     PurgeFlows(usize),
-    /// A grace period was waited for.
-    Grace,
 }
 
 /// [`Maps`] without a kernel.
@@ -253,11 +251,6 @@ impl Maps for FakeMaps {
             *counts.entry(flow.counter).or_insert(0) += 1;
         }
         Ok(counts)
-    }
-
-    fn grace(&self) -> Result<()> {
-        self.log(Operation::Grace);
-        Ok(())
     }
 }
 

@@ -214,10 +214,6 @@ impl Maps for KernelMaps {
         read.map_err(|error| Error::kernel("lookup", "flows", error))?;
         Ok(counts)
     }
-
-    fn grace(&self) -> Result<()> {
-        crate::grace()
-    }
 }
 
 impl KernelMaps {

@@ -49,7 +49,7 @@ impl Capacity {
 ///
 /// Writing is idempotent, deleting what is absent is success. Entries are addressed as the programs address them;
 /// naming one beyond [`Maps::capacity`] is [`Error::OutOfRange`](crate::Error::OutOfRange) and writes nothing.
-/// Packets may be under way through everything that a frontend names: make before break, and [`Maps::grace`] before
+/// Packets may be under way through everything that a frontend names: make before break, and [`grace`](crate::grace()) before
 /// what is no longer named is used for something else.
 pub trait Maps: Send {
     /// How many entries there are of each.
@@ -112,8 +112,4 @@ pub trait Maps: Send {
 
     /// How many flow records name each counter. Records that come and go meanwhile may be missed or counted twice.
     fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>>;
-
-    /// Waits until no packet is under way that began before the call: what was unreferenced then is free now.
-    /// Takes about 10 ms.
-    fn grace(&self) -> Result<()>;
 }
