@@ -20,6 +20,9 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         nodes,
         load_balancer: top.load_balancer.as_ref().map(|at| load_balancer(&at.value)).unwrap_or_default(),
         services,
+        ip_pools: Vec::new(),
+        decap: None,
+        metrics: None,
     }
 }
 
@@ -44,6 +47,7 @@ fn load_balancer(raw: &raw::LoadBalancer) -> LoadBalancer {
         table_size: raw.table_size.map_or(TableSize::Auto, |at| at.value),
         hash_seed: raw.hash_seed.map(|at| at.value).unwrap_or_default(),
         rss_source,
+        ..LoadBalancer::default()
     }
 }
 
@@ -54,7 +58,7 @@ fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Ser
     ports.sort();
     let set = raw.backend_set.as_ref().and_then(|name| sets.get(name.value.0.as_str()));
     let backends = set.cloned().unwrap_or_else(|| backends(&raw.backends));
-    Some(Service { name: raw.name.as_ref()?.value.0.clone(), vips, ports, backends })
+    Some(Service { name: raw.name.as_ref()?.value.0.clone(), vips, ports, backends, ..Service::default() })
 }
 
 fn port(raw: &raw::Port) -> Option<Port> {

@@ -32,7 +32,7 @@ fn config(backends: &[&str]) -> Config {
     let backend =
         |text: &&str| Backend { address: ip(text), port: None, weight: 1, state: BackendState::Active };
     let backends = backends.iter().map(backend).collect();
-    let service = Service { name: "web".into(), vips: Vec::new(), ports: Vec::new(), backends };
+    let service = Service { name: "web".into(), backends, ..Service::default() };
     Config { services: vec![service], ..Config::default() }
 }
 

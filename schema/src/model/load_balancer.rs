@@ -5,8 +5,11 @@ use ipnetwork::IpNetwork;
 /// The table sizes that Cilium accepts: primes just below powers of two.
 pub const TABLE_SIZES: [u32; 10] = [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131_071];
 
+/// The UDP port of GUE that IANA assigned.
+pub const GUE_PORT_DEFAULT: u16 = 6080;
+
 /// The `[load_balancer]` table.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadBalancer {
     /// Devices that receive traffic for VIPs, sorted; empty means the devices of the default routes.
     pub devices: Vec<String>,
@@ -19,6 +22,34 @@ pub struct LoadBalancer {
     /// Outer source addresses are picked from these prefixes, at most one per family; without one the source is the
     /// address that the node would itself use towards the backend.
     pub rss_source: Vec<IpNetwork>,
+    /// The TTL or hop limit of the outer header; 1 to 255.
+    pub hop_limit: u8,
+    /// The DSCP of the outer header.
+    pub outer_dscp: OuterDscp,
+    /// The ECN field of the outer header.
+    pub outer_ecn: OuterEcn,
+    /// The UDP destination port of GUE; not 0.
+    pub gue_port: u16,
+    /// At most so many ICMP errors per second, of those that the node makes and of those that it relays to backends
+    /// each; 0 to 1,000,000.
+    pub icmp_errors_per_second: u32,
+}
+
+impl Default for LoadBalancer {
+    fn default() -> Self {
+        Self {
+            devices: Vec::new(),
+            mode: XdpMode::default(),
+            table_size: TableSize::default(),
+            hash_seed: HashSeed::default(),
+            rss_source: Vec::new(),
+            hop_limit: 64,
+            outer_dscp: OuterDscp::default(),
+            outer_ecn: OuterEcn::default(),
+            gue_port: GUE_PORT_DEFAULT,
+            icmp_errors_per_second: 1_000,
+        }
+    }
 }
 
 /// Where in the kernel the program runs.
@@ -41,6 +72,26 @@ pub enum TableSize {
     Auto,
     /// One of [`TABLE_SIZES`].
     Fixed(u32),
+}
+
+/// Where the DSCP of the outer header comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OuterDscp {
+    /// From the inner header (RFC 2983, uniform model).
+    #[default]
+    Copy,
+    /// The same for all packets (RFC 2983, pipe model); 0 to 63.
+    Fixed(u8),
+}
+
+/// What the ECN field of the outer header says (RFC 6040, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OuterEcn {
+    /// What the inner one says: normal mode.
+    #[default]
+    Copy,
+    /// Not ECN-capable, for backends that would lose a congestion mark: compatibility mode.
+    Clear,
 }
 
 /// Twelve bytes of which the hash functions of the load balancer take their seeds.

@@ -3,13 +3,26 @@
 //! Canonical means that two files which say the same give equal values: defaults are filled in, prefixes are masked,
 //! lists whose order has no meaning are sorted.
 
+mod decap;
+mod health;
 mod load_balancer;
+mod metrics;
 mod node;
+mod pool;
 mod service;
 
-pub use load_balancer::{HashSeed, LoadBalancer, TABLE_SIZES, TableSize, XdpMode};
+pub use decap::Decap;
+pub use health::{HealthCheck, HealthKind, Via};
+pub use load_balancer::{
+    GUE_PORT_DEFAULT, HashSeed, LoadBalancer, OuterDscp, OuterEcn, TABLE_SIZES, TableSize, XdpMode,
+};
+pub use metrics::Metrics;
 pub use node::Node;
-pub use service::{Backend, BackendState, Port, Protocol, Service};
+pub use pool::IpPool;
+pub use service::{
+    Algorithm, Backend, BackendFamily, BackendState, HashNames, Mode, NoBackend, Port, Protocol, Service,
+    SourceRanges, UnknownPort,
+};
 
 /// One accepted file.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -22,6 +35,12 @@ pub struct Config {
     pub load_balancer: LoadBalancer,
     /// The load-balanced services, sorted by name. References to backend sets are resolved.
     pub services: Vec<Service>,
+    /// Where VIPs come from, sorted by name.
+    pub ip_pools: Vec<IpPool>,
+    /// Taking packets out of the tunnel here; `None` is off.
+    pub decap: Option<Decap>,
+    /// Serving numbers; `None` is off.
+    pub metrics: Option<Metrics>,
 }
 
 impl Config {

@@ -185,7 +185,7 @@ mod tests {
 
     fn config(devices: &[&str]) -> Config {
         Config {
-            services: vec![Service { name: "web".into(), vips: vec![], ports: vec![], backends: vec![] }],
+            services: vec![Service { name: "web".into(), ..Service::default() }],
             load_balancer: LoadBalancer {
                 devices: devices.iter().map(|name| (*name).into()).collect(),
                 ..LoadBalancer::default()

@@ -15,9 +15,8 @@ fn config(backends: &[&str]) -> Config {
         |text: &&str| Backend { address: ip(text), port: None, weight: 1, state: BackendState::Maintenance };
     let service = Service {
         name: "web".into(),
-        vips: Vec::new(),
-        ports: Vec::new(),
         backends: backends.iter().map(backend).collect(),
+        ..Service::default()
     };
     Config { services: vec![service], ..Config::default() }
 }

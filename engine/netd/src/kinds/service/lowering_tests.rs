@@ -70,6 +70,7 @@ fn config(vips: &[&str], backends: &[&str]) -> Config {
                     state: BackendState::Active,
                 })
                 .collect(),
+            ..Service::default()
         }],
         ..Config::default()
     }
