@@ -2,9 +2,14 @@
 //!
 //! Runs after the checks found no error, so everything that is required is there.
 
-use crate::model::{Backend, Config, LoadBalancer, Node, Port, Service, TableSize};
-use crate::raw::{self, each};
+use crate::model::{
+    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Metrics, Node, Port, Service, SourceRanges,
+};
+use crate::raw::{self, DeviceName, List, Prefix, each};
+use crate::span::At;
+use ipnetwork::IpNetwork;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 pub(crate) fn lower(top: &raw::Top) -> Config {
     let sets: HashMap<&str, Vec<Backend>> = each(&top.backend_sets)
@@ -15,39 +20,61 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let mut nodes: Vec<Node> = each(&top.nodes).filter_map(|at| node(&at.value)).collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut ip_pools: Vec<IpPool> = each(&top.ip_pools).filter_map(|at| ip_pool(&at.value)).collect();
+    ip_pools.sort_by(|a, b| a.name.cmp(&b.name));
     Config {
         allow_empty: top.allow_empty.is_some_and(|at| at.value),
         nodes,
         load_balancer: top.load_balancer.as_ref().map(|at| load_balancer(&at.value)).unwrap_or_default(),
         services,
-        ip_pools: Vec::new(),
-        decap: None,
-        metrics: None,
+        ip_pools,
+        decap: top.decap.as_ref().map(|at| decap(&at.value)),
+        metrics: top.metrics.as_ref().map(|at| Metrics {
+            listen: at.value.listen.map_or(raw::Listen::standard(), |listen| listen.value).0,
+        }),
     }
 }
 
 fn node(node: &raw::Node) -> Option<Node> {
-    let mut pod_cidrs: Vec<_> = each(&node.pod_cidrs).map(|prefix| prefix.value.0).collect();
-    pod_cidrs.sort();
     Some(Node {
         name: node.name.as_ref()?.value.0.clone(),
         addresses: each(&node.addresses).map(|address| address.value.0).collect(),
-        pod_cidrs,
+        pod_cidrs: prefixes(&node.pod_cidrs),
     })
 }
 
 fn load_balancer(raw: &raw::LoadBalancer) -> LoadBalancer {
-    let mut devices: Vec<_> = each(&raw.devices).map(|device| device.value.0.clone()).collect();
-    devices.sort();
-    let mut rss_source: Vec<_> = each(&raw.rss_source).map(|prefix| prefix.value.0).collect();
-    rss_source.sort();
+    let standard = LoadBalancer::default();
     LoadBalancer {
-        devices,
-        mode: raw.mode.map(|at| at.value).unwrap_or_default(),
-        table_size: raw.table_size.map_or(TableSize::Auto, |at| at.value),
-        hash_seed: raw.hash_seed.map(|at| at.value).unwrap_or_default(),
-        rss_source,
-        ..LoadBalancer::default()
+        devices: devices(&raw.devices),
+        mode: raw.mode.map_or(standard.mode, |at| at.value),
+        table_size: raw.table_size.map_or(standard.table_size, |at| at.value),
+        hash_seed: raw.hash_seed.map_or(standard.hash_seed, |at| at.value),
+        rss_source: prefixes(&raw.rss_source),
+        hop_limit: raw.hop_limit.map_or(standard.hop_limit, |at| at.value.byte()),
+        outer_dscp: raw.outer_dscp.map_or(standard.outer_dscp, |at| at.value),
+        outer_ecn: raw.outer_ecn.map_or(standard.outer_ecn, |at| at.value),
+        gue_port: raw.gue_port.map_or(standard.gue_port, |at| at.value.get()),
+        icmp_errors_per_second: raw
+            .icmp_errors_per_second
+            .map_or(standard.icmp_errors_per_second, |at| at.value.wide()),
+    }
+}
+
+fn ip_pool(raw: &raw::IpPool) -> Option<IpPool> {
+    Some(IpPool {
+        name: raw.name.as_ref()?.value.0.clone(),
+        ranges: prefixes(&raw.ranges),
+        unassigned: raw.unassigned.map(|at| at.value).unwrap_or_default(),
+    })
+}
+
+fn decap(raw: &raw::Decap) -> Decap {
+    Decap {
+        devices: devices(&raw.devices),
+        from: prefixes(&raw.from),
+        to: prefixes(&raw.to),
+        gue_port: raw.gue_port.map_or(Decap::default().gue_port, |at| at.value.get()),
     }
 }
 
@@ -57,8 +84,65 @@ fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Ser
     let mut ports: Vec<_> = each(&raw.ports).filter_map(|at| port(&at.value)).collect();
     ports.sort();
     let set = raw.backend_set.as_ref().and_then(|name| sets.get(name.value.0.as_str()));
-    let backends = set.cloned().unwrap_or_else(|| backends(&raw.backends));
-    Some(Service { name: raw.name.as_ref()?.value.0.clone(), vips, ports, backends, ..Service::default() })
+    let ranges = raw.source_ranges.as_ref().map(|at| &at.value);
+    let standard = Service::default();
+    Some(Service {
+        name: raw.name.as_ref()?.value.0.clone(),
+        vips,
+        ports,
+        backends: set.cloned().unwrap_or_else(|| backends(&raw.backends)),
+        algorithm: raw.algorithm.map_or(standard.algorithm, |at| at.value),
+        affinity: raw.affinity.map(|at| at.value.0),
+        source_ranges: ranges.map_or(standard.source_ranges, |ranges| SourceRanges {
+            allow: prefixes(&ranges.allow),
+            deny: prefixes(&ranges.deny),
+        }),
+        table_size: raw.table_size.map(|at| at.value),
+        hash_names: raw.hash_names.map_or(standard.hash_names, |at| at.value),
+        no_backend: raw.no_backend.map_or(standard.no_backend, |at| at.value),
+        ping: raw.ping.map_or(standard.ping, |at| at.value),
+        unknown_port: raw.unknown_port.map_or(standard.unknown_port, |at| at.value),
+        backend_family: raw.backend_family.map_or(standard.backend_family, |at| at.value),
+        mode: raw.mode.map_or(standard.mode, |at| at.value),
+        health_check: raw.health_check.as_ref().and_then(|at| health_check(&at.value)),
+    })
+}
+
+fn health_check(raw: &raw::HealthCheck) -> Option<HealthCheck> {
+    let standard = HealthCheck::default();
+    Some(HealthCheck {
+        kind: raw.kind?.value,
+        port: raw.port.map(|at| at.value.get()),
+        interval: raw.interval.map_or(standard.interval, |at| at.value.0),
+        timeout: raw.timeout.map_or(standard.timeout, |at| at.value.0),
+        rise: raw.rise.map_or(standard.rise, |at| at.value.wide()),
+        fall: raw.fall.map_or(standard.fall, |at| at.value.wide()),
+        via: raw.via.map_or(standard.via, |at| at.value),
+        path: raw.path.as_ref().map_or(standard.path, |at| at.value.0.clone()),
+        host: raw.host.as_ref().map(|at| at.value.0.clone()),
+        status: raw
+            .status
+            .as_ref()
+            .map_or(standard.status, |_| merged(each(&raw.status).map(|at| at.value.0.clone()).collect())),
+        send: raw.send.as_ref().map_or(standard.send, |at| at.value.0.clone().into_bytes()),
+        expect: raw.expect.as_ref().map(|at| at.value.0.clone().into_bytes()),
+        floor: raw.floor.map_or(standard.floor, |at| at.value.byte()),
+    })
+}
+
+/// The same numbers in as few ranges as possible.
+fn merged(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
+    ranges.sort_by_key(|range| (*range.start(), *range.end()));
+    let mut merged: Vec<RangeInclusive<u16>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
 }
 
 fn port(raw: &raw::Port) -> Option<Port> {
@@ -82,4 +166,16 @@ fn backend(raw: &raw::Backend) -> Option<Backend> {
         weight: raw.weight.map_or(raw::WEIGHT_DEFAULT, |at| at.value.get()),
         state: raw.state.map(|at| at.value).unwrap_or_default(),
     })
+}
+
+fn devices<const MIN: usize, const MAX: usize>(raw: &Option<At<List<DeviceName, MIN, MAX>>>) -> Vec<String> {
+    let mut devices: Vec<_> = each(raw).map(|device| device.value.0.clone()).collect();
+    devices.sort();
+    devices
+}
+
+fn prefixes<const MIN: usize, const MAX: usize>(raw: &Option<At<List<Prefix, MIN, MAX>>>) -> Vec<IpNetwork> {
+    let mut prefixes: Vec<_> = each(raw).map(|prefix| prefix.value.0).collect();
+    prefixes.sort();
+    prefixes
 }

@@ -126,8 +126,14 @@ fn kind(root: &Value, schema: &Value) -> String {
         let words: Vec<String> = words.iter().map(|word| format!("`{}`", in_toml(word))).collect();
         return format!("one of {}", words.join(", "));
     }
-    if let Some(only) = schema.get("const") {
-        return format!("integer: {}", in_toml(only));
+    match schema.get("const") {
+        Some(Value::String(word)) => return format!("`\"{word}\"`"),
+        Some(only) => return format!("integer: {}", in_toml(only)),
+        None => {}
+    }
+    if let Some(kinds) = schema.get("anyOf").and_then(Value::as_array) {
+        let kinds: Vec<String> = kinds.iter().map(|schema| kind(root, schema)).collect();
+        return kinds.join(" or ");
     }
     match (schema.get("minimum"), schema.get("maximum")) {
         (Some(least), Some(most)) => format!("integer from {least} to {most}"),
@@ -142,6 +148,11 @@ fn in_toml(value: &Value) -> String {
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(in_toml).collect();
             format!("[{}]", items.join(", "))
+        }
+        Value::Object(entries) => {
+            let entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{key} = {}", in_toml(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
         }
         other => other.to_string(),
     }
@@ -171,8 +182,9 @@ fn explain_key(doc: &KeyDoc) -> String {
     let inside: Vec<&KeyDoc> = keys().iter().filter(|key| key.table() == doc.path && key.supported).collect();
     if !inside.is_empty() {
         text.push_str("\nkeys\n");
+        let width = inside.iter().map(|key| key.name().len()).max().unwrap_or_default() + 2;
         for key in inside {
-            let _ = writeln!(text, "  {:<16}{}", key.name(), first_sentence(&key.text));
+            let _ = writeln!(text, "  {:<width$}{}", key.name(), first_sentence(&key.text));
         }
     }
     text
@@ -180,9 +192,10 @@ fn explain_key(doc: &KeyDoc) -> String {
 
 fn list() -> String {
     let mut text = String::new();
+    let width = keys().iter().map(|doc| doc.path.len()).max().unwrap_or_default() + 2;
     for doc in keys() {
         let note = if doc.supported { "" } else { " (not supported by this version)" };
-        let _ = writeln!(text, "{:<34}{}{note}", doc.path, first_sentence(&doc.text));
+        let _ = writeln!(text, "{:<width$}{}{note}", doc.path, first_sentence(&doc.text));
     }
     text
 }

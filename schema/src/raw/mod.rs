@@ -4,10 +4,17 @@
 //! documentation. The reader, the JSON Schema, `explain` and the reference page all come from it. What is read holds
 //! exactly what was written, with its place; what could not be read is `None` and has been reported.
 
+mod choice;
+mod decap;
+mod duration;
+mod health_check;
 mod list;
 mod load_balancer;
+mod metrics;
 mod node;
 mod number;
+mod pool;
+mod probe;
 mod reader;
 mod service;
 pub(crate) mod table;
@@ -15,13 +22,18 @@ mod top;
 pub(crate) mod unsupported;
 mod word;
 
+pub(crate) use decap::Decap;
+pub(crate) use duration::shown;
+pub(crate) use health_check::HealthCheck;
 pub(crate) use list::{List, each};
 pub(crate) use load_balancer::LoadBalancer;
+pub(crate) use metrics::{Listen, Metrics};
 pub(crate) use node::Node;
+pub(crate) use pool::IpPool;
 pub(crate) use reader::{Raw, Reader, Trust};
-pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, WEIGHT_DEFAULT};
+pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use top::{Top, refuse_other_version};
-pub(crate) use word::Address;
+pub(crate) use word::{Address, DeviceName, Prefix, unusable};
 
 /// The version of the vocabulary that this program knows.
 pub(crate) const VERSION: i64 = 1;

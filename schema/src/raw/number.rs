@@ -16,10 +16,32 @@ pub(crate) type PortNumber = Within<1, 65_535>;
 /// The share of a backend.
 pub(crate) type Weight = Within<0, 65_535>;
 
-impl<const MAX: u32, const MIN: u32> Within<MIN, MAX> {
-    /// The value; the declared bounds of both aliases fit, and it was checked against them.
+/// A TTL or hop limit that lets a packet leave.
+pub(crate) type HopLimit = Within<1, 255>;
+
+/// A whole number of percent.
+pub(crate) type Percent = Within<0, 100>;
+
+/// So many checks in a row; more would take longer than anybody waits.
+pub(crate) type Count = Within<1, 100>;
+
+/// Packets per second; beyond a million the limit protects nobody.
+pub(crate) type Rate = Within<0, 1_000_000>;
+
+impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
+    /// The value, where the declared bounds fit 16 bits; it was checked against them.
     pub(crate) fn get(self) -> u16 {
         u16::try_from(self.0).unwrap_or(u16::MAX)
+    }
+
+    /// The value, where the declared bounds fit 8 bits.
+    pub(crate) fn byte(self) -> u8 {
+        u8::try_from(self.0).unwrap_or(u8::MAX)
+    }
+
+    /// The value.
+    pub(crate) fn wide(self) -> u32 {
+        self.0
     }
 }
 

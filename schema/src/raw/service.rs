@@ -1,12 +1,17 @@
 //! `[[services]]` and `[[backend_sets]]`.
 
 use super::List;
+use super::duration::AffinityTime;
+use super::health_check::HealthCheck;
 use super::number::{PortNumber, Weight};
 use super::table::raw_table;
 use super::unsupported::Unsupported;
-use super::word::{Address, Name};
-use crate::model::{BackendState, Protocol};
+use super::word::{Address, Name, Prefix};
+use crate::model::{
+    Algorithm, BackendFamily, BackendState, HashNames, Mode, NoBackend, Protocol, TableSize, UnknownPort,
+};
 use crate::span::At;
+use serde_json::json;
 
 /// Leaves room to shift a backend's share both ways.
 pub(crate) const WEIGHT_DEFAULT: u16 = 100;
@@ -26,36 +31,59 @@ raw_table! {
         required vips: List<Address, 1>, like ["192.0.2.10", "2001:db8:100::10"];
         /// The ports of every VIP. TCP and UDP on the same number are two ports.
         required ports: List<Port, 1>;
-        /// Where the traffic goes. A service without backends answers nothing.
+        /// Where the traffic goes. A service without backends does what `no_backend` says.
         optional backends: List<Backend, 0, BACKENDS_MAX> = [0; 0];
         /// The name of one of the `[[backend_sets]]`, instead of `backends`.
         optional backend_set: Name, like "web-servers";
+        /// How a backend is chosen for a new flow: `maglev`, by a consistent hash, so that every balancer of a tier
+        /// chooses the same; `random`, by chance, in proportion to the weights, and each balancer on its own.
+        optional algorithm: Algorithm = "maglev", like "random";
+        /// For so long after its last packet a client's address keeps its backend, whatever its ports. Without it,
+        /// each flow is balanced on its own.
+        optional affinity: AffinityTime, like "3h";
+        /// Which clients are let in. Without it, all.
+        optional source_ranges: SourceRanges, like json!({ "allow": ["10.0.0.0/8"], "deny": ["10.66.0.0/16"] });
+        /// The size of this service's Maglev table. Without it, that of `load_balancer.table_size`.
+        optional table_size: TableSize, like 65_521;
+        /// What the backends are called where the Maglev table is computed; balancers that name them alike choose
+        /// alike. `cilium` is `[10.1.0.2:80/TCP,State:active]`, as Cilium does it today; `cilium-1.10` is
+        /// `10.1.0.2:80`, as Cilium 1.10 did.
+        optional hash_names: HashNames = "cilium", like "cilium-1.10";
+        /// What is done with packets while there is no backend to give them to: `reject`, the client gets a TCP reset
+        /// or an ICMP error; `drop`, nothing is said.
+        optional no_backend: NoBackend = "reject", like "drop";
+        /// Whether the VIPs answer echo requests. Services that share a VIP must agree.
+        optional ping: bool = true, like false;
+        /// What is done with packets to a VIP that are not for one of its ports: `drop`, nothing is said; `reject`,
+        /// the client gets a TCP reset or an ICMP error; `pass`, they are left to the network stack of the node.
+        /// Services that share a VIP must agree.
+        optional unknown_port: UnknownPort = "drop", like "reject";
+        /// Which backends the VIPs use: `same`, each VIP those of its own family; `ipv4` or `ipv6`, every VIP those of
+        /// that family, by IPv4 inside IPv6 or IPv6 inside IPv4 where the families differ.
+        optional backend_family: BackendFamily = "same", like "ipv6";
+        /// How packets reach the backend, which answers the client itself: `dsr-ipip`, inside an IP header (IPIP,
+        /// IP6IP6, and 4in6 or 6in4 where families differ); `dsr-gue`, inside UDP (GUE variant 1: the inner IP header
+        /// follows the UDP header), for networks that spread or let through nothing else.
+        optional mode: Mode = "dsr-ipip", like "dsr-gue";
+        /// How the health of the backends is found out. Without it, it is not.
+        optional health_check: HealthCheck, like json!({ "kind": "http", "path": "/healthz" });
         /// The IP pool from which the VIPs are taken.
         optional pool: Unsupported;
-        /// How the health of the backends is found out.
-        optional health_check: Unsupported;
-        /// How a backend is chosen; this version always uses Maglev.
-        optional algorithm: Unsupported;
-        /// How packets reach the backend; this version always tunnels and lets the backend answer directly.
-        optional mode: Unsupported;
-        /// Whether and for how long a client keeps its backend.
-        optional affinity: Unsupported;
-        /// Which clients are let in.
-        optional source_ranges: Unsupported;
-        /// Which names of the backends the Maglev table is computed from.
-        optional hash_names: Unsupported;
-        /// The size of this service's Maglev table.
-        optional table_size: Unsupported;
-        /// What happens to packets to a port that no service has.
-        optional unknown_port: Unsupported;
-        /// Whether the VIPs answer to echo requests.
-        optional ping: Unsupported;
         /// What happens to the flows of a backend that is removed.
         optional on_backend_delete: Unsupported;
         /// Where the service can be reached from.
         optional traffic_policy: Unsupported;
-        /// Lets VIPs of one family have backends of the other.
-        optional nat46: Unsupported;
+    }
+}
+
+raw_table! {
+    /// Which clients are let in: the longest prefix that contains the client's address decides. With any `allow`, an
+    /// address in none of the prefixes is denied, else it is allowed. Denied packets are dropped.
+    pub(crate) struct SourceRanges {
+        /// Clients that are let in.
+        optional allow: List<Prefix, 1>, like ["10.0.0.0/8", "2001:db8::/32"];
+        /// Clients that are not.
+        optional deny: List<Prefix, 1>, like ["10.66.0.0/16"];
     }
 }
 
@@ -77,7 +105,7 @@ raw_table! {
     /// One backend: a machine that takes the packets out of the tunnel and answers the client itself.
     pub(crate) struct Backend {
         /// The address that the outer header of the tunnel carries. IPv4 backends serve the IPv4 VIPs of the
-        /// service, IPv6 backends the IPv6 ones.
+        /// service, IPv6 backends the IPv6 ones, unless `backend_family` says otherwise.
         required address: Address, like "10.1.0.2";
         /// Overrides `backend_port` for this backend.
         optional port: PortNumber, like 8080;

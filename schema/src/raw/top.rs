@@ -1,7 +1,10 @@
 //! The top of the file.
 
+use super::decap::Decap;
 use super::load_balancer::LoadBalancer;
+use super::metrics::Metrics;
 use super::node::Node;
+use super::pool::IpPool;
 use super::service::{BackendSet, Service};
 use super::table::raw_table;
 use super::unsupported::Unsupported;
@@ -27,8 +30,12 @@ raw_table! {
         optional services: List<Service> = [0; 0];
         /// Backends that several services share.
         optional backend_sets: List<BackendSet> = [0; 0];
-        /// Ranges of addresses from which VIPs are taken.
-        optional ip_pools: Unsupported;
+        /// Ranges of addresses that are routed to the load balancers.
+        optional ip_pools: List<IpPool> = [0; 0];
+        /// Taking packets out of the tunnel, on a node that is a backend. Without it, the network stack has to.
+        optional decap: Decap;
+        /// Where numbers are served. Without it, nowhere.
+        optional metrics: Metrics;
         /// Traffic that leaves through a gateway, with an address of its own.
         optional egress: Unsupported;
         /// BGP sessions and what is announced on them.
@@ -45,10 +52,6 @@ raw_table! {
         optional masquerade: Unsupported;
         /// Traffic that the kernel does not track.
         optional notrack: Unsupported;
-        /// Taking packets out of the tunnel, on a backend.
-        optional decap: Unsupported;
-        /// Where numbers are served.
-        optional metrics: Unsupported;
         /// Addresses from a cloud's interface.
         optional ipam: Unsupported;
         /// Settings of the kernel.

@@ -1,13 +1,12 @@
-//! Strings that mean something: names, addresses, prefixes, and words of a fixed list.
+//! Strings that mean something: names, addresses, prefixes.
 
 use super::{Raw, Reader};
 use crate::diagnostic::{Draft, quote};
 use crate::document::{Item, Value};
-use crate::model::{BackendState, HashSeed, Protocol, XdpMode};
+use crate::model::HashSeed;
 use base64::Engine as _;
 use ipnetwork::IpNetwork;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use std::borrow::Cow;
+use schemars::{JsonSchema, Schema, json_schema};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Why a string was refused.
@@ -58,23 +57,25 @@ impl<T: Word + JsonSchema> Raw for T {
 /// The schema of a type is that of its word.
 macro_rules! word_schema {
     ($($Type:ty),*) => { $(
-        impl JsonSchema for $Type {
+        impl schemars::JsonSchema for $Type {
             fn inline_schema() -> bool {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($Type).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                <Self as Word>::schema()
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                <Self as $crate::raw::word::Word>::schema()
             }
         }
     )* };
 }
 
-word_schema!(Name, NodeName, DeviceName, Address, Prefix, HashSeed, Protocol, BackendState, XdpMode);
+pub(super) use word_schema;
+
+word_schema!(Name, NodeName, DeviceName, Address, Prefix, HashSeed);
 
 /// The name of a service or of a set of backends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,7 +217,7 @@ impl Word for Address {
     }
 }
 
-fn unusable(address: IpAddr) -> Option<String> {
+pub(crate) fn unusable(address: IpAddr) -> Option<String> {
     if address.is_unspecified() {
         return Some("the unspecified address stands for no machine".to_owned());
     }
@@ -235,6 +236,9 @@ fn unusable(address: IpAddr) -> Option<String> {
         }
         IpAddr::V6(v6) if is_link_local(v6) => {
             Some("a link-local address is not unique beyond one link".to_owned())
+        }
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => {
+            Some("0.0.0.0/8 stands for the own network, not for a machine (RFC 1122)".to_owned())
         }
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(|v4| format!("an IPv4 address in IPv6 form; write `{v4}`")),
         IpAddr::V4(_) => None,
@@ -307,40 +311,5 @@ impl Word for HashSeed {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "title": "12 bytes in base64", "pattern": "^[A-Za-z0-9+/]{16}$" })
-    }
-}
-
-/// A type that is one of a few words.
-macro_rules! one_of {
-    ($Type:ident, $what:literal, $($word:literal => $value:expr),*) => {
-        impl Word for $Type {
-            const WHAT: &'static str = $what;
-
-            fn parse(text: &str) -> Result<Self, Refused> {
-                match text {
-                    $($word => Ok($value),)*
-                    _ => Err(not_a_word(text, &[$($word),*])),
-                }
-            }
-
-            fn schema() -> Schema {
-                json_schema!({ "type": "string", "enum": [$($word),*] })
-            }
-        }
-    };
-}
-
-one_of!(Protocol, "a protocol", "tcp" => Self::Tcp, "udp" => Self::Udp);
-one_of!(XdpMode, "a mode", "auto" => Self::Auto, "native" => Self::Native, "generic" => Self::Generic);
-one_of!(BackendState, "a state",
-    "active" => Self::Active, "terminating" => Self::Terminating,
-    "quarantined" => Self::Quarantined, "maintenance" => Self::Maintenance);
-
-fn not_a_word(text: &str, words: &[&'static str]) -> Refused {
-    let list: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
-    let help = crate::explain::nearest(text, words.iter().copied());
-    Refused {
-        why: format!("must be one of {}", list.join(", ")),
-        help: help.map(|word| format!("did you mean `\"{word}\"`?")),
     }
 }

@@ -1,0 +1,55 @@
+//! Words of a fixed list.
+
+use super::word::{Refused, Word, word_schema};
+use crate::model::{
+    Algorithm, BackendFamily, BackendState, HashNames, HealthKind, Mode, NoBackend, OuterEcn, Protocol,
+    UnknownPort, Via, XdpMode,
+};
+use schemars::{Schema, json_schema};
+
+/// A type that is one of a few words; those behind `later` are refused with that reason.
+macro_rules! one_of {
+    ($Type:ident, $what:literal, $($word:literal => $value:ident),* $(; later $later:literal)*) => {
+        impl Word for $Type {
+            const WHAT: &'static str = $what;
+
+            fn parse(text: &str) -> Result<Self, Refused> {
+                match text {
+                    $($word => Ok(Self::$value),)*
+                    $($later => Err(Refused::because("not supported by this version")),)*
+                    _ => Err(not_a_word(text, &[$($word),*])),
+                }
+            }
+
+            fn schema() -> Schema {
+                json_schema!({ "type": "string", "enum": [$($word),*] })
+            }
+        }
+
+        word_schema!($Type);
+    };
+}
+
+one_of!(Protocol, "a protocol", "tcp" => Tcp, "udp" => Udp);
+one_of!(XdpMode, "a mode", "auto" => Auto, "native" => Native, "generic" => Generic);
+one_of!(BackendState, "a state",
+    "active" => Active, "terminating" => Terminating, "quarantined" => Quarantined, "maintenance" => Maintenance);
+one_of!(Algorithm, "an algorithm", "maglev" => Maglev, "random" => Random);
+one_of!(HashNames, "a way to name backends", "cilium" => Cilium, "cilium-1.10" => Cilium110);
+one_of!(NoBackend, "an answer", "reject" => Reject, "drop" => Drop);
+one_of!(UnknownPort, "an answer", "drop" => Drop, "reject" => Reject, "pass" => Pass);
+one_of!(BackendFamily, "a family of backends", "same" => Same, "ipv4" => Ipv4, "ipv6" => Ipv6);
+one_of!(Mode, "a mode", "dsr-ipip" => DsrIpip, "dsr-gue" => DsrGue; later "snat");
+one_of!(HealthKind, "a kind of check",
+    "tcp" => Tcp, "http" => Http, "https" => Https, "udp" => Udp, "icmp" => Icmp);
+one_of!(Via, "a way", "tunnel" => Tunnel, "direct" => Direct);
+one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
+
+fn not_a_word(text: &str, words: &[&'static str]) -> Refused {
+    let list: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    let help = crate::explain::nearest(text, words.iter().copied());
+    Refused {
+        why: format!("must be one of {}", list.join(", ")),
+        help: help.map(|word| format!("did you mean `\"{word}\"`?")),
+    }
+}
