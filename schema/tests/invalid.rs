@@ -1,22 +1,38 @@
-//! One file per mistake: the TOML, what the JSON Schema says to it, and the exact message.
+//! One file per mistake: the TOML, what the JSON Schema says to it, and the exact message; and one per doubt.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot read its files fails")]
 
 mod corpus;
 
 use corpus::{Verdict, cases, parses, schema_says};
+use netd_schema::{Diagnostics, Severity, parse};
 use std::fmt::Write as _;
 
-/// Compares; with `NETD_BLESS=1` in the environment the files are written instead.
 #[test]
-fn c12_c13_c14_c15_c16_c25_every_mistake_has_its_exact_message() {
+fn c12_c13_c14_c15_c16_c24_c25_every_mistake_has_its_exact_message() {
+    every_message_is_exact("schema/testdata/invalid", 140, |name, toml| {
+        parse("desired.toml", toml.as_bytes()).expect_err(name)
+    });
+}
+
+#[test]
+fn every_doubt_has_its_exact_message_and_refuses_nothing() {
+    every_message_is_exact("schema/testdata/warnings", 12, |name, toml| {
+        let warnings = parse("desired.toml", toml.as_bytes()).expect(name).warnings;
+        assert!(warnings.list.iter().all(|it| it.severity == Severity::Warning), "{name}");
+        assert_eq!(schema_says(toml), Verdict::Accepts, "{name}");
+        warnings
+    });
+}
+
+/// Compares; with `NETD_BLESS=1` in the environment the files are written instead.
+fn every_message_is_exact(folder: &str, least: usize, found: impl Fn(&str, &str) -> Diagnostics) {
     let mut wrong = String::new();
-    let cases = cases("schema/testdata/invalid", "txt");
-    assert!(cases.len() > 60, "the corpus was not found");
+    let cases = cases(folder, "txt");
+    assert!(cases.len() > least, "the corpus was not found");
     for case in cases {
         let (toml, expected) = case.text.split_once(SEPARATOR).expect("a separator after the TOML");
-        let found = netd_schema::parse("desired.toml", toml.as_bytes()).expect_err(&case.name);
-        let rendered = found.render(false);
+        let rendered = found(&case.name, toml).render(false);
         let actual = format!("{}\n{rendered}", schema_says(toml).word());
         if std::env::var_os("NETD_BLESS").is_some() {
             std::fs::write(&case.path, format!("{toml}{SEPARATOR}{actual}")).expect("can be written");
@@ -56,7 +72,7 @@ fn the_schema_refuses_what_concerns_one_value() {
         "service_name_too_long",
         "device_name_",
         "mode_",
-        "table_size_",
+        "table_size_not",
         "hash_seed_",
         "vips_empty",
         "vip_not_an_address",
@@ -64,6 +80,31 @@ fn the_schema_refuses_what_concerns_one_value() {
         "pod_cidr_without_a_length",
         "table_instead",
         "array_of_tables_instead",
+        "affinity_a_number",
+        "algorithm_",
+        "backend_family_",
+        "duration_",
+        "gue_port_",
+        "hash_names_",
+        "health_check_expect_empty",
+        "health_check_fall_",
+        "health_check_floor_",
+        "health_check_kind_",
+        "health_check_path_",
+        "health_check_port_zero",
+        "health_check_rise_",
+        "health_check_status_",
+        "health_check_via_",
+        "health_check_without_",
+        "hop_limit_",
+        "icmp_errors_",
+        "metrics_with",
+        "no_backend_",
+        "outer_",
+        "ping_",
+        "service_mode_",
+        "service_table_size_",
+        "source_ranges_a",
     ];
     let mut seen = 0;
     for case in cases("schema/testdata/invalid", "txt") {
@@ -73,5 +114,5 @@ fn the_schema_refuses_what_concerns_one_value() {
             assert_ne!(schema_says(toml), Verdict::Accepts, "{}", case.name);
         }
     }
-    assert!(seen > 30, "only {seen} cases");
+    assert!(seen > 70, "only {seen} cases");
 }

@@ -15,6 +15,8 @@ pub(super) struct Summary {
     pub(super) complete: bool,
     pub(super) first_v4: Option<Span>,
     pub(super) first_v6: Option<Span>,
+    /// How many there are with IPv4 and with IPv6 addresses.
+    pub(super) counts: [usize; 2],
     /// Addresses that occur with several ports, each with its places.
     pub(super) several_ports: Vec<(IpAddr, Ports)>,
 }
@@ -47,6 +49,7 @@ pub(super) fn check(backends: &Backends, diagnoses: &mut Diagnoses) -> Summary {
             });
         }
     }
+    summary.counts = weights.map(|(_, count)| count);
     duplicates(rows, &mut summary, diagnoses);
     summary
 }

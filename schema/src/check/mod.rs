@@ -1,9 +1,18 @@
 //! Rules that hold between keys, and between sections: what contradicts itself, what refers to nothing.
 
 mod backends;
+mod clients;
+mod decap;
+mod families;
+mod health;
 mod load_balancer;
 mod nodes;
+mod pools;
+mod prefixes;
+mod ring;
+mod rss_source;
 mod services;
+mod vips;
 
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::raw::Top;
@@ -17,9 +26,14 @@ use std::hash::Hash;
 pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     nodes::check(top, diagnoses);
     if let Some(at) = &top.load_balancer {
-        load_balancer::check(&at.value, diagnoses);
+        load_balancer::check(&at.value, top, diagnoses);
     }
     services::check(top, diagnoses);
+    vips::check(top, diagnoses);
+    pools::check(top, diagnoses);
+    if let Some(at) = &top.decap {
+        decap::check(at, top, diagnoses);
+    }
 }
 
 /// The first place of each thing that must be there once.
@@ -28,6 +42,11 @@ struct Once<K>(HashMap<K, Span>);
 impl<K: Hash + Eq> Once<K> {
     fn new() -> Self {
         Self(HashMap::new())
+    }
+
+    /// Where `key` was first.
+    fn place(&self, key: &K) -> Option<Span> {
+        self.0.get(key).copied()
     }
 
     /// Remembers `key`, or says that it was there before: `what` is the sentence.

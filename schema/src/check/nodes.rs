@@ -1,11 +1,11 @@
 //! Nodes: unique names, addresses and pod prefixes.
 
+use super::prefixes::Ranges;
 use super::{Once, family};
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::raw::{Node, Top, each};
 use crate::span::Span;
 use ipnetwork::IpNetwork;
-use std::net::IpAddr;
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let mut names = Once::new();
@@ -24,33 +24,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         prefixes.extend(each(&node.pod_cidrs).map(|prefix| (prefix.value.0, prefix.span)));
         unreachable_pods(node, diagnoses);
     }
-    overlaps(prefixes, diagnoses);
-}
-
-/// Prefixes are nested or apart, so in sorted order one that overlaps another comes right after a prefix that holds it.
-fn overlaps(mut prefixes: Vec<(IpNetwork, Span)>, diagnoses: &mut Diagnoses) {
-    prefixes.sort();
-    let mut outer: Option<(IpNetwork, Span)> = None;
-    for (prefix, span) in prefixes {
-        match outer {
-            Some((holds, place)) if contains(holds, prefix.ip()) => {
-                let (first, again) = if place < span { (place, span) } else { (span, place) };
-                diagnoses.push(|| {
-                    let message = if holds == prefix {
-                        format!("the pod prefix {prefix} is given twice")
-                    } else {
-                        format!("the pod prefixes {holds} and {prefix} overlap")
-                    };
-                    Draft::error(message).label(again, "here").label(first, "and here")
-                });
-            }
-            _ => outer = Some((prefix, span)),
-        }
-    }
-}
-
-fn contains(prefix: IpNetwork, address: IpAddr) -> bool {
-    prefix.is_ipv4() == address.is_ipv4() && prefix.contains(address)
+    Ranges::new(prefixes).refuse_overlaps("pod prefix", diagnoses);
 }
 
 /// Other nodes reach pods via the node's address of the same family.

@@ -1,11 +1,11 @@
 //! Services and backend sets: unique names and VIPs, references, and families that fit.
 
 use super::backends::{self, Summary};
-use super::{Once, family};
+use super::{Once, clients, families, health, ring};
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::explain::nearest;
 use crate::model::Protocol;
-use crate::raw::{Address, BackendSet, Backends, Service, Top, each};
+use crate::raw::{Address, BackendSet, Backends, LoadBalancer, Service, Top, each};
 use crate::span::{At, Span};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ struct Sets<'a> {
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let vips = all_vips(top);
+    let balancer = top.load_balancer.as_ref().map(|at| &at.value);
     let mut sets = sets(top, &vips, diagnoses);
     let mut names = Once::new();
     let mut frontends: HashMap<(IpAddr, Protocol, u16), (Span, Span)> = HashMap::new();
@@ -30,15 +31,20 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
             names.claim(&name.value, name.span, diagnoses, what);
         }
         claim_frontends(service, &mut frontends, diagnoses);
+        clients::check(service, diagnoses);
+        ring::names_without_use(service, diagnoses);
+        if let Some(at) = &service.health_check {
+            health::check(&at.value, diagnoses);
+        }
         if let Some(own) = &service.backends {
             let summary = backends::check(own, diagnoses);
             vip_as_backend(own, &vips, diagnoses);
-            check_against(service, &summary, own.span, diagnoses);
+            check_against(service, balancer, &summary, own.span, diagnoses);
         }
         if let Some(reference) = resolve(service, &mut sets, diagnoses)
             && let Some((_, summary)) = sets.by_name.get(reference.value)
         {
-            check_against(service, summary, reference.span, diagnoses);
+            check_against(service, balancer, summary, reference.span, diagnoses);
         }
     }
     warn_unused(&sets, diagnoses);
@@ -150,38 +156,20 @@ fn resolve<'a>(service: &'a Service, sets: &mut Sets<'a>, diagnoses: &mut Diagno
     service.backends.is_none().then_some(At { value: name, span: reference.span })
 }
 
-/// Backends of each VIP's family and only of those; no two that are the same for a port.
-fn check_against(service: &Service, summary: &Summary, place: Span, diagnoses: &mut Diagnoses) {
+/// Backends for each VIP and none without use; no two that are the same for a port; a table that they fit.
+fn check_against(
+    service: &Service,
+    balancer: Option<&LoadBalancer>,
+    summary: &Summary,
+    place: Span,
+    diagnoses: &mut Diagnoses,
+) {
     same_for_a_port(service, summary, diagnoses);
+    ring::check(service, balancer, summary, place, diagnoses);
     let complete = summary.complete
         && service.vips.as_ref().is_some_and(|vips| vips.value.complete && !vips.value.items.is_empty());
-    if !complete || (summary.first_v4.is_none() && summary.first_v6.is_none()) {
-        return;
-    }
-    let vip_of = |v4: bool| each(&service.vips).find(|vip| vip.value.0.is_ipv4() == v4);
-    for (v4, backend) in [(true, summary.first_v4), (false, summary.first_v6)] {
-        match (vip_of(v4), backend) {
-            (Some(vip), None) => diagnoses.push(|| {
-                let family = family(vip.value.0);
-                Draft::error(format!("the VIP {} has no {family} backend", vip.value.0))
-                    .label(vip.span, format!("an {family} VIP"))
-                    .label(place, format!("no {family} backend here"))
-                    .help("mixed families are not supported by this version: add one, or remove the VIP")
-            }),
-            (None, Some(backend)) => diagnoses.push(|| {
-                let family = if v4 { "IPv4" } else { "IPv6" };
-                let draft = Draft::error(format!("an {family} backend in a service without an {family} VIP"))
-                    .label(backend, "nothing can be sent there");
-                let draft = match &service.vips {
-                    Some(vips) => draft.label(vips.span, format!("no {family} VIP here")),
-                    None => draft,
-                };
-                draft.help(format!(
-                    "mixed families are not supported by this version: add an {family} VIP, or remove the backend"
-                ))
-            }),
-            _ => {}
-        }
+    if complete && (summary.first_v4.is_some() || summary.first_v6.is_some()) {
+        families::check(service, summary, place, diagnoses);
     }
 }
 

@@ -137,6 +137,18 @@ pub enum UnknownPort {
     Pass,
 }
 
+impl UnknownPort {
+    /// As it is written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Pass => "pass",
+        }
+    }
+}
+
 /// The family of the backends that a VIP uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum BackendFamily {

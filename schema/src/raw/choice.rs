@@ -47,7 +47,9 @@ one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 
 fn not_a_word(text: &str, words: &[&'static str]) -> Refused {
     let list: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
-    let help = crate::explain::nearest(text, words.iter().copied());
+    // The beginning of several is no hint at one of them.
+    let ambiguous = words.iter().filter(|word| word.starts_with(text)).count() > 1;
+    let help = crate::explain::nearest(text, words.iter().copied()).filter(|_| !ambiguous);
     Refused {
         why: format!("must be one of {}", list.join(", ")),
         help: help.map(|word| format!("did you mean `\"{word}\"`?")),

@@ -27,13 +27,13 @@ pub(crate) use duration::shown;
 pub(crate) use health_check::HealthCheck;
 pub(crate) use list::{List, each};
 pub(crate) use load_balancer::LoadBalancer;
-pub(crate) use metrics::{Listen, Metrics};
+pub(crate) use metrics::Listen;
 pub(crate) use node::Node;
 pub(crate) use pool::IpPool;
 pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use top::{Top, refuse_other_version};
-pub(crate) use word::{Address, DeviceName, Prefix, unusable};
+pub(crate) use word::{Address, DeviceName, Prefix};
 
 /// The version of the vocabulary that this program knows.
 pub(crate) const VERSION: i64 = 1;

@@ -217,7 +217,7 @@ impl Word for Address {
     }
 }
 
-pub(crate) fn unusable(address: IpAddr) -> Option<String> {
+fn unusable(address: IpAddr) -> Option<String> {
     if address.is_unspecified() {
         return Some("the unspecified address stands for no machine".to_owned());
     }

@@ -1,0 +1,92 @@
+//! VIPs: what services that share one say about it, and that nobody loses a node's own address.
+
+use crate::diagnostic::{Diagnoses, Draft};
+use crate::model::UnknownPort;
+use crate::raw::{Service, Top, each};
+use crate::span::{At, Span};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
+    let nodes: HashMap<IpAddr, Span> = each(&top.nodes)
+        .flat_map(|node| each(&node.value.addresses))
+        .map(|address| (address.value.0, address.span))
+        .collect();
+    let mut first: HashMap<IpAddr, (&Service, Span)> = HashMap::new();
+    for service in each(&top.services).map(|at| &at.value) {
+        let mut told = false;
+        for vip in each(&service.vips) {
+            let ip = vip.value.0;
+            let (other, other_vip) = *first.entry(ip).or_insert((service, vip.span));
+            // Two services may share many VIPs.
+            if !told && !std::ptr::eq(other, service) {
+                told = disagree(ip, (service, vip.span), (other, other_vip), diagnoses);
+            }
+            if let Some(node) = nodes.get(&ip) {
+                node_address(ip, service, vip.span, *node, diagnoses);
+            }
+        }
+    }
+}
+
+/// What a VIP does with packets of no port is one answer, whichever service says so.
+fn disagree(ip: IpAddr, later: (&Service, Span), first: (&Service, Span), diagnoses: &mut Diagnoses) -> bool {
+    let unknown_port = |service: &Service| place(service.unknown_port, UnknownPort::default());
+    let ping = |service: &Service| place(service.ping, true);
+    let (one, other) = (unknown_port(later.0), unknown_port(first.0));
+    let mut told = false;
+    if one.0 != other.0 {
+        let (says, said) = (says(one.0.name(), one.1), says(other.0.name(), other.1));
+        let places = [(one.1.unwrap_or(later.1), says), (other.1.unwrap_or(first.1), said)];
+        report(ip, "unknown_port", places, diagnoses);
+        told = true;
+    }
+    let (one, other) = (ping(later.0), ping(first.0));
+    if one.0 != other.0 {
+        let (says, said) = (says(&one.0.to_string(), one.1), says(&other.0.to_string(), other.1));
+        let places = [(one.1.unwrap_or(later.1), says), (other.1.unwrap_or(first.1), said)];
+        report(ip, "ping", places, diagnoses);
+        told = true;
+    }
+    told
+}
+
+/// The value in force, and where it was written.
+fn place<T: Copy>(written: Option<At<T>>, default: T) -> (T, Option<Span>) {
+    (written.map_or(default, |at| at.value), written.map(|at| at.span))
+}
+
+fn says(value: &str, place: Option<Span>) -> String {
+    match place {
+        Some(_) => format!("`{value}` here"),
+        None => format!("`{value}` here, because nothing else is said"),
+    }
+}
+
+fn report(ip: IpAddr, key: &str, places: [(Span, String); 2], diagnoses: &mut Diagnoses) {
+    diagnoses.push(|| {
+        let draft = Draft::error(format!("two services with the VIP {ip} disagree about `{key}`"));
+        places
+            .into_iter()
+            .fold(draft, |draft, (span, says)| draft.label(span, says))
+            .help("a VIP has one answer: say the same in both")
+    });
+}
+
+/// A node whose address becomes a VIP loses everything that is not a port of the service: SSH, BGP, other services.
+fn node_address(ip: IpAddr, service: &Service, vip: Span, node: Span, diagnoses: &mut Diagnoses) {
+    let said = service.unknown_port;
+    if said.is_some_and(|said| said.value == UnknownPort::Pass) {
+        return;
+    }
+    diagnoses.push(|| {
+        let draft = Draft::error(format!("{ip} is a VIP and the address of a node"))
+            .label(vip, "everything for it that is no port of a service is not let through")
+            .label(node, "the node is reached here");
+        let draft = match said {
+            Some(said) => draft.label(said.span, "because of this"),
+            None => draft,
+        };
+        draft.help("take another VIP, or leave the rest to the node with `unknown_port = \"pass\"`")
+    });
+}
