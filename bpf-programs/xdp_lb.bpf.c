@@ -5,6 +5,7 @@
 #include "encap.h"
 #include "flows.h"
 #include "hash.h"
+#include "lookup.h"
 #include "maps.h"
 #include "parse.h"
 #include "ring.h"
@@ -123,15 +124,11 @@ static __always_inline int send_v6(struct xdp_md *ctx, const struct frontend *fr
 	return send(ctx, backend);
 }
 
-// A frontend is copied at once: the map gives the memory of a value that was replaced to the next one that is written,
-// without waiting for programs that still read it, and half of two frontends would name a stranger's backend.
 static __always_inline int balance_v4(struct xdp_md *ctx)
 {
 	void *const end = frame_end(ctx);
 	struct iphdr *const ip = frame(ctx) + sizeof(struct ethhdr);
-	struct frontend_key_v4 key __attribute__((aligned(8))) = {};
-	const struct frontend *found;
-	struct frontend frontend;
+	const struct frontend *frontend;
 	struct ports *ports;
 	__u32 header_bytes;
 	__u32 length;
@@ -146,19 +143,15 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 	if ((void *)(ports + 1) > end)
 		return XDP_PASS;
 
-	*(__u32 *)key.address = ip->daddr;
-	key.port = ports->destination;
-	key.protocol = ip->protocol;
-	found = bpf_map_lookup_elem(&frontends_v4, &key);
-	if (!found)
+	frontend = find_v4(ip->daddr, ports->destination, ip->protocol);
+	if (!frontend)
 		return XDP_PASS;
-	frontend = *found;
 
 	// Lengths that lie, or a header cut off: the kernel drops and counts it, or answers.
 	length = length_of(ip->tot_len);
 	if (length < header_bytes + l4_header_bytes(ip->protocol) || (void *)ip + length > end)
 		return XDP_PASS;
-	return send_v4(ctx, &frontend, ip, ports);
+	return send_v4(ctx, frontend, ip, ports);
 }
 
 static __always_inline int balance_v6(struct xdp_md *ctx)
@@ -166,27 +159,21 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	void *const end = frame_end(ctx);
 	struct ipv6hdr *const ip = frame(ctx) + sizeof(struct ethhdr);
 	struct ports *const ports = (void *)(ip + 1);
-	struct frontend_key_v6 key __attribute__((aligned(8))) = {};
-	const struct frontend *found;
-	struct frontend frontend;
+	const struct frontend *frontend;
 	__u32 length;
 
 	// Extension headers, fragments among them, are the kernel's.
 	if ((void *)(ports + 1) > end || ip->version != 6 || !is_tcp_or_udp(ip->nexthdr))
 		return XDP_PASS;
 
-	__builtin_memcpy(key.address, &ip->daddr, sizeof(key.address));
-	key.port = ports->destination;
-	key.protocol = ip->nexthdr;
-	found = bpf_map_lookup_elem(&frontends_v6, &key);
-	if (!found)
+	frontend = find_v6((const __u32 *)&ip->daddr, ports->destination, ip->nexthdr);
+	if (!frontend)
 		return XDP_PASS;
-	frontend = *found;
 
 	length = length_of(ip->payload_len);
 	if (length < l4_header_bytes(ip->nexthdr) || (void *)ports + length > end)
 		return XDP_PASS;
-	return send_v6(ctx, &frontend, ip, ports);
+	return send_v6(ctx, frontend, ip, ports);
 }
 
 SEC("xdp")

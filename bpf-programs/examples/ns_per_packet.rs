@@ -12,7 +12,7 @@ use aya::maps::ProgramArray;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
+use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY, Settings};
 use netd_bpf::{Capacity, Datapath, mount_bpffs_if_missing};
 
 static HARNESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/harness.o"));
@@ -74,7 +74,11 @@ fn filled(root: &Path, services: u32, backends: u32) -> Outcome<Datapath> {
             counters: backends * services,
             services,
             flows: 1,
+            fragments: 1,
+            sources: 1,
+            pools: 1,
         },
+        &Settings::default(),
     )?;
     let slots: Vec<u16> =
         (0..SLOTS).map(|slot| (slot.wrapping_mul(2_654_435_761) >> 8) % backends).map(|s| s as u16).collect();

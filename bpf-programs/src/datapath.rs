@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{ABI_VERSION, Meta};
+use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Meta, Settings};
 use crate::bpffs::{make_folder, remove_folder};
+use crate::entries::{Entry, Table};
 use crate::error::{Error, Result};
+use crate::frontends::Frontends;
 use crate::kernel_maps::KernelMaps;
 use crate::links;
 use crate::loader::{self, Loaded, embedded_digest};
@@ -24,15 +26,21 @@ use crate::sys::{self, Hash};
 const PROGRAM: &str = "program";
 
 /// The maps that are pinned, as they have to be: name, bytes of a key, bytes of a value.
-const MAPS: [(&str, u32, u32); 9] = [
-    ("frontends_v4", 8, 64),
-    ("frontends_v6", 20, 64),
+const MAPS: [(&str, u32, u32); 15] = [
+    ("buckets_v4", 4, 64),
+    ("buckets_v6", 4, 64),
+    ("frontends", 4, 128),
     ("rings", 4, 64),
     ("backends", 4, 64),
     ("counters", 4, 16),
-    ("service_counters", 4, 32),
+    ("new_flows", 4, 8),
+    ("service_counters", 4, 128),
     ("service_names", 4, 64),
     ("flows", 40, 16),
+    ("fragments", 40, 16),
+    ("sources", 24, 8),
+    ("pools", 20, 8),
+    ("limits", 4, 64),
     ("meta", 4, 64),
 ];
 
@@ -92,8 +100,8 @@ impl Datapath {
     }
 
     /// Makes a generation, newer than all there are, and completes it.
-    pub fn create(root: &Path, capacity: &Capacity) -> Result<Self> {
-        let mut datapath = Self::prepare(root, capacity, 0)?;
+    pub fn create(root: &Path, capacity: &Capacity, settings: &Settings) -> Result<Self> {
+        let mut datapath = Self::prepare(root, capacity, settings, 0)?;
         datapath.complete()?;
         Ok(datapath)
     }
@@ -102,8 +110,8 @@ impl Datapath {
     ///
     /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
     /// program of the links, and [`retire`](Datapath::retire) this one.
-    pub fn next_generation(&self, capacity: &Capacity) -> Result<Self> {
-        Self::prepare(&self.root, capacity, self.number)
+    pub fn next_generation(&self, capacity: &Capacity, settings: &Settings) -> Result<Self> {
+        Self::prepare(&self.root, capacity, settings, self.number)
     }
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
@@ -187,13 +195,22 @@ impl Datapath {
     }
 
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
-    fn prepare(root: &Path, capacity: &Capacity, after: u32) -> Result<Self> {
+    fn prepare(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
         let ncpu = possible_cpus()?;
         let number = generations(root)?.last().copied().unwrap_or(0).max(after) + 1;
-        let Loaded { program, maps } = loader::load_balancer(capacity, ncpu)?;
+        let Loaded { program, maps } = loader::load_balancer(capacity, settings, ncpu)?;
         let folder = folder(root, number);
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let maps = pin_maps(&folder, &maps, capacity, ncpu);
+        let meta = Meta {
+            abi_version: ABI_VERSION,
+            ncpu,
+            counter_stride: capacity.counters,
+            service_stride: capacity.services,
+            program_digest: embedded_digest(),
+            settings: *settings,
+            ..Meta::zeroed()
+        };
+        let maps = pin_maps(&folder, &maps, meta);
         if maps.is_err() {
             remove_folder(&folder)?;
         }
@@ -219,7 +236,8 @@ impl Datapath {
         }
         let maps = open_maps(&folder, meta)?;
         let rows = u64::from(meta.ncpu) + 1;
-        let counters = u64::from(meta.counter_stride).max(1) * rows == u64::from(maps.counters.len());
+        let of_counters = u64::from(meta.counter_stride).max(1) * rows;
+        let counters = [maps.counters.len(), maps.new_flows.len()].map(u64::from) == [of_counters; 2];
         let services = u64::from(meta.service_stride).max(1) * rows == u64::from(maps.service_counters.len());
         if !counters || !services {
             return Err(incompatible(&folder, "meta", "it does not describe the counters that are there"));
@@ -251,40 +269,34 @@ pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(Verdict, Vec
     Ok((verdict, out))
 }
 
-fn pin_maps(
-    folder: &Path,
-    maps: &BTreeMap<String, OwnedFd>,
-    capacity: &Capacity,
-    ncpu: u32,
-) -> Result<KernelMaps> {
+fn pin_maps(folder: &Path, maps: &BTreeMap<String, OwnedFd>, meta: Meta) -> Result<KernelMaps> {
     for (name, _, _) in MAPS {
         let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
         let path = folder.join(name);
         sys::pin(map.as_fd(), &path)
             .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
     }
-    let meta = Meta {
-        abi_version: ABI_VERSION,
-        ncpu,
-        counter_stride: capacity.counters,
-        service_stride: capacity.services,
-        program_digest: embedded_digest(),
-        ..Meta::zeroed()
-    };
     mapped::<Meta>(folder, "meta")?.set(0, &meta);
     open_maps(folder, meta)
 }
 
 fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
     Ok(KernelMaps {
-        frontends_v4: hash(folder, "frontends_v4")?,
-        frontends_v6: hash(folder, "frontends_v6")?,
+        frontends: Frontends::new(
+            table::<EntryV4>(folder, "buckets_v4")?,
+            table::<EntryV6>(folder, "buckets_v6")?,
+            mapped(folder, "frontends")?,
+        ),
         rings: mapped(folder, "rings")?,
         backends: mapped(folder, "backends")?,
         counters: mapped(folder, "counters")?,
+        new_flows: mapped(folder, "new_flows")?,
         service_counters: mapped(folder, "service_counters")?,
         service_names: mapped(folder, "service_names")?,
         flows: hash(folder, "flows")?,
+        fragments: hash(folder, "fragments")?,
+        sources: hash(folder, "sources")?,
+        pools: hash(folder, "pools")?,
         meta,
     })
 }
@@ -295,6 +307,12 @@ fn hash<K: Pod, V: Pod>(folder: &Path, name: &'static str) -> Result<Hash<K, V>>
 
 fn mapped<T: Pod>(folder: &Path, name: &'static str) -> Result<Mapped<T>> {
     Mapped::new(open_map(folder, name)?.as_fd()).map_err(|error| not_as_known(folder, name, error))
+}
+
+fn table<E: Entry>(folder: &Path, name: &'static str) -> Result<Table<E>> {
+    let entries = Mapped::parts(open_map(folder, name)?.as_fd(), E::PER_BUCKET);
+    let entries = entries.map_err(|error| not_as_known(folder, name, error))?;
+    Table::new(entries).ok_or_else(|| incompatible(folder, name, "its size is not that of a table"))
 }
 
 fn not_as_known(folder: &Path, name: &'static str, error: io::Error) -> Error {

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Mutex;
 
 use crate::abi::{
-    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, LINE_BYTES, NAME_BYTES, ServiceCounter,
+    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, LINE_BYTES, NAME_BYTES, Pool, PoolKey,
+    ServiceCounter, Settings, Source, SourceKey,
 };
 use crate::error::{Error, Result};
 use crate::maps::{Capacity, Maps};
@@ -31,21 +32,35 @@ pub enum Operation {
     ClearServiceCounter(u32),
     /// A service was named.
     SetServiceName(u32),
+    /// The base of a backend's new flows was set.
+    SetNewFlowsBase(u32),
     /// So many flow records were deleted.
     PurgeFlows(usize),
+    /// A prefix of clients was set.
+    PutSource(SourceKey),
+    /// A prefix of clients was removed (or was absent).
+    DeleteSource(SourceKey),
+    /// A pool's prefix was set.
+    PutPool(PoolKey),
+    /// A pool's prefix was removed (or was absent).
+    DeletePool(PoolKey),
 }
 
 /// [`Maps`] without a kernel.
 #[derive(Debug)]
 pub struct FakeMaps {
     capacity: Capacity,
+    settings: Settings,
     frontends: BTreeMap<FrontendKey, Frontend>,
     rings: Vec<u8>,
     backends: Vec<Backend>,
     counters: Vec<[Counter; 2]>,
+    new_flows: Vec<[u64; 2]>,
     service_counters: Vec<[ServiceCounter; 2]>,
     names: Vec<String>,
     flows: BTreeMap<FlowKey, Flow>,
+    sources: BTreeMap<SourceKey, Source>,
+    pools: BTreeMap<PoolKey, Pool>,
     puts_until_failure: Option<usize>,
     deletes_until_failure: Option<usize>,
     // Behind a lock only because `grace` takes `&self`.
@@ -53,18 +68,28 @@ pub struct FakeMaps {
 }
 
 impl FakeMaps {
-    /// Empty maps.
+    /// Empty maps, with the default settings.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        Self::with_settings(capacity, Settings::default())
+    }
+
+    /// Empty maps.
+    #[must_use]
+    pub fn with_settings(capacity: Capacity, settings: Settings) -> Self {
         Self {
             capacity,
+            settings,
             frontends: BTreeMap::new(),
             rings: vec![0; capacity.ring_lines as usize * LINE_BYTES],
             backends: vec![Backend::default(); capacity.backend_lines as usize],
             counters: vec![Default::default(); capacity.counters as usize],
+            new_flows: vec![Default::default(); capacity.counters as usize],
             service_counters: vec![Default::default(); capacity.services as usize],
             names: vec![String::new(); capacity.services as usize],
             flows: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            pools: BTreeMap::new(),
             puts_until_failure: None,
             deletes_until_failure: None,
             operations: Mutex::default(),
@@ -101,6 +126,13 @@ impl FakeMaps {
         }
     }
 
+    /// Counts new flows of a backend, as a program would.
+    pub fn count_new_flows(&mut self, counter: u32, flows: u64) {
+        if let Some([cpus, _]) = self.new_flows.get_mut(counter as usize) {
+            *cpus += flows;
+        }
+    }
+
     /// Records a flow, as a program would.
     pub fn put_flow(&mut self, key: FlowKey, flow: Flow) {
         self.flows.insert(key, flow);
@@ -112,8 +144,8 @@ impl FakeMaps {
 
     fn put(&mut self, key: FrontendKey, frontend: Frontend) -> Result<()> {
         let (map, capacity) = match key.address {
-            std::net::IpAddr::V4(_) => ("frontends_v4", self.capacity.frontends_v4),
-            std::net::IpAddr::V6(_) => ("frontends_v6", self.capacity.frontends_v6),
+            std::net::IpAddr::V4(_) => ("buckets_v4", self.capacity.frontends_v4),
+            std::net::IpAddr::V6(_) => ("buckets_v6", self.capacity.frontends_v6),
         };
         if due(&mut self.puts_until_failure) {
             return Err(told_to_fail("update", map));
@@ -140,6 +172,10 @@ impl FakeMaps {
 impl Maps for FakeMaps {
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>> {
@@ -196,7 +232,19 @@ impl Maps for FakeMaps {
 
     fn clear_counter(&mut self, index: u32) -> Result<()> {
         *at_mut(&mut self.counters, "counters", index)? = Default::default();
+        *at_mut(&mut self.new_flows, "new_flows", index)? = Default::default();
         self.log(Operation::ClearCounter(index));
+        Ok(())
+    }
+
+    fn new_flows(&self, counter: u32) -> Result<u64> {
+        let [cpus, base] = *at(&self.new_flows, "new_flows", counter)?;
+        Ok(cpus.wrapping_add(base))
+    }
+
+    fn set_new_flows_base(&mut self, counter: u32, base: u64) -> Result<()> {
+        at_mut(&mut self.new_flows, "new_flows", counter)?[1] = base;
+        self.log(Operation::SetNewFlowsBase(counter));
         Ok(())
     }
 
@@ -252,6 +300,48 @@ impl Maps for FakeMaps {
         }
         Ok(counts)
     }
+
+    fn sources(&self) -> Result<Vec<(SourceKey, Source)>> {
+        Ok(self.sources.iter().map(|(key, source)| (*key, *source)).collect())
+    }
+
+    fn put_sources(&mut self, sources: &[(SourceKey, Source)]) -> Result<()> {
+        for (key, source) in sources {
+            room(&self.sources, key, "sources", self.capacity.sources)?;
+            self.sources.insert(*key, *source);
+            self.log(Operation::PutSource(*key));
+        }
+        Ok(())
+    }
+
+    fn delete_sources(&mut self, keys: &[SourceKey]) -> Result<()> {
+        for key in keys {
+            self.sources.remove(key);
+            self.log(Operation::DeleteSource(*key));
+        }
+        Ok(())
+    }
+
+    fn pools(&self) -> Result<Vec<(PoolKey, Pool)>> {
+        Ok(self.pools.iter().map(|(key, pool)| (*key, *pool)).collect())
+    }
+
+    fn put_pools(&mut self, pools: &[(PoolKey, Pool)]) -> Result<()> {
+        for (key, pool) in pools {
+            room(&self.pools, key, "pools", self.capacity.pools)?;
+            self.pools.insert(*key, *pool);
+            self.log(Operation::PutPool(*key));
+        }
+        Ok(())
+    }
+
+    fn delete_pools(&mut self, keys: &[PoolKey]) -> Result<()> {
+        for key in keys {
+            self.pools.remove(key);
+            self.log(Operation::DeletePool(*key));
+        }
+        Ok(())
+    }
 }
 
 impl FakeMaps {
@@ -259,6 +349,14 @@ impl FakeMaps {
         let count = bytes.div_ceil(LINE_BYTES) as u32;
         Error::OutOfRange { map: "rings", at, count, capacity: self.capacity.ring_lines }
     }
+}
+
+/// Whether a map has room for a key.
+fn room<K: Ord, V>(entries: &BTreeMap<K, V>, key: &K, map: &'static str, capacity: u32) -> Result<()> {
+    if entries.len() < capacity as usize || entries.contains_key(key) {
+        return Ok(());
+    }
+    Err(Error::Full { map, capacity })
 }
 
 /// Counts down to the call that is to fail; true for that one.
@@ -299,6 +397,9 @@ mod tests {
         counters: 4,
         services: 2,
         flows: 16,
+        fragments: 16,
+        sources: 4,
+        pools: 4,
     };
 
     fn key(port: u16) -> FrontendKey {

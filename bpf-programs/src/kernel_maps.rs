@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{Ordering, fence};
 
 use bytemuck::Pod;
 
 use crate::abi::{
-    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, FrontendKeyV4, FrontendKeyV6, LINE_BYTES, Meta,
-    NAME_BYTES, READY, ServiceCounter,
+    Backend, Counter, Flow, FlowKey, Fragment, FragmentKey, Frontend, FrontendKey, LINE_BYTES, Meta,
+    NAME_BYTES, Pool, PoolKey, READY, ServiceCounter, Settings, Source, SourceKey,
 };
 use crate::error::{Error, Result};
+use crate::frontends::Frontends;
 use crate::maps::{Capacity, Maps};
 use crate::mmap::Mapped;
 use crate::sys::Hash;
@@ -24,65 +24,51 @@ const FLAGS_WORD: usize = 1;
 
 /// [`Maps`] in the kernel.
 pub(crate) struct KernelMaps {
-    pub frontends_v4: Hash<FrontendKeyV4, Frontend>,
-    pub frontends_v6: Hash<FrontendKeyV6, Frontend>,
+    pub frontends: Frontends,
     pub rings: Mapped<Line>,
     pub backends: Mapped<Backend>,
     pub counters: Mapped<Counter>,
+    pub new_flows: Mapped<u64>,
     pub service_counters: Mapped<ServiceCounter>,
     pub service_names: Mapped<Line>,
     pub flows: Hash<FlowKey, Flow>,
+    pub fragments: Hash<FragmentKey, Fragment>,
+    pub sources: Hash<SourceKey, Source>,
+    pub pools: Hash<PoolKey, Pool>,
     pub meta: Meta,
 }
 
 impl Maps for KernelMaps {
     fn capacity(&self) -> Capacity {
+        let (frontends_v4, frontends_v6) = self.frontends.capacity();
         Capacity {
-            frontends_v4: self.frontends_v4.capacity(),
-            frontends_v6: self.frontends_v6.capacity(),
+            frontends_v4,
+            frontends_v6,
             ring_lines: self.rings.len(),
             backend_lines: self.backends.len(),
             counters: self.meta.counter_stride,
             services: self.meta.service_stride,
             flows: self.flows.capacity(),
+            fragments: self.fragments.capacity(),
+            sources: self.sources.capacity(),
+            pools: self.pools.capacity(),
         }
+    }
+
+    fn settings(&self) -> Settings {
+        self.meta.settings
     }
 
     fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>> {
-        let mut all = Vec::new();
-        let v4 = self.frontends_v4.for_each(|key, value| all.push((FrontendKey::from(*key), *value)));
-        v4.map_err(|error| Error::kernel("lookup", "frontends_v4", error))?;
-        let v6 = self.frontends_v6.for_each(|key, value| all.push((FrontendKey::from(*key), *value)));
-        v6.map_err(|error| Error::kernel("lookup", "frontends_v6", error))?;
-        all.sort_unstable_by_key(|(key, _)| *key);
-        // An entry that was replaced meanwhile may have been seen twice.
-        all.dedup_by_key(|(key, _)| *key);
-        Ok(all)
+        Ok(self.frontends.all())
     }
 
     fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>> {
-        let mut results: Vec<Result<()>> = frontends.iter().map(|_| Ok(())).collect();
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (at, (key, frontend)) in frontends.iter().enumerate() {
-            match raw(*key) {
-                RawKey::V4(key) => v4.push((at, (key, *frontend))),
-                RawKey::V6(key) => v6.push((at, (key, *frontend))),
-            }
-        }
-        put(&self.frontends_v4, "frontends_v4", &v4, &mut results);
-        put(&self.frontends_v6, "frontends_v6", &v6, &mut results);
-        results
+        frontends.iter().map(|(key, frontend)| self.frontends.put(key, frontend)).collect()
     }
 
     fn delete_frontends(&mut self, keys: &[FrontendKey]) -> Vec<Result<()>> {
-        let delete = |key: &FrontendKey| {
-            let (map, result) = match raw(*key) {
-                RawKey::V4(key) => ("frontends_v4", self.frontends_v4.delete(&key)),
-                RawKey::V6(key) => ("frontends_v6", self.frontends_v6.delete(&key)),
-            };
-            present_or_not(result).map(drop).map_err(|error| Error::kernel("delete", map, error))
-        };
-        keys.iter().map(delete).collect()
+        keys.iter().map(|key| self.frontends.delete(key)).map(Ok).collect()
     }
 
     fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
@@ -135,7 +121,19 @@ impl Maps for KernelMaps {
     fn clear_counter(&mut self, index: u32) -> Result<()> {
         for at in self.rows(&self.counters, self.meta.counter_stride, "counters", index)? {
             self.counters.set(at, &Counter::default());
+            self.new_flows.set(at, &0);
         }
+        Ok(())
+    }
+
+    fn new_flows(&self, counter: u32) -> Result<u64> {
+        let rows = self.rows(&self.new_flows, self.meta.counter_stride, "new_flows", counter)?;
+        Ok(rows.filter_map(|at| self.new_flows.get(at)).fold(0, u64::wrapping_add))
+    }
+
+    fn set_new_flows_base(&mut self, counter: u32, base: u64) -> Result<()> {
+        let at = self.rows(&self.new_flows, self.meta.counter_stride, "new_flows", counter)?.last();
+        self.new_flows.set(at.unwrap_or(u32::MAX), &base);
         Ok(())
     }
 
@@ -214,6 +212,30 @@ impl Maps for KernelMaps {
         read.map_err(|error| Error::kernel("lookup", "flows", error))?;
         Ok(counts)
     }
+
+    fn sources(&self) -> Result<Vec<(SourceKey, Source)>> {
+        all(&self.sources, "sources")
+    }
+
+    fn put_sources(&mut self, sources: &[(SourceKey, Source)]) -> Result<()> {
+        put_all(&self.sources, "sources", sources)
+    }
+
+    fn delete_sources(&mut self, keys: &[SourceKey]) -> Result<()> {
+        delete_all(&self.sources, "sources", keys)
+    }
+
+    fn pools(&self) -> Result<Vec<(PoolKey, Pool)>> {
+        all(&self.pools, "pools")
+    }
+
+    fn put_pools(&mut self, pools: &[(PoolKey, Pool)]) -> Result<()> {
+        put_all(&self.pools, "pools", pools)
+    }
+
+    fn delete_pools(&mut self, keys: &[PoolKey]) -> Result<()> {
+        delete_all(&self.pools, "pools", keys)
+    }
 }
 
 impl KernelMaps {
@@ -236,40 +258,30 @@ impl KernelMaps {
     }
 }
 
-enum RawKey {
-    V4(FrontendKeyV4),
-    V6(FrontendKeyV6),
+/// All entries, in the order of their keys.
+fn all<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<Vec<(K, V)>> {
+    let mut all = BTreeMap::new();
+    let read = map.for_each(|key, value| {
+        all.insert(*key, *value);
+    });
+    read.map_err(|error| Error::kernel("lookup", name, error))?;
+    Ok(all.into_iter().collect())
 }
 
-fn raw(key: FrontendKey) -> RawKey {
-    let (port, protocol, zero) = (key.port.to_be_bytes(), key.protocol, 0);
-    match key.address {
-        IpAddr::V4(address) => RawKey::V4(FrontendKeyV4 { address: address.octets(), port, protocol, zero }),
-        IpAddr::V6(address) => RawKey::V6(FrontendKeyV6 { address: address.octets(), port, protocol, zero }),
-    }
+/// Sets entries until one fails.
+fn put_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, entries: &[(K, V)]) -> Result<()> {
+    let (_, result) = map.update(entries);
+    result.map_err(|error| match error.raw_os_error() {
+        Some(libc::E2BIG | libc::ENOSPC) => Error::Full { map: name, capacity: map.capacity() },
+        _ => Error::kernel("update", name, error),
+    })
 }
 
-/// Sets entries in batches; one that fails is skipped. `entries` carry their places in `results`.
-fn put<K: Pod>(
-    map: &Hash<K, Frontend>,
-    name: &'static str,
-    entries: &[(usize, (K, Frontend))],
-    results: &mut [Result<()>],
-) {
-    let pairs: Vec<(K, Frontend)> = entries.iter().map(|(_, pair)| *pair).collect();
-    let mut from = 0;
-    while from < pairs.len() {
-        let (set, result) = map.update(&pairs[from..]);
-        from += set;
-        let Err(error) = result else { return };
-        if let Some(result) = entries.get(from).and_then(|(at, _)| results.get_mut(*at)) {
-            *result = Err(match error.raw_os_error() {
-                Some(libc::E2BIG) => Error::Full { map: name, capacity: map.capacity() },
-                _ => Error::kernel("update", name, error),
-            });
-        }
-        from += 1;
+fn delete_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, keys: &[K]) -> Result<()> {
+    for key in keys {
+        present_or_not(map.delete(key)).map_err(|error| Error::kernel("delete", name, error))?;
     }
+    Ok(())
 }
 
 /// Whether there was something to delete.

@@ -7,6 +7,8 @@ use aya::maps::Map;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
+use crate::abi::{EntryV4, EntryV6, Settings};
+use crate::entries::{buckets_for, shift_for};
 use crate::error::{Error, Result};
 use crate::maps::Capacity;
 
@@ -27,25 +29,42 @@ pub fn embedded_digest() -> u64 {
 }
 
 /// Loads the load balancer with maps of the given sizes, for `ncpu` CPUs.
-pub(crate) fn load_balancer(capacity: &Capacity, ncpu: u32) -> Result<Loaded> {
+pub(crate) fn load_balancer(capacity: &Capacity, settings: &Settings, ncpu: u32) -> Result<Loaded> {
     let rows = ncpu.saturating_add(1);
+    let counters = capacity.counters.max(1).saturating_mul(rows);
+    let (v4, v6) =
+        (buckets_for::<EntryV4>(capacity.frontends_v4), buckets_for::<EntryV6>(capacity.frontends_v6));
+    // As many lines as entries: twice as many as keys.
+    let lines = v4.saturating_mul(EntryV4::PER_BUCKET).saturating_add(v6.saturating_mul(EntryV6::PER_BUCKET));
+    let (shift_v4, shift_v6, mask_v4, mask_v6) = (shift_for(v4), shift_for(v6), v4 - 1, v6 - 1);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("counter_stride", &capacity.counters, true)
         .override_global("service_stride", &capacity.services, true)
-        .map_max_entries("frontends_v4", capacity.frontends_v4.max(1))
-        .map_max_entries("frontends_v6", capacity.frontends_v6.max(1))
+        .override_global("hash_shift_v4", &shift_v4, true)
+        .override_global("hash_shift_v6", &shift_v6, true)
+        .override_global("bucket_mask_v4", &mask_v4, true)
+        .override_global("bucket_mask_v6", &mask_v6, true)
+        .override_global("settings", bytemuck::bytes_of(settings), true)
+        .map_max_entries("buckets_v4", v4)
+        .map_max_entries("buckets_v6", v6)
+        .map_max_entries("frontends", lines)
         .map_max_entries("rings", capacity.ring_lines.max(1))
         .map_max_entries("backends", capacity.backend_lines.max(1))
-        .map_max_entries("counters", capacity.counters.max(1).saturating_mul(rows))
+        .map_max_entries("counters", counters)
+        .map_max_entries("new_flows", counters)
         .map_max_entries("service_counters", capacity.services.max(1).saturating_mul(rows))
         .map_max_entries("service_names", capacity.services.max(1))
-        .map_max_entries("flows", capacity.flows.max(1));
+        .map_max_entries("flows", capacity.flows.max(1))
+        .map_max_entries("fragments", capacity.fragments.max(1))
+        .map_max_entries("sources", capacity.sources.max(1))
+        .map_max_entries("pools", capacity.pools.max(1))
+        .map_max_entries("limits", ncpu);
     let mut object = loader.load(LOAD_BALANCER).map_err(|error| not_loaded("xdp_lb", error))?;
     let program = xdp(&mut object, "xdp_lb")?;
     let mut maps = BTreeMap::new();
     for (name, map) in object.maps() {
-        let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) = map else {
+        let (Map::Array(data) | Map::LpmTrie(data) | Map::LruHashMap(data)) = map else {
             continue;
         };
         let fd = data.fd().as_fd().try_clone_to_owned();
@@ -80,7 +99,7 @@ fn xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
 }
 
 /// Sorts a loader's error: what the kernel refused for want of privilege or memory, and what it did not like.
-fn not_loaded(program: &'static str, error: EbpfError) -> Error {
+pub(crate) fn not_loaded(program: &'static str, error: EbpfError) -> Error {
     if let EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error {
         // A verifier that has something to say answers EACCES, too.
         let log = verifier_log.to_string();

@@ -2,26 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::{self, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, ServiceCounter};
+use crate::abi::{
+    self, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Pool, PoolKey, ServiceCounter, Settings,
+    Source, SourceKey,
+};
 use crate::error::Result;
 
-/// How many entries each map has; fixed when the maps are made.
+/// How many entries each map has; fixed when the maps are made. Those of frontends are rounded up to powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Entries of `frontends_v4`.
+    /// Frontends and VIP entries of IPv4; each takes 32 bytes of buckets and 256 of lines.
     pub frontends_v4: u32,
-    /// Entries of `frontends_v6`.
+    /// The same of IPv6; each takes 64 bytes of buckets and 256 of lines.
     pub frontends_v6: u32,
     /// Lines of `rings`.
     pub ring_lines: u32,
     /// Lines of `backends`.
     pub backend_lines: u32,
-    /// Backend counters; each takes 16 bytes for every CPU and once more.
+    /// Backend counters; each takes 24 bytes for every CPU and once more.
     pub counters: u32,
-    /// Service names and counters; each counter takes 32 bytes for every CPU and once more.
+    /// Service names and counters; each counter takes 128 bytes for every CPU and once more.
     pub services: u32,
     /// Records of `flows`.
     pub flows: u32,
+    /// Records of `fragments`.
+    pub fragments: u32,
+    /// Prefixes of `sources`; room is taken only by those that are there.
+    pub sources: u32,
+    /// Prefixes of `pools`; room is taken only by those that are there.
+    pub pools: u32,
 }
 
 impl Capacity {
@@ -55,6 +64,9 @@ pub trait Maps: Send {
     /// How many entries there are of each.
     fn capacity(&self) -> Capacity;
 
+    /// What the program was loaded with.
+    fn settings(&self) -> Settings;
+
     /// All frontends, in the order of their keys.
     fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>>;
 
@@ -83,8 +95,14 @@ pub trait Maps: Send {
     /// Sets what is added to the CPUs' counts.
     fn set_counter_base(&mut self, index: u32, base: Counter) -> Result<()>;
 
-    /// Zeroes a backend's counter on all CPUs, and its base. Nothing may be counting with it.
+    /// Zeroes a backend's counter and its new flows on all CPUs, and their bases. Nothing may be counting with it.
     fn clear_counter(&mut self, index: u32) -> Result<()>;
+
+    /// How many new TCP connections a backend got: the sum over the CPUs and the base, by the backend's counter.
+    fn new_flows(&self, counter: u32) -> Result<u64>;
+
+    /// Sets what is added to the CPUs' counts.
+    fn set_new_flows_base(&mut self, counter: u32, base: u64) -> Result<()>;
 
     /// A service's counters: the sum over the CPUs and the base.
     fn service_counter(&self, service: u32) -> Result<ServiceCounter>;
@@ -112,4 +130,22 @@ pub trait Maps: Send {
 
     /// How many flow records name each counter. Records that come and go meanwhile may be missed or counted twice.
     fn flows_per_counter(&self) -> Result<BTreeMap<u32, usize>>;
+
+    /// The prefixes of clients that services let in or not, in the order of their keys.
+    fn sources(&self) -> Result<Vec<(SourceKey, Source)>>;
+
+    /// Sets prefixes of clients, in order, until one fails.
+    fn put_sources(&mut self, sources: &[(SourceKey, Source)]) -> Result<()>;
+
+    /// Removes prefixes of clients.
+    fn delete_sources(&mut self, keys: &[SourceKey]) -> Result<()>;
+
+    /// The prefixes of pools, in the order of their keys.
+    fn pools(&self) -> Result<Vec<(PoolKey, Pool)>>;
+
+    /// Sets prefixes of pools, in order, until one fails.
+    fn put_pools(&mut self, pools: &[(PoolKey, Pool)]) -> Result<()>;
+
+    /// Removes prefixes of pools.
+    fn delete_pools(&mut self, keys: &[PoolKey]) -> Result<()>;
 }

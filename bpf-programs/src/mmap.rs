@@ -29,11 +29,18 @@ impl<T: Pod> Mapped<T> {
 
     /// Maps an array whose values have the size of `T`, a multiple of eight; `EINVAL` if they have not.
     pub(crate) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::parts(map, 1)
+    }
+
+    /// Maps an array whose values have the size of so many `T`s; `EINVAL` if they have not.
+    pub(crate) fn parts(map: BorrowedFd<'_>, parts: u32) -> io::Result<Self> {
         let info = sys::map_info(map)?;
-        if info.value_size as usize != size_of::<T>() || !size_of::<T>().is_multiple_of(WORD) {
+        let value_size = info.value_size as usize;
+        if value_size != size_of::<T>() * parts as usize || !size_of::<T>().is_multiple_of(WORD) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let bytes = info.max_entries as usize * size_of::<T>();
+        let elements = info.max_entries.checked_mul(parts).ok_or(io::ErrorKind::InvalidData)?;
+        let bytes = elements as usize * size_of::<T>();
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let fd = map.as_fd().as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else is there.
@@ -42,7 +49,7 @@ impl<T: Pod> Mapped<T> {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, elements: info.max_entries, bytes, types: PhantomData })
+        Ok(Self { start, elements, bytes, types: PhantomData })
     }
 
     /// How many elements there are.

@@ -175,7 +175,7 @@ pub(crate) fn map_set(map: &OwnedFd, key: u32, value: u32) -> io::Result<()> {
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
-/// A hash map of the kernel whose keys and values are known to be `K` and `V`.
+/// A map of the kernel with keys, whose keys and values are known to be `K` and `V`.
 pub(crate) struct Hash<K, V> {
     fd: OwnedFd,
     capacity: u32,
@@ -234,10 +234,11 @@ impl<K: Pod, V: Pod> Hash<K, V> {
     /// Shows every entry. One that comes or goes meanwhile may be missed, one that is replaced may be shown twice.
     pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
         let mut size = BATCH.min(self.capacity.max(1) as usize);
-        let mut position = None;
+        const { assert!(size_of::<K>() >= size_of::<u32>(), "a position fits a key") };
+        let mut position: Option<K> = None;
         loop {
             let (mut keys, mut values) = (vec![K::zeroed(); size], vec![V::zeroed(); size]);
-            let (mut next, current) = (0u32, position.unwrap_or(0u32));
+            let (mut next, current) = (K::zeroed(), position.unwrap_or(K::zeroed()));
             let mut attr = BatchAttr {
                 in_batch: position.map_or(0, |_| &raw const current as u64),
                 out_batch: &raw mut next as u64,
@@ -248,7 +249,7 @@ impl<K: Pod, V: Pod> Hash<K, V> {
                 ..BatchAttr::zeroed()
             };
             // SAFETY: `new` has compared the sizes; there is room for `count` of each, and for the two positions,
-            // which are four bytes in hash maps; all live until after the call.
+            // which are four bytes in hash maps and a key in tries; all live until after the call.
             let result = unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) };
             let last = match result.map_err(|error| (error.raw_os_error(), error)) {
                 Ok(_) => false,

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use etherparse::{IpHeaders, PacketBuilder};
 use netd_bpf::abi::{
-    self, Backend, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, READY, WIDE_PREVIOUS, WIDE_SLOTS, WINDOW_OPEN,
+    self, Backend, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, READY, Settings, WIDE_PREVIOUS, WIDE_SLOTS,
+    WINDOW_OPEN,
 };
 use netd_bpf::{Capacity, Datapath, Maps, Verdict};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -23,6 +24,9 @@ pub const CAPACITY: Capacity = Capacity {
     counters: 20_000,
     services: 64,
     flows: 65_536,
+    fragments: 8192,
+    sources: 1024,
+    pools: 64,
 };
 
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -69,7 +73,8 @@ pub struct Bed {
 
 impl Bed {
     pub fn new(root: &Path) -> Self {
-        let datapath = Datapath::create(root, &CAPACITY).unwrap_or_else(|error| panic!("{error}"));
+        let datapath =
+            Datapath::create(root, &CAPACITY, &Settings::default()).unwrap_or_else(|error| panic!("{error}"));
         Self { datapath, model: Model::default(), next_ring: 3, next_backend: 5 }
     }
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use netd_bpf::abi::{Backend, Counter, Frontend, FrontendKey, IN_USE, READY, ServiceCounter, TCP, UDP};
+use netd_bpf::abi::{
+    Backend, Counter, Frontend, FrontendKey, IN_USE, READY, ServiceCounter, Settings, TCP, UDP,
+};
 use netd_bpf::links::{self, Mode};
 use netd_bpf::{Capacity, Datapath, Error, Verdict, embedded_digest, mount_bpffs_if_missing};
 
@@ -49,9 +51,9 @@ fn nothing_is_found_where_nothing_was_made() {
 #[test]
 fn a_generation_left_behind_half_made_is_passed_over_until_it_is_removed() {
     in_own_world(|root| {
-        let whole = Datapath::create(root, &CAPACITY).unwrap();
+        let whole = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         // What a kill between the maps and the program leaves.
-        drop(whole.next_generation(&CAPACITY).unwrap());
+        drop(whole.next_generation(&CAPACITY, &Settings::default()).unwrap());
         drop(whole);
         assert!(root.join("g2/meta").exists());
         let found = open(root).unwrap();
@@ -68,10 +70,10 @@ fn a_generation_left_behind_half_made_is_passed_over_until_it_is_removed() {
 fn p1_of_two_complete_generations_the_one_that_links_run_is_in_force() {
     in_own_world(|root| {
         ip("link add near index 10 type veth peer name far index 11");
-        let old = Datapath::create(root, &CAPACITY).unwrap();
+        let old = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         links::attach(root, "near", 10, Mode::Native, old.program()).unwrap();
         // A kill between completing the new one and turning the link over.
-        let mut new = old.next_generation(&CAPACITY).unwrap();
+        let mut new = old.next_generation(&CAPACITY, &Settings::default()).unwrap();
         new.complete().unwrap();
         assert_eq!(open(root).unwrap().number(), 1);
         links::update(root, "near", new.program()).unwrap();
@@ -82,10 +84,10 @@ fn p1_of_two_complete_generations_the_one_that_links_run_is_in_force() {
 #[test]
 fn the_newest_complete_generation_counts_and_the_old_one_can_go() {
     in_own_world(|root| {
-        let mut old = Datapath::create(root, &CAPACITY).unwrap();
+        let mut old = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         assert!(old.maps().put_frontends(&[(key(VIP, 80, TCP), Frontend::default())])[0].is_ok());
         let larger = Capacity { frontends_v4: 128, ..CAPACITY };
-        let mut new = old.next_generation(&larger).unwrap();
+        let mut new = old.next_generation(&larger, &Settings::default()).unwrap();
         assert_eq!(new.maps().frontends().unwrap(), []);
         new.complete().unwrap();
         new.complete().unwrap();
@@ -93,7 +95,7 @@ fn the_newest_complete_generation_counts_and_the_old_one_can_go() {
         old.retire().unwrap();
         assert!(!root.join("g1").exists());
         assert_eq!(open(root).unwrap().number(), 2);
-        let third = Datapath::create(root, &CAPACITY).unwrap();
+        let third = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         third.retire_others().unwrap();
         assert_eq!((third.number(), root.join("g2").exists()), (3, false));
         drop(third);
@@ -105,7 +107,7 @@ fn the_newest_complete_generation_counts_and_the_old_one_can_go() {
 #[test]
 fn maps_of_another_version_are_named_and_left_alone() {
     in_own_world(|root| {
-        drop(Datapath::create(root, &CAPACITY).unwrap());
+        drop(Datapath::create(root, &CAPACITY, &Settings::default()).unwrap());
         let rename =
             |from: &str, to: &str| fs::rename(root.join("g1").join(from), root.join("g1").join(to)).unwrap();
         let reason = || match Datapath::open(root) {
@@ -118,7 +120,7 @@ fn maps_of_another_version_are_named_and_left_alone() {
         rename("aside", "counters");
         assert_eq!(reason(), "counters: keys of 40 and values of 16 bytes, 4 and 16 were expected");
         assert!(root.join("g1/program").exists());
-        assert_eq!(Datapath::create(root, &CAPACITY).unwrap().number(), 2);
+        assert_eq!(Datapath::create(root, &CAPACITY, &Settings::default()).unwrap().number(), 2);
     });
 }
 
@@ -126,7 +128,7 @@ fn maps_of_another_version_are_named_and_left_alone() {
 fn x22_only_the_owner_can_look_into_a_generation() {
     use std::os::unix::fs::PermissionsExt;
     in_own_world(|root| {
-        drop(Datapath::create(root, &CAPACITY).unwrap());
+        drop(Datapath::create(root, &CAPACITY, &Settings::default()).unwrap());
         assert_eq!(fs::metadata(root.join("g1")).unwrap().permissions().mode() & 0o777, 0o700);
     });
 }
@@ -139,7 +141,7 @@ fn a_bpf_file_system_is_mounted_only_where_there_is_none() {
         let path = elsewhere.path().join("bpf");
         assert!(mount_bpffs_if_missing(&path).unwrap());
         assert!(!mount_bpffs_if_missing(&path).unwrap());
-        drop(Datapath::create(&path, &CAPACITY).unwrap());
+        drop(Datapath::create(&path, &CAPACITY, &Settings::default()).unwrap());
         rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty()).unwrap();
     });
 }
@@ -148,7 +150,9 @@ fn a_bpf_file_system_is_mounted_only_where_there_is_none() {
 fn pins_outside_a_bpf_file_system_are_refused() {
     in_own_world(|_| {
         let elsewhere = tempfile::tempdir().unwrap();
-        let Err(error) = Datapath::create(elsewhere.path(), &CAPACITY) else { panic!("it was made") };
+        let Err(error) = Datapath::create(elsewhere.path(), &CAPACITY, &Settings::default()) else {
+            panic!("it was made")
+        };
         assert!(error.to_string().starts_with("pin of "), "{error}");
     });
 }
@@ -156,16 +160,16 @@ fn pins_outside_a_bpf_file_system_are_refused() {
 #[test]
 fn k1_a_full_map_refuses_the_frontend_that_is_too_many_and_keeps_the_others() {
     in_own_world(|root| {
-        let capacity = Capacity { frontends_v4: 3, ..CAPACITY };
-        let mut datapath = Datapath::create(root, &capacity).unwrap();
+        let capacity = Capacity { frontends_v4: 4, ..CAPACITY };
+        let mut datapath = Datapath::create(root, &capacity, &Settings::default()).unwrap();
         let put = |port: u16, service| (key(VIP, port, UDP), Frontend { service, ..Frontend::default() });
         let other = (key("2001:db8::1", 1, UDP), Frontend::default());
-        let frontends = [put(1, 1), put(2, 2), other, put(3, 3), put(4, 4), put(2, 5)];
+        let frontends = [put(1, 1), put(2, 2), put(3, 3), other, put(4, 4), put(5, 5), put(2, 6)];
         let results = datapath.maps().put_frontends(&frontends);
         let oks: Vec<bool> = results.iter().map(Result::is_ok).collect();
-        assert_eq!(oks, [true, true, true, true, false, true]);
-        assert!(matches!(results[4], Err(Error::Full { map: "frontends_v4", capacity: 3 })));
-        let mut expected = vec![put(1, 1), put(2, 5), put(3, 3), other];
+        assert_eq!(oks, [true, true, true, true, true, false, true]);
+        assert!(matches!(results[5], Err(Error::Full { map: "buckets_v4", capacity: 4 })));
+        let mut expected = vec![put(1, 1), put(2, 6), put(3, 3), put(4, 4), other];
         expected.sort_unstable_by_key(|(key, _)| *key);
         assert_eq!(datapath.maps().frontends().unwrap(), expected);
     });
@@ -174,8 +178,8 @@ fn k1_a_full_map_refuses_the_frontend_that_is_too_many_and_keeps_the_others() {
 #[test]
 fn many_frontends_come_back_as_they_were_put() {
     in_own_world(|root| {
-        let capacity = Capacity { frontends_v4: 20_000, frontends_v6: 1, ..CAPACITY };
-        let mut datapath = Datapath::create(root, &capacity).unwrap();
+        let capacity = Capacity { frontends_v4: 20_000, ..CAPACITY };
+        let mut datapath = Datapath::create(root, &capacity, &Settings::default()).unwrap();
         let frontend = |n: u32| Frontend { service: n, ..Frontend::default() };
         let key = |n: u32| FrontendKey {
             address: [192, 0, (n >> 8) as u8, n as u8].into(),
@@ -194,7 +198,7 @@ fn many_frontends_come_back_as_they_were_put() {
 #[test]
 fn rings_lines_and_names_read_back_and_end_where_they_end() {
     in_own_world(|root| {
-        let mut datapath = Datapath::create(root, &CAPACITY).unwrap();
+        let mut datapath = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         let maps = datapath.maps();
         let bytes: Vec<u8> = (0..100).collect();
         maps.set_ring(10, &[0xff; 192]).unwrap();
@@ -234,7 +238,11 @@ fn k38_counters_are_summed_over_the_cpus_and_a_base() {
         bed.maps().set_counter_base(last, base).unwrap();
         assert_eq!(bed.maps().counter(last).unwrap(), base);
         assert!(bed.maps().counter(CAPACITY.counters).is_err());
-        let base = ServiceCounter { no_backend: 1, no_next_hop: 2, kept_flows: 3, malformed: 4 };
+        bed.maps().set_new_flows_base(last, 9).unwrap();
+        assert_eq!(bed.maps().new_flows(last).unwrap(), 9);
+        bed.maps().clear_counter(last).unwrap();
+        assert_eq!(bed.maps().new_flows(last).unwrap(), 0);
+        let base = ServiceCounter { no_backend: 1, passed: 16, ..ServiceCounter::default() };
         bed.maps().set_service_counter_base(1, base).unwrap();
         assert_eq!(bed.maps().service_counter(1).unwrap(), base);
         bed.maps().clear_service_counter(1).unwrap();
@@ -250,7 +258,7 @@ fn a_grace_period_ends() {
 #[test]
 fn the_digest_says_whether_the_program_is_the_embedded_one() {
     in_own_world(|root| {
-        let datapath = Datapath::create(root, &CAPACITY).unwrap();
+        let datapath = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         assert!(datapath.is_embedded_program());
         assert_ne!(embedded_digest(), 0);
         assert_ne!(datapath.program_tag().unwrap(), [0; 8]);
@@ -260,12 +268,12 @@ fn the_digest_says_whether_the_program_is_the_embedded_one() {
 #[test]
 fn p22_the_successor_of_a_generation_without_pins_is_newer_and_found() {
     in_own_world(|root| {
-        let old = Datapath::create(root, &CAPACITY).unwrap();
+        let old = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
         assert!(old.is_pinned());
         fs::remove_file(root.join(format!("g{}/rings", old.number()))).unwrap();
         assert!(!old.is_pinned());
         fs::remove_dir_all(root.join(format!("g{}", old.number()))).unwrap();
-        let mut next = old.next_generation(&CAPACITY).unwrap();
+        let mut next = old.next_generation(&CAPACITY, &Settings::default()).unwrap();
         next.complete().unwrap();
         assert!(next.number() > old.number());
         old.retire().unwrap();

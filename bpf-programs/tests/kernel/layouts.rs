@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::mem::offset_of;
 
 use netd_bpf::abi::{
-    Backend, Counter, Flow, FlowKey, Frontend, FrontendKeyV4, FrontendKeyV6, LINE_BYTES, Meta, ServiceCounter,
+    Backend, Counter, EntryV4, EntryV6, Flow, FlowKey, Fragment, FragmentKey, Frontend, LINE_BYTES, Limit,
+    Meta, Pool, PoolKey, ServiceCounter, Settings, Source, SourceKey,
 };
 
 /// A struct: its size, and each member's name and offset, in order; all in bytes.
@@ -18,12 +19,15 @@ macro_rules! layout {
 
 fn user_space() -> BTreeMap<&'static str, Layout> {
     BTreeMap::from([
-        ("frontend_key_v4", layout!(FrontendKeyV4: address, port, protocol, zero)),
-        ("frontend_key_v6", layout!(FrontendKeyV6: address, port, protocol, zero)),
+        ("entry_v4", layout!(EntryV4: address, port, protocol, zero, frontend, overflow)),
+        ("entry_v6", layout!(EntryV6: address, port, protocol, zero, frontend, overflow, zeros)),
+        ("bucket_v4", (LINE_BYTES, vec![("entries".into(), 0)])),
+        ("bucket_v6", (LINE_BYTES, vec![("entries".into(), 0)])),
         (
             "frontend",
             layout!(Frontend: ring, slots, slots_magic, flow_seed, backends, backend_count, flags, service,
-                previous_ring, previous_slots, previous_magic, name_seed, other_flow_seed, previous_since, ring_digest),
+                previous_ring, previous_slots, previous_magic, affinity_seconds, reserved, name_seed, other_flow_seed,
+                previous_since, hash_names, ring_digest, notes),
         ),
         (
             "backend",
@@ -31,10 +35,29 @@ fn user_space() -> BTreeMap<&'static str, Layout> {
                 checksum, source_bits, state, weight),
         ),
         ("counter", layout!(Counter: packets, bytes)),
-        ("service_counter", layout!(ServiceCounter: no_backend, no_next_hop, kept_flows, malformed)),
+        (
+            "service_counter",
+            layout!(ServiceCounter: no_backend, no_next_hop, kept_flows, malformed, too_big, source_denied, martian,
+                unknown_port, fragment_lost, rate_limited, rejected, told_too_big, echo_replies, icmp_relayed,
+                fragments, passed),
+        ),
+        ("limit", layout!(Limit: second, errors, relayed, reserved)),
         ("flow_key", layout!(FlowKey: source, destination, source_port, destination_port, protocol, zero)),
         ("flow", layout!(Flow: counter, index, seen_ns)),
-        ("meta", layout!(Meta: abi_version, ncpu, counter_stride, service_stride, program_digest, reserved)),
+        ("fragment_key", layout!(FragmentKey: source, destination, id, protocol, zero)),
+        ("fragment", layout!(Fragment: source_port, destination_port, zero, seen_ns)),
+        ("source_key", layout!(SourceKey: bits, service, address)),
+        ("source", layout!(Source: verdict, zero)),
+        ("pool_key", layout!(PoolKey: bits, address)),
+        ("pool", layout!(Pool: flags, service)),
+        (
+            "settings",
+            layout!(Settings: icmp_errors_per_second, gue_port, hop_limit, outer_dscp, copies_ecn, has_pools, zero),
+        ),
+        (
+            "meta",
+            layout!(Meta: abi_version, ncpu, counter_stride, service_stride, program_digest, settings, reserved),
+        ),
         ("ring_line", (LINE_BYTES, vec![("bytes".into(), 0)])),
         ("service_name", (LINE_BYTES, vec![("bytes".into(), 0)])),
     ])

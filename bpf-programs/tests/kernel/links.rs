@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use netd_bpf::Datapath;
-use netd_bpf::abi::TCP;
+use netd_bpf::abi::{Settings, TCP};
 use netd_bpf::links::{self, LinkError, LinkInfo, Mode};
 
 use crate::bed::{Bed, CAPACITY, RawSocket, Tuple, in_own_world, ip, key, numbered_v4, numbered_v6};
@@ -21,7 +21,7 @@ fn veth() {
 }
 
 fn program(root: &Path) -> Datapath {
-    Datapath::create(root, &CAPACITY).unwrap()
+    Datapath::create(root, &CAPACITY, &Settings::default()).unwrap()
 }
 
 fn on(device: &str, ifindex: u32, datapath: &Datapath) -> LinkInfo {

@@ -1,7 +1,7 @@
 //! The load balancer's program and maps, shared by the kinds that fill the maps and that attach the program.
 
 use crate::kinds::service::sentence;
-use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, WIDE_PREVIOUS, WIDE_SLOTS};
+use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, Settings, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ struct Inner {
     /// Where the pins are; `None` for maps in memory.
     root: Option<PathBuf>,
     tables: Option<Tables>,
+    /// What a program is loaded with; `None`: what the one before it was.
+    settings: Option<Settings>,
 }
 
 enum Tables {
@@ -36,13 +38,13 @@ impl Balancer {
     /// The load balancer whose pins are under `root`; nothing is opened or made before it is needed.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { inner: Mutex::new(Inner { root: Some(root), tables: None }) }
+        Self { inner: Mutex::new(Inner { root: Some(root), tables: None, settings: None }) }
     }
 
     /// A load balancer whose maps are in memory.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { inner: Mutex::new(Inner { root: None, tables: None }) }
+        Self { inner: Mutex::new(Inner { root: None, tables: None, settings: None }) }
     }
 
     /// A panic while the maps were held leaves them as a crash would: whole. So a poisoned lock is taken all the same.
@@ -141,8 +143,10 @@ impl Inner {
 
     fn grow(&mut self, capacity: &Capacity) -> netd_bpf::Result<()> {
         self.open()?;
+        let in_force = self.tables.as_mut().map(|tables| tables.maps().settings());
+        let settings = self.settings.or(in_force).unwrap_or_default();
         let Some(root) = self.root.clone() else {
-            let mut next = FakeMaps::new(*capacity);
+            let mut next = FakeMaps::with_settings(*capacity, settings);
             if let Some(old) = &mut self.tables {
                 copy(old.maps(), &mut next)?;
             }
@@ -151,7 +155,7 @@ impl Inner {
         };
         netd_bpf::mount_bpffs_if_missing(&root)?;
         let Some(Tables::Kernel(old)) = &mut self.tables else {
-            let datapath = Datapath::create(&root, capacity)?;
+            let datapath = Datapath::create(&root, capacity, &settings)?;
             // What processes that were killed left half made.
             datapath.retire_others()?;
             self.tables = Some(Tables::Kernel(Box::new(datapath)));
@@ -159,7 +163,7 @@ impl Inner {
         };
         // What a process that was killed while it made a generation left behind.
         old.retire_others()?;
-        let mut next = Box::new(old.next_generation(capacity)?);
+        let mut next = Box::new(old.next_generation(capacity, &settings)?);
         if let Err(error) = take_over(&root, old, &mut next) {
             // Links that run the new program already go back; then nothing names the new generation.
             for link in links::list(&root)?.into_iter().filter(|link| link.ifindex != 0) {
@@ -228,6 +232,8 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
     }
     carry_counts(old, new)?;
     new.put_flows(&old.flows()?)?;
+    new.put_sources(&old.sources()?)?;
+    new.put_pools(&old.pools()?)?;
     new.put_frontends(&entries).into_iter().collect()
 }
 
@@ -238,6 +244,7 @@ fn carry_counts(old: &dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
         let lines = old.backend_lines(entry.backends, entry.backend_count)?;
         for line in lines.iter().filter(|line| line.flags & IN_USE != 0) {
             new.set_counter_base(line.counter, old.counter(line.counter)?)?;
+            new.set_new_flows_base(line.counter, old.new_flows(line.counter)?)?;
         }
     }
     Ok(())

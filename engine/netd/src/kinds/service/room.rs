@@ -14,6 +14,9 @@ pub const NOTHING: Capacity = Capacity {
     counters: 0,
     services: 0,
     flows: 0,
+    fragments: 0,
+    sources: 0,
+    pools: 0,
 };
 
 /// No map is made smaller: together they take some 25 MiB, most of it for the records of flows.
@@ -26,6 +29,11 @@ const SMALLEST: Capacity = Capacity {
     services: 1024,
     // Only flows in slots that changed have records, so this need not be as many as there are flows.
     flows: 128 * 1024,
+    // A first fragment's ports are remembered until the others have come.
+    fragments: 8192,
+    // Prefixes take room only when they are there.
+    sources: 64 * 1024,
+    pools: 1024,
 };
 
 /// The smallest maps.
@@ -81,6 +89,9 @@ pub fn sized(used: &Capacity, need: &Capacity) -> Capacity {
         counters: room(used.counters, need.counters, SMALLEST.counters),
         services: room(used.services, need.services, SMALLEST.services),
         flows: used.flows.max(SMALLEST.flows),
+        fragments: used.fragments.max(SMALLEST.fragments),
+        sources: room(used.sources, need.sources, SMALLEST.sources),
+        pools: room(used.pools, need.pools, SMALLEST.pools),
     }
 }
 
@@ -95,5 +106,8 @@ pub fn larger(one: &Capacity, other: &Capacity) -> Capacity {
         counters: one.counters.max(other.counters),
         services: one.services.max(other.services),
         flows: one.flows.max(other.flows),
+        fragments: one.fragments.max(other.fragments),
+        sources: one.sources.max(other.sources),
+        pools: one.pools.max(other.pools),
     }
 }

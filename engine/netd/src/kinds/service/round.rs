@@ -160,6 +160,10 @@ impl<'a> Round<'a> {
             counters: backend_lines,
             services: lines(self.capacity.services, self.services.free()),
             flows: self.capacity.flows,
+            fragments: self.capacity.fragments,
+            // Written besides; half of the room is kept free for what comes.
+            sources: self.capacity.sources / 2,
+            pools: self.capacity.pools / 2,
         }
     }
 
