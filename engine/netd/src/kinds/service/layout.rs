@@ -1,6 +1,6 @@
 //! Between a frontend as the file means it and as the maps hold it. Pure: reads and gives values.
 
-use super::maglev;
+use super::maglev::Tables;
 use super::paths::{HeldPaths, address};
 use super::rings::{self, Compared, NARROW_POSITIONS};
 use super::spec::{BackendPath, BackendSpec, ServiceSpec};
@@ -46,15 +46,21 @@ pub fn key(spec: &ServiceSpec) -> FrontendKey {
     FrontendKey { address: spec.vip, port: spec.port, protocol: spec.protocol.number() }
 }
 
-/// What the maps should hold for `spec`, given what they hold for it now.
+/// What the maps should hold for `spec`, given what they hold for it now and what that was `found` to
+/// mean; `tables` were built ahead.
 ///
 /// `None` when its backends do not fit a block.
 #[must_use]
-pub fn wanted(spec: &ServiceSpec, held: Option<&Held>) -> Option<Wanted> {
+pub fn wanted(
+    spec: &ServiceSpec,
+    held: Option<&Held>,
+    found: Option<&ServiceSpec>,
+    tables: &Tables,
+) -> Option<Wanted> {
     let held_at = held.map(|held| positions_by_socket(&held.lines, &key(spec))).unwrap_or_default();
-    let found: Vec<Option<u16>> =
+    let before: Vec<Option<u16>> =
         spec.backends.iter().map(|backend| held_at.get(&backend.socket()).copied()).collect();
-    let positions = rings::positions(&found, &taken(held))?;
+    let positions = rings::positions(&before, &taken(held))?;
     let count = positions.iter().max().map_or(0, |&last| usize::from(last) + 1);
     let mut lines = vec![Backend::default(); count];
     for (backend, &position) in spec.backends.iter().zip(&positions) {
@@ -64,12 +70,16 @@ pub fn wanted(spec: &ServiceSpec, held: Option<&Held>) -> Option<Wanted> {
         lines[usize::from(position)] = line(backend, spec.port, before);
     }
     let has_path = |at: usize| lines[usize::from(positions[at])].flags & READY != 0;
-    let members = spec.members(has_path);
-    let names: Vec<_> = members.iter().map(|(_, member)| member.clone()).collect();
-    let ring: Vec<u16> = maglev::table(&names, spec.table_size, spec.hash_seed.names())
-        .into_iter()
-        .map(|member| positions[members[usize::from(member)].0])
-        .collect();
+    // The backends keep their positions, so the ring is the same to the last slot.
+    let is_same = |held: &&Held| held.intact && found.is_some_and(|found| spec.has_ring_of(found));
+    let ring = match held.filter(is_same) {
+        Some(held) => held.ring.clone(),
+        None => {
+            let (members, request) = spec.request(has_path);
+            let table = tables.table(&request);
+            table.iter().map(|&member| positions[members[usize::from(member)]]).collect()
+        }
+    };
     let (previous, window_begins) = compared(held, spec, &ring, &lines);
     Some(Wanted { lines, ring, previous, window_begins })
 }

@@ -1,6 +1,6 @@
 //! What a frontend is: its service, its backends with the way to each, and how its ring is made.
 
-use super::maglev::{self, Member};
+use super::maglev::{self, Member, Request};
 use crate::facts::Mac;
 use base64::Engine;
 use netd_core::{Described, FieldChange};
@@ -209,6 +209,13 @@ impl ServiceSpec {
         };
         let active = of_state(BackendState::Active);
         if active.is_empty() { of_state(BackendState::Terminating) } else { active }
+    }
+
+    /// All that the ring depends on, and which of `backends` its members are, by position; `has_path` as for
+    /// [`ServiceSpec::members`].
+    pub(super) fn request(&self, has_path: impl Fn(usize) -> bool) -> (Vec<usize>, Request) {
+        let (positions, members) = self.members(has_path).into_iter().unzip();
+        (positions, Request { members, slots: self.table_size, seed: self.hash_seed.names() })
     }
 
     /// Whether both have the same ring: they differ at most in the ways to their backends.

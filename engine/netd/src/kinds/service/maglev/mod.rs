@@ -12,11 +12,13 @@ mod fill;
 mod murmur3;
 mod parallel;
 mod share;
+mod tables;
 mod turns;
 
 pub use murmur3::murmur3;
 pub use parallel::in_parallel;
 pub use share::{digest, disturbed, moved, scattered, slot_counts};
+pub use tables::{Tables, tables};
 
 use fill::{Walk, fill};
 use netd_schema::{HashNames, Protocol, TABLE_SIZES, TableSize};
@@ -102,13 +104,6 @@ pub fn table(members: &[Member], slots: u32, seed: u32) -> Vec<u16> {
             })
         }
     }
-}
-
-/// The table of each request, built on all processors.
-#[must_use]
-pub fn tables(requests: &[Request]) -> Vec<Vec<u16>> {
-    let slots = requests.iter().map(|request| u64::from(request.slots)).sum();
-    in_parallel(requests, slots, |Request { members, slots, seed }| table(members, *slots, *seed))
 }
 
 /// The positions of the members, sorted by name: a table's own order, in which every balancer numbers them.
