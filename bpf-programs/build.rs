@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the sources are, without `.bpf.c`; the objects are named like the files.
-const PROGRAMS: [&str; 4] = ["xdp_lb", "xdp_decap", "xdp_pass", "examples/harness"];
+const PROGRAMS: [&str; 5] = ["xdp_lb", "xdp_decap", "xdp_pass", "tc_probe", "examples/harness"];
 
 /// The oldest clang whose output is known to load.
 const OLDEST_CLANG: u32 = 15;

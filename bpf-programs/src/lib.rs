@@ -17,6 +17,7 @@ pub mod links;
 mod loader;
 mod maps;
 mod mmap;
+pub mod probe_tunnel;
 mod sys;
 
 pub use bpffs::mount_bpffs_if_missing;
