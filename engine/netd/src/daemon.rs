@@ -34,7 +34,7 @@ const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 /// Why it could not start, or that the engine broke and a new process has to look at the kernel anew.
 pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
-    let node::Writing { reconciler, lock } = node::for_writing(global)?;
+    let node::Writing { reconciler, locks } = node::for_writing(global)?;
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let facts_changed = Arc::new(Notify::new());
     let (reports, report) = watch::channel(Arc::new(Report::default()));
@@ -79,14 +79,14 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         Task(tokio::spawn(stop_on_signal(signals, stop, global.config.clone()))),
     ];
     let ended = engine::run(reconciler, inputs, outputs).await;
-    // Before the lock is free: the socket goes with the task that serves it.
+    // Before the locks are free: the socket goes with the task that serves it.
     for task in tasks {
         task.end().await;
     }
     ended?;
     tell(&[NotifyState::Stopping]);
     tracing::info!("stopped; what was applied stays");
-    drop(lock);
+    drop(locks);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -217,6 +217,18 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(200), hearing).await.is_err());
         assert!(started.load(Ordering::Relaxed) > 1);
         changed.notified().await;
+    }
+
+    #[tokio::test]
+    async fn p11_a_second_daemon_leaves_the_socket_of_the_first_alone() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("run/netd.sock");
+        let first = Server::bind(&path).unwrap();
+        let said = Server::bind(&path).err().unwrap().to_string();
+        assert!(said.contains("another netd of this name listens"), "{said}");
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        drop(first);
+        assert!(Server::bind(&path).is_ok());
     }
 
     #[tokio::test]

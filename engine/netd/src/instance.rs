@@ -7,6 +7,9 @@ use std::str::FromStr;
 /// The instance that is meant when none is named.
 pub const DEFAULT_NAME: &str = "default";
 
+/// Below it every instance has its folder.
+pub const RUNTIME_ROOT: &str = "/run/netd";
+
 /// Longer names would not fit where kernels and sockets bound them: 108 bytes for a socket's path.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -54,7 +57,7 @@ impl Instance {
     pub fn new(name: InstanceName, state_dir: Option<PathBuf>, bpf_dir: Option<PathBuf>) -> Self {
         let below = |base: &str| Path::new(base).join(name.0.as_str());
         Self {
-            runtime_dir: below("/run/netd"),
+            runtime_dir: below(RUNTIME_ROOT),
             state_dir: state_dir.unwrap_or_else(|| below("/var/lib/netd")),
             bpf_dir: bpf_dir.unwrap_or_else(|| below("/sys/fs/bpf/netd")),
             name,

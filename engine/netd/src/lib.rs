@@ -22,6 +22,7 @@ pub mod kinds;
 pub mod ledger;
 pub mod log;
 pub mod netlink;
+pub mod netns_lock;
 pub mod reconcile;
 pub mod report;
 pub mod source;

@@ -18,6 +18,7 @@ use crate::lab::{Lab, Namespace};
 use netd_bpf::links::{self, OwnedLink};
 use rustix::mount::{UnmountFlags, unmount};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -198,7 +199,16 @@ impl Drop for Bed {
         remove(&self.folder);
         // There is none unless a daemon ran.
         let _ = std::fs::remove_dir_all(self.runtime_dir());
+        // One that was killed leaves it.
+        let _ = std::fs::remove_file(self.lb.run(netns_lock));
     }
+}
+
+/// By which netd has the network namespace of the calling thread to itself.
+#[must_use]
+pub fn netns_lock() -> PathBuf {
+    let netns = std::fs::metadata("/proc/thread-self/ns/net").unwrap();
+    PathBuf::from(format!("/run/netd/netns-{}-{}.lock", netns.dev(), netns.ino()))
 }
 
 /// The lb's device towards a backend; they count from 1.

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use netd_bpf::Datapath;
+use netd_integration_tests::bed::netns_lock;
+use netd_integration_tests::netd::Said;
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
 use rustix::process::Signal;
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// A bed on which netd has put a file in force, and was stopped.
@@ -187,6 +190,52 @@ fn p11_p12_a_second_netd_is_refused_and_a_dead_ones_lock_is_not() {
     netd.kill();
     assert!(bed.state_dir().join("lock").exists());
     let _netd = bed.start_ok();
+}
+
+#[test]
+fn p11_a_second_netd_in_a_network_namespace_is_told_of_the_first_whatever_its_places_are() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    bed.write(&Restless::new(5).text());
+    let netd = bed.start_ok();
+    let before = bed.kernel_state();
+    for instance in [bed.instance(), "another"] {
+        let said = beside(&bed, instance, &["run"]);
+        let named = format!("(process {}, instance {})", netd.pid(), bed.instance());
+        assert!(said.code == Some(1) && said.err.contains(&named), "{said:?}");
+    }
+    let said = beside(&bed, "another", &["apply"]);
+    assert!(said.code == Some(1) && said.err.contains("another netd"), "{said:?}");
+    assert!(!bed.folder().join("beside").exists(), "what is refused makes nothing");
+    // Looking is not writing, and the first still answers.
+    assert_eq!(beside(&bed, "another", &["plan"]).code, Some(2));
+    assert_eq!(bed.status()["word"], "ok");
+    assert_eq!(bed.kernel_state(), before);
+    netd.stop();
+    assert!(!bed.lb.run(netns_lock).exists());
+}
+
+/// `netd COMMAND` in the bed's namespace, with a state and pins of its own.
+fn beside(bed: &Bed, instance: &str, command: &[&str]) -> Said {
+    let netd = bed.netd_under(&[], command);
+    let own = [
+        ("--state-dir", bed.folder().join("beside")),
+        ("--bpf-dir", bed.bpf_mount().join("beside")),
+        ("--instance", instance.into()),
+    ];
+    let is_replaced = |word: &str| own.iter().any(|(option, _)| *option == word);
+    let mut made = Command::new(netd.get_program());
+    let mut words = netd.get_args();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some(option) if is_replaced(option) => drop(words.next()),
+            _ => drop(made.arg(word)),
+        }
+    }
+    for (option, value) in own {
+        made.arg(option).arg(value);
+    }
+    made.output().unwrap().into()
 }
 
 #[test]

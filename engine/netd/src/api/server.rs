@@ -2,12 +2,12 @@
 
 use super::peer::{self, Peer};
 use super::routes::{Shared, router};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use axum::Extension;
 use axum::extract::DefaultBodyLimit;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -35,14 +35,16 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// The locked directory: who listens there has it to itself.
+    _dir: File,
 }
 
 impl Server {
-    /// Makes the socket. The caller holds the lock of the instance, so one that is there is left over.
+    /// Makes the socket. The directory is locked, so one that is there is left over.
     ///
     /// # Errors
     ///
-    /// When the directory or the socket cannot be made.
+    /// When another process listens there, or when the directory or the socket cannot be made.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let dir = path.parent().context("the socket's path has no directory")?;
         if let Some(parent) = dir.parent() {
@@ -56,6 +58,16 @@ impl Server {
         }
         fs::set_permissions(dir, Permissions::from_mode(0o750))
             .with_context(|| format!("set the mode of {}", dir.display()))?;
+        let locked = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+        match locked.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("another netd of this name listens on {}: give this one an --instance", path.display());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", dir.display()));
+            }
+        }
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("remove the old {}", path.display()));
@@ -72,7 +84,7 @@ impl Server {
                     .with_context(|| format!("give {} to the group {}", place.display(), peer::GROUP))?;
             }
         }
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), _dir: locked })
     }
 }
 

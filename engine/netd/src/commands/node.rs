@@ -6,6 +6,7 @@ use crate::facts::FactsReader;
 use crate::instance::{Instance, host_name};
 use crate::kinds;
 use crate::ledger::Ledger;
+use crate::netns_lock::NetnsLock;
 use crate::reconcile::{Reconciler, Setup};
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
@@ -14,24 +15,32 @@ use rustix::thread::CapabilitySet;
 /// What netd needs to change anything.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF);
 
-/// A reconciler that changes things, and the lock that lets it.
+/// A reconciler that changes things, and the locks that let it.
 pub(crate) struct Writing {
     pub(crate) reconciler: Reconciler,
     /// Held as long as anything may be written.
-    pub(crate) lock: Lock,
+    pub(crate) locks: Locks,
 }
 
-/// Takes the instance for writing: rights, lock, bpf file system, state.
+/// The right to write, in this network namespace and in the state of this instance.
+pub(crate) struct Locks {
+    _state: Lock,
+    _netns: NetnsLock,
+}
+
+/// Takes the instance for writing: rights, locks, bpf file system, state.
 pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
     check_rights()?;
     let instance = instance_of(global);
+    let netns = NetnsLock::take(&instance.name)?;
     let state_dir = StateDir::open(&instance.state_dir)?;
-    let lock = state_dir.lock().with_context(|| format!("take instance {}", instance.name))?;
+    let state = state_dir.lock().with_context(|| format!("take instance {}", instance.name))?;
+    let locks = Locks { _state: state, _netns: netns };
     if let Err(error) = mount_bpffs(&instance) {
         // The rest of the node does not need it: it becomes a status of the kinds that do.
         tracing::error!(%error, "maps and links cannot be pinned");
     }
-    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(state_dir)), lock })
+    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(state_dir)), locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
