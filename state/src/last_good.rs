@@ -46,6 +46,8 @@ pub struct LastGood {
     pub source: String,
     /// When it was accepted, in milliseconds of Unix time.
     pub accepted_at_unix_ms: u64,
+    /// Not everything that it deletes was known, and judged, when it was accepted.
+    pub is_unjudged: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +56,8 @@ struct Header {
     sha256: Digest,
     source: String,
     accepted_at_unix_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unjudged: bool,
 }
 
 /// Reads the last good file of the state directory; `None` when there is none yet.
@@ -107,12 +111,13 @@ fn clear(path: &Path) -> io::Result<()> {
 }
 
 fn header_line(last_good: &LastGood) -> String {
-    let LastGood { text: _, sha256, number, source, accepted_at_unix_ms } = last_good;
+    let LastGood { text: _, sha256, number, source, accepted_at_unix_ms, is_unjudged } = last_good;
     let header = Header {
         number: *number,
         sha256: *sha256,
         source: source.clone(),
         accepted_at_unix_ms: *accepted_at_unix_ms,
+        is_unjudged: *is_unjudged,
     };
     let json = serde_json::to_string(&header).expect("plain fields are JSON");
     format!("{MAGIC}{json} {:016x}\n", xxh3_64(json.as_bytes()))
@@ -132,8 +137,8 @@ fn parse(bytes: Vec<u8>) -> Result<LastGood, &'static str> {
     if Digest::of(&text) != header.sha256 {
         return Err("the checksum of its text does not fit");
     }
-    let Header { number, sha256, source, accepted_at_unix_ms } = header;
-    Ok(LastGood { text, sha256, number, source, accepted_at_unix_ms })
+    let Header { number, sha256, source, accepted_at_unix_ms, is_unjudged } = header;
+    Ok(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged })
 }
 
 impl Digest {

@@ -167,9 +167,9 @@ fn build(path: &Path) {
     let text = text(FILES);
     let sha256 = Digest::of(&text);
     let source = String::new();
-    state
-        .set_last_good(&LastGood { text, sha256, number: FILES, source, accepted_at_unix_ms: FILES })
-        .unwrap();
+    let (number, accepted_at_unix_ms) = (FILES, FILES);
+    let last_good = LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged: false };
+    state.set_last_good(&last_good).unwrap();
 }
 
 fn check(store: &Store, case: &str) {

@@ -148,7 +148,8 @@ fn accept(state: &StateDir, store: &Store, text: &str) -> Result<(), StateError>
     let (text, sha256) = (text.to_owned(), Digest::of(text));
     let summary = String::new();
     let number = store.accept(NewAccepted { text: text.clone(), sha256, at_unix_ms: 0, summary });
-    state.set_last_good(&LastGood { text, sha256, number, source: String::new(), accepted_at_unix_ms: 0 })
+    let (source, is_unjudged) = (String::new(), false);
+    state.set_last_good(&LastGood { text, sha256, number, source, accepted_at_unix_ms: 0, is_unjudged })
 }
 
 fn key(key: &str) -> RecordKey {

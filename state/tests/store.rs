@@ -29,7 +29,13 @@ fn accepted(text: &str) -> NewAccepted {
 
 fn last_good(number: u64, text: &str) -> LastGood {
     let source = "/etc/netd/desired.toml".into();
-    LastGood { text: text.into(), sha256: Digest::of(text), number, source, accepted_at_unix_ms: 7 }
+    let sha256 = Digest::of(text);
+    LastGood { text: text.into(), sha256, number, source, accepted_at_unix_ms: 7, is_unjudged: false }
+}
+
+fn header_of(path: &Path) -> String {
+    let text = std::fs::read_to_string(path.join("last-good.toml")).unwrap();
+    text.lines().next().unwrap().to_owned()
 }
 
 fn open(path: &Path) -> Store {
@@ -144,6 +150,19 @@ fn c28_the_last_good_file_survives_the_loss_of_the_database() {
     let store = state.store().store;
     assert_eq!(store.accepted_text(41).unwrap(), Some(good.text));
     assert_eq!(store.accept(accepted("next")), 42, "numbers only grow");
+}
+
+#[test]
+fn whether_it_was_judged_is_in_the_last_good_file_and_an_older_one_that_does_not_say_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let good = last_good(7, "version = 1\n");
+    state.set_last_good(&good).unwrap();
+    assert!(!header_of(dir.path()).contains("is_unjudged"));
+    assert_eq!(state.last_good().unwrap(), Some(good.clone()));
+    let unjudged = LastGood { is_unjudged: true, ..good };
+    state.set_last_good(&unjudged).unwrap();
+    assert_eq!(state.last_good().unwrap(), Some(unjudged));
 }
 
 #[test]

@@ -15,8 +15,20 @@ pub struct Ledger {
     trouble: Option<String>,
 }
 
-/// The name under which the store keeps the digest of an accepted file whose deletes were not all judged yet.
-const UNJUDGED: &str = "unjudged";
+/// A file that is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Acceptance<'a> {
+    /// The file, whole.
+    pub text: &'a str,
+    /// Its digest.
+    pub sha256: Digest,
+    /// Where it was read from.
+    pub source: &'a str,
+    /// What it changes, for the history.
+    pub summary: &'a str,
+    /// Some of what it deletes was not known, and so not judged.
+    pub is_unjudged: bool,
+}
 
 impl Ledger {
     /// Remembers below `dir`, whose lock the caller holds.
@@ -60,17 +72,24 @@ impl Ledger {
     }
 
     /// A file is accepted: in the history, and the last good one from now on, before anything of it is applied.
-    pub fn accept(&mut self, text: &str, sha256: Digest, source: &str, summary: String) -> u64 {
+    pub fn accept(&mut self, accepted: Acceptance<'_>) -> u64 {
+        let Acceptance { text, sha256, source, summary, is_unjudged } = accepted;
         let at_unix_ms = crate::clock::unix_ms();
-        let accepted = NewAccepted { text: text.to_owned(), sha256, at_unix_ms, summary };
-        let number = self.store.accept(accepted);
-        let last_good = LastGood {
-            text: text.to_owned(),
-            sha256,
-            number,
-            source: source.to_owned(),
-            accepted_at_unix_ms: at_unix_ms,
-        };
+        let (text, summary) = (text.to_owned(), summary.to_owned());
+        let number = self.store.accept(NewAccepted { text: text.clone(), sha256, at_unix_ms, summary });
+        let (source, accepted_at_unix_ms) = (source.to_owned(), at_unix_ms);
+        self.keep(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged });
+        number
+    }
+
+    /// Everything that the accepted file deletes has been judged. Writes only what changes.
+    pub fn judged(&mut self) {
+        if let Some(last_good) = self.last_good.take_if(|last_good| last_good.is_unjudged) {
+            self.keep(LastGood { is_unjudged: false, ..last_good });
+        }
+    }
+
+    fn keep(&mut self, last_good: LastGood) {
         if let Some(dir) = &self.dir {
             self.trouble = failure(dir.set_last_good(&last_good));
             if let Some(why) = &self.trouble {
@@ -78,7 +97,6 @@ impl Ledger {
             }
         }
         self.last_good = Some(last_good);
-        number
     }
 
     /// Writes the last good file again if it could not be written before; costs nothing when it could.
@@ -87,20 +105,6 @@ impl Ledger {
         self.trouble = failure(dir.retry_last_good());
         if self.trouble.is_none() {
             tracing::info!("the last good file is on disk again");
-        }
-    }
-
-    /// Whether the deletes of the accepted file with this digest still have to be judged.
-    #[must_use]
-    pub fn is_unjudged(&self, sha256: Digest) -> bool {
-        self.store.meta_get(UNJUDGED).is_some_and(|unjudged| unjudged == sha256.to_string())
-    }
-
-    /// Remembers of which accepted file the deletes still have to be judged. Writes only what changes.
-    pub fn set_unjudged(&self, sha256: Option<Digest>) {
-        let text = sha256.map(|sha256| sha256.to_string());
-        if self.store.meta_get(UNJUDGED) != text {
-            self.store.meta_set(UNJUDGED, text.as_deref());
         }
     }
 
@@ -173,7 +177,28 @@ mod tests {
         assert_eq!(StateDir::open(&path).unwrap().last_good().unwrap().unwrap().text, "second");
     }
 
+    #[test]
+    fn p9_what_was_not_judged_yet_is_still_known_when_the_database_is_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state");
+        let mut ledger = Ledger::on_disk(StateDir::open(&path).unwrap());
+        let text = "first";
+        let sha256 = Digest::of(text);
+        ledger.accept(Acceptance { text, sha256, source: "", summary: "", is_unjudged: true });
+        let reopened = |ledger: Ledger| {
+            drop(ledger);
+            fs::remove_dir_all(path.join("db")).unwrap();
+            Ledger::on_disk(StateDir::open(&path).unwrap())
+        };
+        ledger = reopened(ledger);
+        assert!(ledger.last_good().unwrap().is_unjudged);
+        ledger.judged();
+        let ledger = reopened(ledger);
+        assert_eq!(ledger.last_good().map(|good| (good.number, good.is_unjudged)), Some((1, false)));
+    }
+
     fn accept(ledger: &mut Ledger, text: &str) {
-        ledger.accept(text, Digest::of(text), "/etc/netd/desired.toml", String::new());
+        let source = "/etc/netd/desired.toml";
+        ledger.accept(Acceptance { text, sha256: Digest::of(text), source, summary: "", is_unjudged: false });
     }
 }

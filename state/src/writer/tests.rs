@@ -212,6 +212,7 @@ fn p6_a_database_that_could_not_be_read_at_first_is_joined_later() {
         number: 2,
         source: String::new(),
         accepted_at_unix_ms: 0,
+        is_unjudged: false,
     };
     let ready = old.clone();
     let reopen: Reopen =

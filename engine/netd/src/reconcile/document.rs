@@ -80,7 +80,7 @@ impl Documents {
 
     /// The document of the last good file; an `Err` when this version does not accept it any more.
     pub(crate) fn recall(&mut self, last_good: &LastGood) -> Result<Document, Refusal> {
-        let LastGood { text, sha256, number: _, source, accepted_at_unix_ms: _ } = last_good;
+        let LastGood { text, sha256, source, number: _, accepted_at_unix_ms: _, is_unjudged: _ } = last_good;
         let said = parse(text.as_bytes(), *sha256, source);
         self.remember(sha256.to_string(), said.clone());
         said

@@ -203,8 +203,7 @@ pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Option<InFor
     let last_good = ledger.last_good()?;
     match documents.recall(last_good) {
         Ok(document) => {
-            let is_unjudged = ledger.is_unjudged(document.sha256);
-            Some(InForce { document, number: last_good.number, is_unjudged })
+            Some(InForce { document, number: last_good.number, is_unjudged: last_good.is_unjudged })
         }
         Err(refusal) => {
             tracing::error!(why = refusal.message, "the last good file is not accepted by this version");

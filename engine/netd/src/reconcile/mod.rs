@@ -23,7 +23,7 @@ pub use finish::log_refusal;
 pub use look::ReadFacts;
 
 use crate::clock::Stopwatch;
-use crate::ledger::Ledger;
+use crate::ledger::{Acceptance, Ledger};
 use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
 use crate::target::KindEntry;
@@ -260,16 +260,23 @@ impl Reconciler {
         if let Some(document) = &decision.accept {
             let (create, update, delete) = decision.plan.counts();
             let summary = format!("{create} to create, {update} to update, {delete} to delete");
-            let number =
-                self.setup.ledger.accept(&document.text, document.sha256, &document.source, summary.clone());
-            tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
             let is_unjudged = decision.is_unjudged;
+            let number = self.setup.ledger.accept(Acceptance {
+                text: &document.text,
+                sha256: document.sha256,
+                source: &document.source,
+                summary: &summary,
+                is_unjudged,
+            });
+            tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
             self.in_force = Some(InForce { document: document.clone(), number, is_unjudged });
             self.backoff.reset();
         }
         if let Some(in_force) = &mut self.in_force {
             in_force.is_unjudged = decision.is_unjudged;
-            self.setup.ledger.set_unjudged(decision.is_unjudged.then_some(in_force.document.sha256));
+            if !decision.is_unjudged {
+                self.setup.ledger.judged();
+            }
         }
     }
 
