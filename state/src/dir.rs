@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::guard::{self, Failure};
+use crate::owner::Owner;
 use crate::{LastGood, Lock, Opened, StateError, last_good, lock, open};
 
 /// Writing the last good file waits so long for the disk before the caller goes on.
@@ -19,10 +20,11 @@ const NAMES: [&str; 6] =
 
 const SLOW: StateError = StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX };
 
-/// A state directory, which only its owner can enter.
+/// A state directory, which only its owner can enter, and root.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
+    owner: Owner,
     last_good: Arc<Mutex<Waiting>>,
     /// Held while the file is being replaced.
     replacing: Arc<Mutex<()>>,
@@ -36,7 +38,7 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When it cannot be made, is not a directory, or belongs to another user.
+    /// When it cannot be made, is not a directory, or belongs to another user and this is not root.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(StateError::io("create", parent))?;
@@ -45,17 +47,12 @@ impl StateDir {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             made => {
                 made.map_err(StateError::io("create", path))?;
+                give_to_owner_of_parent(path).map_err(StateError::io("give away", path))?;
                 sync_parent(path);
             }
         }
         let metadata = directory(path)?;
-        let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != user {
-            return Err(unusable(
-                path,
-                &format!("it belongs to user {}, this is user {user}", metadata.uid()),
-            ));
-        }
+        let owner = owner_of(path, &metadata)?;
         if is_of_others(path)? {
             return Err(unusable(path, "it holds files, and none of them is netd's"));
         }
@@ -63,7 +60,7 @@ impl StateDir {
             fs::set_permissions(path, Permissions::from_mode(0o700))
                 .map_err(StateError::io("set the mode of", path))?;
         }
-        Ok(Self::at(path))
+        Ok(Self::at(path, owner))
     }
 
     /// The directory for reading, as it is; `None` where there is none. Makes and changes nothing.
@@ -74,12 +71,13 @@ impl StateDir {
     pub fn open_existing(path: &Path) -> Result<Option<Self>, StateError> {
         match directory(path) {
             Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            found => found.map(|_| Some(Self::at(path))),
+            // Who may read here may be neither the owner nor root; whether it may write is asked when it does.
+            found => found.map(|found| Some(Self::at(path, Owner::of(&found).unwrap_or_default()))),
         }
     }
 
-    fn at(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), last_good: Arc::default(), replacing: Arc::default() }
+    fn at(path: &Path, owner: Owner) -> Self {
+        Self { path: path.to_path_buf(), owner, last_good: Arc::default(), replacing: Arc::default() }
     }
 
     /// Removes what netd keeps here, and the directory too when nothing else is in it; whether it is gone. The
@@ -121,7 +119,7 @@ impl StateDir {
     ///
     /// [`StateError::Held`] names the process that has it.
     pub fn lock(&self) -> Result<Lock, StateError> {
-        lock::take(&self.path.join("lock"))
+        self.as_owner(|| lock::take(&self.path.join("lock")))?
     }
 
     /// The last accepted file; `None` when there was none yet.
@@ -160,13 +158,16 @@ impl StateDir {
     }
 
     fn write_waiting(&self) -> Result<(), StateError> {
-        let Self { path, last_good, replacing } = self.clone();
+        let Self { path, owner, last_good, replacing } = self.clone();
         let write = move || {
             let _replacing = replacing.lock().unwrap_or_else(PoisonError::into_inner);
             let waiting = || last_good.lock().unwrap_or_else(PoisonError::into_inner);
             // Nothing waits when another thread has taken the newer one along.
             let Some(newest) = waiting().take() else { return Ok(()) };
-            let written = last_good::write(&path, &newest);
+            let written = match owner.become_it() {
+                Ok(()) => last_good::write(&path, &newest),
+                Err(e) => Err(StateError::io("act for the owner of", &path)(e)),
+            };
             if written.is_err() {
                 waiting().get_or_insert(newest);
             }
@@ -188,13 +189,40 @@ impl StateDir {
             tracing::warn!(error = %e, "the last good file cannot be read");
             None
         });
-        open::open(&self.path, last_good.as_ref())
+        // Its threads are started as the owner, and stay so.
+        match self.as_owner(|| open::open(&self.path, self.owner, last_good.as_ref())) {
+            Ok(opened) => opened,
+            Err(e) => open::none(e.to_string(), last_good.as_ref()),
+        }
+    }
+
+    fn as_owner<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, StateError> {
+        self.owner.run(work).map_err(StateError::io("act for the owner of", &self.path))
     }
 }
 
 fn directory(path: &Path) -> Result<fs::Metadata, StateError> {
     let metadata = fs::metadata(path).map_err(StateError::io("read", path))?;
     if metadata.is_dir() { Ok(metadata) } else { Err(unusable(path, "it is not a directory")) }
+}
+
+fn owner_of(path: &Path, found: &fs::Metadata) -> Result<Owner, StateError> {
+    let user = rustix::process::geteuid().as_raw();
+    Owner::of(found)
+        .ok_or_else(|| unusable(path, &format!("it belongs to user {}, this is user {user}", found.uid())))
+}
+
+/// What root makes below a directory of the daemon's user is for that user.
+fn give_to_owner_of_parent(path: &Path) -> io::Result<()> {
+    let parent = fs::metadata(parent_of(path))?;
+    if rustix::process::geteuid().is_root() && parent.uid() != 0 {
+        chown(path, Some(parent.uid()), Some(parent.gid()))?;
+    }
+    Ok(())
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn unusable(path: &Path, why: &str) -> StateError {
@@ -218,7 +246,7 @@ fn is_of_others(path: &Path) -> Result<bool, StateError> {
 /// Lets a new directory survive a power cut with what will be in it. A file system that cannot do this is one
 /// that makes no promises about the files either.
 fn sync_parent(path: &Path) {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent_of(path);
     if let Err(e) = fs::File::open(parent).and_then(|parent| parent.sync_all()) {
         tracing::debug!(path = %parent.display(), error = %e, "cannot sync");
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::Digest;
 use crate::mirror::Rows;
+use crate::owner::Owner;
 use crate::row::{self, Changes, Key, Value};
 
 /// The version of all that is written below; a change of meaning raises it.
@@ -36,7 +37,7 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(crate) trait Disk: Send + Sync {
     /// Writes the rows in the order of their keys and returns when they are durable.
     fn write(&self, changes: &Changes) -> Result<(), String>;
-    /// Reads one row.
+    /// Reads one row. The calling thread does nothing else afterwards.
     fn read(&self, key: &Key) -> Result<Option<Value>, String>;
 }
 
@@ -51,19 +52,21 @@ pub(crate) enum OpenError {
 
 pub(crate) struct SledDisk {
     db: sled::Db,
+    owner: Owner,
     /// How many pieces the rows have that have more than one.
     pieces: Mutex<BTreeMap<Key, u32>>,
 }
 
 impl SledDisk {
-    /// Opens the database in `path`, makes it where there is none, and reads all of it.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Rows), OpenError> {
+    /// Opens the database in `path`, makes it where there is none, and reads all of it. The calling thread acts as
+    /// `owner` already.
+    pub(crate) fn open(path: &Path, owner: Owner) -> Result<(Self, Rows), OpenError> {
         remove_leftovers(path)
             .map_err(|e| OpenError::Environment(format!("cannot clean the database: {e}")))?;
         let db = open_unlocked(path)?;
         check_format(&db)?;
         keep_private(path).map_err(|e| OpenError::Environment(format!("cannot set modes: {e}")))?;
-        let disk = Self { db, pieces: Mutex::default() };
+        let disk = Self { db, owner, pieces: Mutex::default() };
         let rows = disk.read_all()?;
         Ok((disk, rows))
     }
@@ -125,6 +128,8 @@ impl Disk for SledDisk {
     }
 
     fn read(&self, key: &Key) -> Result<Option<Value>, String> {
+        // On a thread of its own; sled may start one that writes.
+        self.owner.become_it().map_err(|e| e.to_string())?;
         let count = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(1);
         let mut value = Vec::new();
         for index in 0..count {

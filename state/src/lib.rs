@@ -9,6 +9,8 @@
 //! | `db/` | records, history, small values (sled) | rebuilt from the kernel and from `last-good.toml` |
 //! | `quarantine/` | databases that could not be used | evidence is gone |
 //!
+//! The directory belongs to the user that the daemon runs as. Root may work on it too: it then acts as that user.
+//!
 //! The database is a cache: it may be lost at any time, and then nothing but history older than the last good
 //! file is gone. A [`Store`] therefore works from memory and lets one background thread follow on disk; no
 //! method of it waits for the disk except [`Store::flush`] and [`Store::accepted_text`], and those only so long.
@@ -25,6 +27,7 @@ mod last_good;
 mod lock;
 mod mirror;
 mod open;
+mod owner;
 mod quarantine;
 mod record;
 mod row;

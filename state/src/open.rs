@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::disk::{Disk, OpenError, SledDisk};
 use crate::guard::{self, Failure};
 use crate::mirror::{Mirror, Rows};
+use crate::owner::Owner;
 use crate::quarantine::{self, SetAside};
 use crate::writer::{Follow, Reopen};
 use crate::{LastGood, Store};
@@ -49,9 +50,9 @@ struct Closed {
     hangs: bool,
 }
 
-/// Opens the store of the state directory `dir`; never fails.
-pub(crate) fn open(dir: &Path, last_good: Option<&LastGood>) -> Opened {
-    let places = Places::below(dir);
+/// Opens the store of the state directory `dir`, which belongs to `owner`; never fails.
+pub(crate) fn open(dir: &Path, owner: Owner, last_good: Option<&LastGood>) -> Opened {
+    let places = Places::below(dir, owner);
     match places.open_or_set_aside() {
         Ok(Ready { disk, rows, set_aside }) => {
             let (mirror, changes, rows_dropped) = Mirror::load(&rows, last_good);
@@ -70,16 +71,29 @@ pub(crate) fn open(dir: &Path, last_good: Option<&LastGood>) -> Opened {
     }
 }
 
+/// A store that works from memory, for this reason.
+pub(crate) fn none(reason: String, last_good: Option<&LastGood>) -> Opened {
+    let (mirror, _, _) = Mirror::load(&Rows::default(), last_good);
+    let store = Store::start(mirror, Follow::Memory { reason, reopen: None });
+    Opened { store, set_aside: None, rows_dropped: 0 }
+}
+
 #[derive(Clone)]
 struct Places {
+    owner: Owner,
     db: PathBuf,
     quarantine: PathBuf,
     attempts: PathBuf,
 }
 
 impl Places {
-    fn below(dir: &Path) -> Self {
-        Self { db: dir.join("db"), quarantine: dir.join("quarantine"), attempts: dir.join(ATTEMPTS_NAME) }
+    fn below(dir: &Path, owner: Owner) -> Self {
+        Self {
+            owner,
+            db: dir.join("db"),
+            quarantine: dir.join("quarantine"),
+            attempts: dir.join(ATTEMPTS_NAME),
+        }
     }
 
     fn reopen(&self) -> Reopen {
@@ -150,8 +164,8 @@ impl Places {
                 made.map_err(|e| Trouble::Environment(format!("cannot make the database's directory: {e}")))?
             }
         }
-        let db = self.db.clone();
-        match guard::within(OPEN_TIME_MAX, move || SledDisk::open(&db)) {
+        let (db, owner) = (self.db.clone(), self.owner);
+        match guard::within(OPEN_TIME_MAX, move || SledDisk::open(&db, owner)) {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(OpenError::Environment(reason))) => Err(Trouble::Environment(reason)),
             Ok(Err(OpenError::Bad(why))) => Err(Trouble::Bad(why)),
@@ -202,9 +216,9 @@ mod tests {
     #[test]
     fn p11_a_database_that_another_lets_go_of_is_followed_then() {
         let dir = tempfile::tempdir().unwrap();
-        let first = open(dir.path(), None).store;
+        let first = open(dir.path(), Owner::default(), None).store;
         first.meta_set("from", Some("first"));
-        let second = open(dir.path(), None).store;
+        let second = open(dir.path(), Owner::default(), None).store;
         assert!(matches!(second.durable(), Durability::NotDurable(_)));
         second.meta_set("and", Some("second"));
         drop(first);
@@ -214,7 +228,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         }
         drop(second);
-        let third = open(dir.path(), None).store;
+        let third = open(dir.path(), Owner::default(), None).store;
         assert_eq!(
             (third.meta_get("from").as_deref(), third.meta_get("and").as_deref()),
             (Some("first"), Some("second"))

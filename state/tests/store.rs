@@ -1,7 +1,7 @@
 //! What goes into the state directory comes out again, in this process and in the next.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -285,6 +285,71 @@ fn only_what_is_netds_is_removed() {
         }
     }
     assert!(!path.exists());
+}
+
+#[test]
+fn what_root_writes_into_the_directory_of_another_user_is_that_users() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let base = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(base.path(), Some(SOMEBODY.0), Some(SOMEBODY.1)).unwrap();
+    // Made by root, and the daemon's all the same.
+    let path = base.path().join("state");
+    for round in 1..=2 {
+        let state = StateDir::open(&path).unwrap();
+        let lock = state.lock().unwrap();
+        let store = open(&path);
+        let text = format!("# {round}");
+        assert_eq!(store.accept(accepted(&text)), round);
+        store.apply(&[(key(1), Some(record(round)))]);
+        state.set_last_good(&last_good(round, &text)).unwrap();
+        store.flush().unwrap();
+        assert_eq!(store.accepted_text(1).unwrap().as_deref(), Some("# 1"));
+        drop((store, lock));
+        assert_all_somebodys(&path);
+    }
+    // A database that is no good goes the same way.
+    std::fs::remove_dir_all(path.join("db")).unwrap();
+    std::fs::write(path.join("db"), "no").unwrap();
+    std::os::unix::fs::chown(path.join("db"), Some(SOMEBODY.0), Some(SOMEBODY.1)).unwrap();
+    assert!(StateDir::open(&path).unwrap().store().set_aside.is_some());
+    assert_all_somebodys(&path);
+    assert!(StateDir::open(&path).unwrap().remove().unwrap());
+}
+
+/// A user that needs no entry anywhere.
+const SOMEBODY: (u32, u32) = (54321, 54322);
+
+fn assert_all_somebodys(path: &Path) {
+    let found = path.symlink_metadata().unwrap();
+    assert_eq!((found.uid(), found.gid()), SOMEBODY, "{}", path.display());
+    if found.is_dir() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| assert_all_somebodys(&entry.unwrap().path()));
+    }
+}
+
+#[test]
+fn x18_root_is_not_led_out_of_the_directory_by_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let base = tempfile::tempdir().unwrap();
+    let (path, secret) = (base.path().join("state"), base.path().join("secret"));
+    std::fs::set_permissions(base.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("conf"), "untouched").unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::os::unix::fs::chown(&path, Some(SOMEBODY.0), Some(SOMEBODY.1)).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(&secret, path.join("db")).unwrap();
+    std::os::unix::fs::symlink(secret.join("conf"), path.join("db.opening")).unwrap();
+    let state = StateDir::open(&path).unwrap();
+    drop(state.store());
+    state.set_last_good(&last_good(1, "a")).unwrap();
+    assert_eq!(std::fs::read_dir(&secret).unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(secret.join("conf")).unwrap(), "untouched");
+    assert_eq!(secret.metadata().unwrap().uid(), 0);
 }
 
 #[test]
