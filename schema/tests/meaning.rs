@@ -47,7 +47,7 @@ fn everything_that_acts_arrives_in_the_model() {
     let case =
         cases("examples-config", "toml").into_iter().find(|case| case.name == "full").expect("full.toml");
     let config = config(&case.text);
-    assert_eq!(config.summary(), "2 nodes, 2 services, 9 backends");
+    assert_eq!(config.summary(), "2 nodes, 3 services, 11 backends");
     assert_eq!(config.load_balancer.mode, XdpMode::Native);
     assert_eq!(config.load_balancer.table_size, TableSize::Fixed(65_521));
     assert_eq!(config.load_balancer.devices, ["eth0", "eth1"]);
@@ -63,6 +63,34 @@ fn everything_that_acts_arrives_in_the_model() {
     assert_eq!(effective, [8080, 8081, 8080, 8080, 8080]);
     let udp: Vec<u16> = web.backends_of(web.vips[1]).map(|backend| backend.port_for(&web.ports[1])).collect();
     assert_eq!(udp, [443, 443]);
+}
+
+#[test]
+fn the_full_example_has_every_key() {
+    let full =
+        cases("examples-config", "toml").into_iter().find(|case| case.name == "full").expect("full.toml");
+    let config: toml::Table = toml::from_str(&full.text).expect("TOML");
+    let keys = explain("").expect("a list");
+    let keys = keys.lines().filter(|line| !line.ends_with("(not supported by this version)"));
+    let missing: Vec<&str> = keys
+        .filter_map(|line| line.split(' ').next())
+        .filter(|key| {
+            !has(&toml::Value::Table(config.clone()), key) && !key.starts_with("backend_sets.backends.")
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Whether one of the tables at the path has the key.
+fn has(value: &toml::Value, path: &str) -> bool {
+    match value {
+        toml::Value::Array(items) => items.iter().any(|item| has(item, path)),
+        toml::Value::Table(table) => {
+            let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+            table.get(key).is_some_and(|value| rest.is_none_or(|rest| has(value, rest)))
+        }
+        _ => false,
+    }
 }
 
 #[test]
@@ -90,6 +118,29 @@ fn a_key_is_explained_with_type_default_and_example() {
     let expected = "services.backends.weight\n  type      integer from 0 to 65535\n  default   100\n  example   weight = 50\n\n\
                     Its share relative to the other backends. 0 takes it out.\n";
     assert_eq!(explain("services.backends.weight").as_deref(), Ok(expected));
+}
+
+#[test]
+fn words_tables_and_ranges_are_explained() {
+    let dscp = explain("load_balancer.outer_dscp").expect("a key");
+    assert!(
+        dscp.contains("  type      `\"copy\"` or integer from 0 to 63\n  default   \"copy\"\n"),
+        "{dscp}"
+    );
+    let ranges = explain("services.source_ranges").expect("a key");
+    assert!(
+        ranges.contains("source_ranges = { allow = [\"10.0.0.0/8\"], deny = [\"10.66.0.0/16\"] }\n"),
+        "{ranges}"
+    );
+    assert!(
+        ranges.ends_with("\nkeys\n  allow  Clients that are let in.\n  deny   Clients that are not.\n"),
+        "{ranges}"
+    );
+    let affinity = explain("services.affinity").expect("a key");
+    assert!(
+        affinity.contains("a duration from 1s to 24h, in ms, s, m or h\n  default   none\n"),
+        "{affinity}"
+    );
 }
 
 #[test]

@@ -13,8 +13,9 @@ pub(crate) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> O
     let word = word.to_lowercase().replace('-', "_");
     words
         .map(|known| {
+            let other = known.replace('-', "_");
             let likeness =
-                normalized_damerau_levenshtein(&word, known).max(jaro_winkler(&word, known) - 0.15);
+                normalized_damerau_levenshtein(&word, &other).max(jaro_winkler(&word, &other) - 0.15);
             (likeness, known)
         })
         .filter(|(likeness, _)| *likeness >= 0.6)

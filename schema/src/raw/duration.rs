@@ -64,7 +64,7 @@ impl<const LEAST: u64, const MOST: u64> JsonSchema for Lasting<LEAST, MOST> {
 /// In the largest unit that says it exactly: `90m`, `500ms`.
 pub(crate) fn shown(duration: Duration) -> String {
     let all = duration.as_millis();
-    let exact = UNITS.iter().find(|(_, unit)| all % u128::from(*unit) == 0 && all > 0);
+    let exact = UNITS.iter().find(|(_, unit)| all > 0 && all.is_multiple_of(u128::from(*unit)));
     let (unit, milliseconds) = exact.unwrap_or(&("ms", 1));
     format!("{}{unit}", all / u128::from(*milliseconds))
 }

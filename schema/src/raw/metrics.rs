@@ -51,7 +51,7 @@ impl Word for Listen {
         json_schema!({
             "type": "string",
             "title": "an address and a port",
-            "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]):[0-9]{1,5}$",
+            "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]):[0-9]+$",
         })
     }
 }

@@ -257,7 +257,10 @@ impl Word for Prefix {
     const WHAT: &'static str = "a prefix";
 
     fn parse(text: &str) -> Result<Self, Refused> {
-        let Ok(prefix) = text.parse::<IpNetwork>() else {
+        let digits = |length: &str| length.len() <= 3 && length.bytes().all(|byte| byte.is_ascii_digit());
+        // A netmask, and a length with zeros before it, are read by some programs and not by others.
+        let plain = text.split_once('/').is_none_or(|(_, length)| digits(length));
+        let Some(prefix) = text.parse::<IpNetwork>().ok().filter(|_| plain) else {
             return Err(Refused::because(
                 "must be an address and a length, such as `10.244.1.0/24` or `fd00:1::/64`",
             ));
