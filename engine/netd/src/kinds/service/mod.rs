@@ -11,6 +11,7 @@ mod paths;
 mod rings;
 mod room;
 mod round;
+mod shift;
 mod space;
 mod spec;
 mod target;

@@ -1,6 +1,7 @@
 //! What a frontend is: its service, its backends with the way to each, and how its ring is made.
 
 use super::maglev::{self, Member, Request};
+use super::shift;
 use crate::facts::Mac;
 use base64::Engine;
 use netd_core::{Described, FieldChange};
@@ -283,6 +284,7 @@ impl Described for ServiceSpec {
         if self.intact != observed.intact {
             changes.push(FieldChange::changed("maps", "not as they were written", "written anew"));
         }
+        changes.extend(shift::change(self, observed));
         let (wanted, found) = (self.by_socket(), observed.by_socket());
         for (socket, backend) in &wanted {
             match found.get(socket) {

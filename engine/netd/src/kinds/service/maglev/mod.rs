@@ -17,7 +17,7 @@ mod turns;
 
 pub use murmur3::murmur3;
 pub use parallel::in_parallel;
-pub use share::{digest, disturbed, moved, scattered, slot_counts};
+pub use share::{digest, disturbed, moved, percent, scattered, slot_counts};
 pub use tables::{Tables, tables};
 
 use fill::{Walk, fill};

@@ -63,3 +63,13 @@ pub fn disturbed(before: &[u16], without: &[u16], gone: u16) -> f64 {
     let disturbed = before.iter().zip(without).filter(|(before, after)| **before != gone && before != after);
     disturbed.count() as f64 / before.len().max(1) as f64
 }
+
+/// A share, from 0 to 1, as people read it: `25.4 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    match share * 100.0 {
+        // What moves is not called nothing.
+        little if little > 0.0 && little < 0.05 => "under 0.1 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    }
+}
