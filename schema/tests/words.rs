@@ -11,8 +11,11 @@ use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The keys of a service and some values of each, good and bad.
-const SERVICE: &[(&str, &[&str])] = &[
+/// Keys, each with some of the values that it may and may not have.
+type Keys = &'static [(&'static str, &'static [&'static str])];
+
+/// Those of a service.
+const SERVICE: Keys = &[
     ("algorithm", &["\"maglev\"", "\"random\"", "\"rr\""]),
     ("affinity", &["\"1s\"", "\"3h\"", "\"24h\"", "\"25h\"", "\"999ms\"", "3"]),
     (
@@ -35,7 +38,7 @@ const SERVICE: &[(&str, &[&str])] = &[
 ];
 
 /// Those of a health check.
-const HEALTH_CHECK: &[(&str, &[&str])] = &[
+const HEALTH_CHECK: Keys = &[
     ("kind", &["\"tcp\"", "\"http\"", "\"https\"", "\"udp\"", "\"icmp\"", "\"http\"", "\"udp\""]),
     ("port", &["0", "1", "8080", "65536"]),
     ("interval", &["\"1s\"", "\"100ms\"", "\"1h\"", "\"99ms\""]),
@@ -52,7 +55,7 @@ const HEALTH_CHECK: &[(&str, &[&str])] = &[
 ];
 
 /// Those of the other tables, each with its header.
-const TABLES: &[(&str, &[(&str, &[&str])])] = &[
+const TABLES: &[(&str, Keys)] = &[
     (
         "[load_balancer]",
         &[
@@ -166,7 +169,7 @@ fn the_family_of_the_backends_can_be_chosen_for_all_vips() {
 }
 
 /// Some of the keys, each with one of its values, in any order.
-fn lines(keys: &'static [(&str, &[&str])]) -> impl Strategy<Value = Vec<String>> {
+fn lines(keys: Keys) -> impl Strategy<Value = Vec<String>> {
     let line = |(key, values): &(&'static str, &'static [&'static str])| {
         let key = *key;
         prop::option::weighted(0.4, prop::sample::select(*values))
