@@ -14,6 +14,32 @@
 const volatile __u32 counter_stride = 1;
 const volatile __u32 service_stride = 1;
 
+// The words of service_counter, in its order.
+enum event {
+	NO_BACKEND,
+	NO_NEXT_HOP,
+	KEPT_FLOWS,
+	MALFORMED,
+	TOO_BIG,
+	SOURCE_REFUSED,
+	MARTIAN,
+	UNKNOWN_PORT,
+	FRAGMENT_LOST,
+	RATE_LIMITED,
+	REJECTED,
+	TOLD_TOO_BIG,
+	ECHO_REPLIES,
+	ICMP_RELAYED,
+	FRAGMENTS,
+	PASSED,
+	EVENTS,
+};
+
+_Static_assert(EVENTS * sizeof(__u64) == sizeof(struct service_counter), "each word has a name");
+_Static_assert(offsetof(struct service_counter, malformed) == MALFORMED * sizeof(__u64), "in the same order");
+_Static_assert(offsetof(struct service_counter, rate_limited) == RATE_LIMITED * sizeof(__u64), "in the same order");
+_Static_assert(offsetof(struct service_counter, passed) == PASSED * sizeof(__u64), "in the same order");
+
 static __always_inline void count_sent(const struct backend *backend, __u32 bytes)
 {
 	const __u32 key = bpf_get_smp_processor_id() * counter_stride + backend->counter;
@@ -25,29 +51,28 @@ static __always_inline void count_sent(const struct backend *backend, __u32 byte
 	}
 }
 
-static __always_inline struct service_counter *service_counter_of(const struct frontend *frontend)
+static __always_inline void count_new_flow(const struct backend *backend)
 {
-	const __u32 key = bpf_get_smp_processor_id() * service_stride + frontend->service;
+	const __u32 key = bpf_get_smp_processor_id() * counter_stride + backend->counter;
+	__u64 *counter = bpf_map_lookup_elem(&new_flows, &key);
 
-	return bpf_map_lookup_elem(&service_counters, &key);
+	if (counter)
+		*counter += 1;
 }
 
-// Why a packet for a VIP is dropped; the names are those of service_counter's members.
-enum drop { NO_BACKEND, NO_NEXT_HOP, MALFORMED };
-
 // Out of line: it is not the way that packets go.
-static __noinline int dropped(const struct frontend *frontend, enum drop reason)
+static __noinline void count(__u32 service, enum event event)
 {
-	struct service_counter *counter = service_counter_of(frontend);
+	const __u32 key = bpf_get_smp_processor_id() * service_stride + service;
+	__u64 *counter = bpf_map_lookup_elem(&service_counters, &key);
 
-	if (counter) {
-		if (reason == NO_BACKEND)
-			counter->no_backend += 1;
-		else if (reason == NO_NEXT_HOP)
-			counter->no_next_hop += 1;
-		else
-			counter->malformed += 1;
-	}
+	if (counter && event < EVENTS)
+		counter[event] += 1;
+}
+
+static __always_inline int dropped(__u32 service, enum event reason)
+{
+	count(service, reason);
 	return XDP_DROP;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-// Writing: the destination port, the outer headers, and the way out.
+// Writing on the short way: the destination port, outer headers of the packet's own family, and the way out.
 #ifndef NETD_ENCAP_H
 #define NETD_ENCAP_H
 
@@ -8,10 +8,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "hash.h"
+#include "maps.h"
 #include "netd_abi.h"
 #include "parse.h"
-
-#define OUTER_TTL 64
 
 static __always_inline __u16 folded(__u32 sum)
 {
@@ -52,61 +51,36 @@ static __always_inline void set_macs(struct ethhdr *eth, const struct backend *b
 	*((__u32 *)eth + 2) = *((const __u32 *)backend + 2);
 }
 
-// What the outer header takes from the inner one.
-struct inner_v4 {
-	__u16 length;
-	__be16 id;
-	__be16 df;
-	__u8 tos;
-};
-
-static __always_inline struct inner_v4 inner_v4_of(const struct iphdr *ip)
+// TOS or traffic class outside: as configured.
+static __always_inline __u8 outer_tos(__u8 inner)
 {
-	return (struct inner_v4){
-		.length = bpf_ntohs(ip->tot_len),
-		.id = ip->id,
-		.df = ip->frag_off & IPV4_DF,
-		.tos = ip->tos,
-	};
+	const __u8 dscp = settings.outer_dscp == COPY ? inner & 0xfc : settings.outer_dscp << 2;
+
+	return settings.copies_ecn ? dscp | (inner & 3) : dscp;
 }
 
-static __always_inline void write_outer_v4(void *at, const struct inner_v4 *inner, const struct backend *backend,
+static __always_inline void write_outer_v4(void *at, const struct iphdr *inner, const struct backend *backend,
 					   __be32 source_low)
 {
 	__u16 *const words = at;
-	const __be16 length = bpf_htons(inner->length + sizeof(struct iphdr));
+	const __be16 length = bpf_htons(bpf_ntohs(inner->tot_len) + sizeof(struct iphdr));
+	const __be16 hops = bpf_htons(settings.hop_limit << 8 | IPPROTO_IPIP);
 	// The compiler may not assume that map memory does not change: each value is read once.
 	const __u32 source = *(const volatile __u32 *)backend->source | source_low;
 	const __u32 destination = *(const volatile __u32 *)backend->destination;
-	const __be16 tos = bpf_htons(inner->tos);
-	const __u32 sum = backend->checksum + tos + length + inner->id + inner->df +
-			  (source_low & 0xffff) + (source_low >> 16);
+	const __be16 tos = bpf_htons(outer_tos(inner->tos));
+	const __be16 df = inner->frag_off & IPV4_DF;
+	const __u32 sum = backend->checksum + tos + length + inner->id + df + hops + (source_low & 0xffff) +
+			  (source_low >> 16);
 
 	words[0] = bpf_htons(0x4500) | tos;
 	words[1] = length;
 	words[2] = inner->id;
-	words[3] = inner->df;
-	words[4] = bpf_htons(OUTER_TTL << 8 | IPPROTO_IPIP);
+	words[3] = df;
+	words[4] = hops;
 	words[5] = ~folded(sum);
 	*(__u32 *)&words[6] = source;
 	*(__u32 *)&words[8] = destination;
-}
-
-struct inner_v6 {
-	__u32 client[4];
-	__u32 version_class_label;
-	__u16 payload_length;
-};
-
-static __always_inline struct inner_v6 inner_v6_of(const struct ipv6hdr *ip)
-{
-	const __u32 *const client = (const __u32 *)&ip->saddr;
-
-	return (struct inner_v6){
-		.client = { client[0], client[1], client[2], client[3] },
-		.version_class_label = *(const __u32 *)ip,
-		.payload_length = bpf_ntohs(ip->payload_len),
-	};
 }
 
 // The low bits of the outer source: each 32-bit word that the prefix does not fill is hashed by itself.
@@ -124,18 +98,28 @@ static __always_inline void set_source_bits_v6(__u32 source[4], const __u32 clie
 		source[0] |= source_bits_of(client[0], ports, bits < 128 ? bits - 96 : 32);
 }
 
-static __always_inline void write_outer_v6(void *at, const struct inner_v6 *inner, const struct backend *backend,
+// The traffic class lies across the first bytes: four bits of the first, four of the second.
+static __always_inline __u32 outer_first_word(__u32 inner)
+{
+	const __u32 word = bpf_ntohl(inner);
+
+	if (settings.outer_dscp == COPY && settings.copies_ecn)
+		return inner;
+	return bpf_htonl((word & 0xf00fffff) | (__u32)outer_tos(word >> 20) << 20);
+}
+
+static __always_inline void write_outer_v6(void *at, const struct ipv6hdr *inner, const struct backend *backend,
 					   const struct ports *ports)
 {
 	__u32 *const words = at;
-	const __u16 length = inner->payload_length + sizeof(struct ipv6hdr);
+	const __u16 length = bpf_ntohs(inner->payload_len) + sizeof(struct ipv6hdr);
 	const __u32 *const prefix = (const __u32 *)backend->source;
 	const __u32 *const destination = (const __u32 *)backend->destination;
 	__u32 source[4] = { prefix[0], prefix[1], prefix[2], prefix[3] };
 
-	set_source_bits_v6(source, inner->client, ports, backend->source_bits);
-	words[0] = inner->version_class_label;
-	words[1] = bpf_htonl((__u32)length << 16 | IPPROTO_IPV6 << 8 | OUTER_TTL);
+	set_source_bits_v6(source, (const __u32 *)&inner->saddr, ports, backend->source_bits);
+	words[0] = outer_first_word(*(const __u32 *)inner);
+	words[1] = bpf_htonl((__u32)length << 16 | IPPROTO_IPV6 << 8 | settings.hop_limit);
 	words[2] = source[0];
 	words[3] = source[1];
 	words[4] = source[2];

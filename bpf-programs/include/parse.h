@@ -16,8 +16,40 @@
 #include <bpf/bpf_helpers.h>
 
 #define IPV4_DF bpf_htons(0x4000)
+#define IPV4_MF bpf_htons(0x2000)
+#define IPV4_OFFSET bpf_htons(0x1fff)
 #define IPV4_MF_OR_OFFSET bpf_htons(0x3fff)
-#define LONGEST_IP 65535
+// The first byte of an IPv4 header without options.
+#define IPV4_PLAIN 0x45
+
+#define TCP_FLAGS_AT 13
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+// Types and codes of ICMP (RFC 792) and ICMPv6 (RFC 4443); the kernel's header of the former wants a C library.
+#define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
+#define ICMP_PROT_UNREACH 2
+#define ICMP_PORT_UNREACH 3
+#define ICMP_FRAG_NEEDED 4
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PORT_UNREACH 4
+#define ICMPV6_PKT_TOOBIG 2
+#define ICMPV6_PARAMPROB 4
+#define ICMPV6_UNK_NEXTHDR 1
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+
+struct icmp_header {
+	__be16 type_code;
+	__u16 checksum;
+	__be32 rest;
+};
 
 // TCP and UDP begin alike.
 struct ports {
@@ -57,11 +89,9 @@ static __always_inline int is_tcp_or_udp(__u8 protocol)
 }
 
 // A client's first packet: SYN without ACK.
-static __always_inline int is_first_of_tcp(const struct ports *ports, __u8 protocol, const void *end)
+static __always_inline int is_first_of_tcp(__u8 flags)
 {
-	const __u8 *const flags = (const __u8 *)ports + 13;
-
-	return protocol == IPPROTO_TCP && (const void *)(flags + 1) <= end && (*flags & 0x12) == 0x02;
+	return (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 #endif

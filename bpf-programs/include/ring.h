@@ -11,7 +11,7 @@
 
 #define NO_INDEX 0xffffffffu
 
-// hash % slots; why it holds is said and tested at `slot` in src/abi.rs.
+// hash % slots; why it holds is said and tested at `slot` in src/arithmetic.rs.
 static __always_inline __u32 slot_of(__u32 hash, __u32 slots, __u32 magic)
 {
 	const __u32 quotient = ((__u64)hash * magic) >> 32;
@@ -32,6 +32,26 @@ static __always_inline __u32 index_in(__u32 first_line, __u32 slot, __u32 wide)
 	if (wide)
 		return ((const __u16 *)line->bytes)[slot & 31];
 	return line->bytes[slot & 63];
+}
+
+// What the current ring gives to a flow; NO_INDEX if the service has no backend.
+static __always_inline __u32 ring_index(const struct frontend *frontend, __u32 hash)
+{
+	const __u32 slot = slot_of(hash, frontend->slots, frontend->slots_magic);
+
+	if (!frontend->slots)
+		return NO_INDEX;
+	return index_in(frontend->ring, slot, frontend->flags & WIDE_SLOTS);
+}
+
+// What the previous ring gave to it; NO_INDEX if there is none.
+static __always_inline __u32 previous_index(const struct frontend *frontend, __u32 hash)
+{
+	const __u32 slot = slot_of(hash, frontend->previous_slots, frontend->previous_magic);
+
+	if (!(frontend->flags & KEEP_FLOWS) || !frontend->previous_slots)
+		return NO_INDEX;
+	return index_in(frontend->previous_ring, slot, frontend->flags & WIDE_PREVIOUS);
 }
 
 static __always_inline struct backend *backend_at(const struct frontend *frontend, __u32 index)

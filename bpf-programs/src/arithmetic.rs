@@ -63,15 +63,15 @@ pub const fn slot(hash: u32, slots: u32, magic: u32) -> u32 {
 }
 
 /// The constant part of the outer IPv4 header's checksum: the folded ones' complement sum, in native byte order, of
-/// version and header length (TOS zero), TTL 64 with protocol 4, `source` and `destination`.
+/// version and header length (TOS zero), `source` and `destination`.
 ///
-/// The program adds the TOS, the total length, the identification, the DF bit and the hashed bits of the source, and
-/// complements. With a hashed source, `source` is the prefix with zeros behind it.
+/// The program adds the TOS, the total length, the identification, the DF bit, TTL and protocol and the hashed bits of
+/// the source, and complements. With a hashed source, `source` is the prefix with zeros behind it.
 #[must_use]
 pub fn presum(source: Ipv4Addr, destination: Ipv4Addr) -> u16 {
     let [s0, s1, s2, s3] = source.octets();
     let [d0, d1, d2, d3] = destination.octets();
-    let words = [[0x45, 0x00], [64, 4], [s0, s1], [s2, s3], [d0, d1], [d2, d3]];
+    let words = [[0x45, 0x00], [s0, s1], [s2, s3], [d0, d1], [d2, d3]];
     let sum: u32 = words.iter().map(|word| u32::from(u16::from_ne_bytes(*word))).sum();
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_presum_completes_to_a_valid_header() {
         let presum = presum(Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(10, 1, 0, 2));
-        let header: [u8; 20] = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 4, 0, 0, 10, 0, 0, 11, 10, 1, 0, 2];
+        let header: [u8; 20] = [0x45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 11, 10, 1, 0, 2];
         let sum: u32 = header.chunks(2).map(|w| u32::from(u16::from_ne_bytes([w[0], w[1]]))).sum();
         assert_eq!(u32::from(presum), (sum & 0xffff) + (sum >> 16));
     }

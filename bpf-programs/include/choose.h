@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// The backend of any flow: of clients that stay with theirs, of services that take one at random, of changed slots.
+#ifndef NETD_CHOOSE_H
+#define NETD_CHOOSE_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "flows.h"
+#include "hash.h"
+#include "maps.h"
+#include "ring.h"
+
+#define NS_PER_SECOND 1000000000ull
+
+// Asks the current ring. With affinity all flows of a client have one hash.
+static __always_inline void ask_ring(struct asked *asked, const struct frontend *frontend, int is_v6)
+{
+	const struct ports ports = {
+		.source = frontend->flags & AFFINITY ? 0 : asked->key.source_port,
+		.destination = asked->key.destination_port,
+	};
+	const __u32 *const client = (const __u32 *)asked->key.source;
+
+	asked->hash = is_v6 ? flow_hash_v6(client, &ports, asked->key.protocol, frontend->flow_seed)
+			    : flow_hash_v4(client[3], &ports, asked->key.protocol, frontend->flow_seed);
+	asked->index = ring_index(frontend, asked->hash);
+}
+
+static __always_inline __u32 index_of_new_flow(const struct frontend *frontend, const struct asked *asked)
+{
+	if ((frontend->flags & RANDOM) && (asked->traits & TAKES_ANY_SLOT))
+		return ring_index(frontend, bpf_get_prandom_u32());
+	return index_without_record(frontend, asked);
+}
+
+static __always_inline __u32 recorded_index(const struct frontend *frontend, const struct asked *asked)
+{
+	struct flow *record = bpf_map_lookup_elem(&flows, &asked->key);
+
+	return record ? decided(frontend, record, asked) : NO_INDEX;
+}
+
+static __always_inline __u32 random_index(const struct frontend *frontend, const struct asked *asked)
+{
+	__u32 index = recorded_index(frontend, asked);
+
+	if (index != NO_INDEX)
+		return index;
+	index = index_of_new_flow(frontend, asked);
+	remember(frontend, &asked->key, asked, index);
+	return index;
+}
+
+static __always_inline int is_young(const struct frontend *frontend, const struct flow *record)
+{
+	return bpf_ktime_get_ns() - record->seen_ns < frontend->affinity_seconds * NS_PER_SECOND;
+}
+
+// A client whose backend drains: its connections stay there, new ones go where the ring says.
+static __always_inline __u32 leaving_index(const struct frontend *frontend, const struct asked *asked, __u32 left)
+{
+	const __u32 index = recorded_index(frontend, asked);
+
+	if (index != NO_INDEX)
+		return index;
+	if (!(asked->traits & IS_FIRST))
+		return left;
+	remember(frontend, &asked->key, asked, asked->index);
+	return asked->index;
+}
+
+static __always_inline __u32 client_index(const struct frontend *frontend, const struct asked *asked)
+{
+	struct flow_key client __attribute__((aligned(8))) = asked->key;
+	__u32 index = NO_INDEX;
+	struct flow *record;
+
+	client.source_port = 0;
+	record = bpf_map_lookup_elem(&flows, &client);
+	if (record && is_young(frontend, record)) {
+		const struct backend *backend = backend_of(frontend, record);
+
+		if (backend && backend->state != ACTIVE)
+			return leaving_index(frontend, asked, record->index);
+		if (backend) {
+			refresh(record, asked);
+			return record->index;
+		}
+	}
+	if (frontend->flags & (KEEP_FLOWS | RANDOM))
+		index = recorded_index(frontend, asked);
+	if (index == NO_INDEX)
+		index = index_of_new_flow(frontend, asked);
+	remember(frontend, &client, asked, index);
+	return index;
+}
+
+// NO_INDEX, or an index that no backend has, if the service has no backend for the flow.
+__noinline __u32 choose(const struct frontend *frontend, const struct asked *asked)
+{
+	if (!frontend || !asked)
+		return NO_INDEX;
+	if (frontend->flags & AFFINITY)
+		return client_index(frontend, asked);
+	if (frontend->flags & RANDOM)
+		return random_index(frontend, asked);
+	return kept_index(frontend, asked);
+}
+
+#endif

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// What the program answers itself: ICMP errors, RSTs, echo replies. They go back the way that the packet came.
+#ifndef NETD_REPLY_H
+#define NETD_REPLY_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "counters.h"
+#include "encap.h"
+#include "limits.h"
+#include "packet.h"
+
+#define REPLY_HOPS 64
+// ICMPv4 quotes eight bytes behind the IP header.
+#define QUOTED_L4_BYTES 8
+#define QUOTED_V6_MAX 104
+#define ICMP_BYTES sizeof(struct icmp_header)
+// The longest ICMP message that is made here, in words.
+#define SUMMED_WORDS_MAX 32
+
+// An Ethernet header, perhaps with a tag.
+struct link_header {
+	__u8 destination[6];
+	__u8 source[6];
+	__be16 words[3];
+};
+
+// Addresses from the VIP to the client.
+static __always_inline void write_addresses_v4(struct iphdr *ip, const struct packet *packet)
+{
+	ip->saddr = ((const __u32 *)packet->asked.key.destination)[3];
+	ip->daddr = ((const __u32 *)packet->asked.key.source)[3];
+}
+
+static __always_inline void write_addresses_v6(struct ipv6hdr *ip, const struct packet *packet)
+{
+	__builtin_memcpy(&ip->saddr, packet->asked.key.destination, 16);
+	__builtin_memcpy(&ip->daddr, packet->asked.key.source, 16);
+}
+
+static __always_inline __u32 sum_of(const void *data, __u32 bytes)
+{
+	const __u16 *const words = data;
+	__u32 sum = 0;
+
+#pragma clang loop unroll(full)
+	for (__u32 k = 0; k < bytes / 2; k++)
+		sum += words[k];
+	return sum;
+}
+
+static __always_inline void write_v4(struct iphdr *ip, const struct packet *packet, __u16 bytes, __u8 protocol)
+{
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = packet->tos;
+	ip->tot_len = bpf_htons(bytes);
+	ip->id = packet->id;
+	ip->frag_off = IPV4_DF;
+	ip->ttl = REPLY_HOPS;
+	ip->protocol = protocol;
+	ip->check = 0;
+	write_addresses_v4(ip, packet);
+	ip->check = ~folded(sum_of(ip, sizeof(*ip)));
+}
+
+static __always_inline void write_v6(struct ipv6hdr *ip, const struct packet *packet, __u16 payload, __u8 protocol)
+{
+	*(__u32 *)ip = packet->first_word;
+	ip->payload_len = bpf_htons(payload);
+	ip->nexthdr = protocol;
+	ip->hop_limit = REPLY_HOPS;
+	write_addresses_v6(ip, packet);
+}
+
+// The sum of what checksums over IPv6, TCP and UDP add to what they cover.
+static __always_inline __u32 pseudo_sum(const struct packet *packet, __u16 bytes, __u8 protocol)
+{
+	const struct flow_key *const key = &packet->asked.key;
+	const __u32 rest = bpf_htons(bytes) + bpf_htons(protocol);
+
+	if (packet->is_v6)
+		return rest + sum_of(key->source, 16) + sum_of(key->destination, 16);
+	return rest + sum_of(&key->source[12], 4) + sum_of(&key->destination[12], 4);
+}
+
+// Moves the frame's beginning by `grown` and its end to `bytes` behind the link header, which is written anew with the
+// addresses exchanged. What is behind is the caller's to write.
+static __always_inline int reshape(struct xdp_md *ctx, const struct packet *packet, int grown, __u32 bytes)
+{
+	struct link_header *link = frame(ctx);
+	struct link_header kept;
+	int cut;
+
+	if ((void *)(link + 1) > frame_end(ctx))
+		return 0;
+	kept = *link;
+	if (grown && bpf_xdp_adjust_head(ctx, -grown))
+		return 0;
+	cut = (int)(packet->l3 + bytes) - (int)(frame_end(ctx) - frame(ctx));
+	if (cut > 0 || (cut && bpf_xdp_adjust_tail(ctx, cut)))
+		return 0;
+	link = frame(ctx);
+	if ((void *)(link + 1) > frame_end(ctx))
+		return 0;
+	__builtin_memcpy(link->destination, kept.source, 6);
+	__builtin_memcpy(link->source, kept.destination, 6);
+	link->words[0] = kept.words[0];
+	if (packet->l3 != sizeof(struct ethhdr)) {
+		link->words[1] = kept.words[1];
+		link->words[2] = kept.words[2];
+	}
+	return 1;
+}
+
+// The sum from an offset to the frame's end, which is a whole number of words away.
+static __always_inline __u64 sum_to_end(const struct xdp_md *ctx, __u32 offset)
+{
+	const __u32 *word = at(ctx, offset);
+	__u64 sum = 0;
+
+#pragma clang loop unroll(disable)
+	for (int k = 0; k < SUMMED_WORDS_MAX; k++) {
+		if ((const void *)(word + 1) > frame_end(ctx))
+			break;
+		sum += *word++;
+	}
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+}
+
+// An ICMP error with a second word, around what it is about.
+static __always_inline int write_error(struct xdp_md *ctx, const struct packet *packet, __be16 type_code, __be32 rest)
+{
+	const __u32 ip_bytes = packet->is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	const __u32 longest = packet->is_v6 ? QUOTED_V6_MAX : (packet->l4 - packet->l3) + QUOTED_L4_BYTES;
+	const __u32 quoted = packet->ip_bytes < longest ? packet->ip_bytes & ~3u : longest;
+	const __u32 message = ICMP_BYTES + quoted;
+	struct icmp_header *icmp;
+	void *ip;
+	__u32 sum;
+
+	if (!reshape(ctx, packet, ip_bytes + ICMP_BYTES, ip_bytes + message))
+		return 0;
+	ip = at(ctx, packet->l3);
+	if (packet->is_v6) {
+		if (ip + sizeof(struct ipv6hdr) > frame_end(ctx))
+			return 0;
+		write_v6(ip, packet, message, IPPROTO_ICMPV6);
+		sum = pseudo_sum(packet, message, IPPROTO_ICMPV6);
+	} else {
+		if (ip + sizeof(struct iphdr) > frame_end(ctx))
+			return 0;
+		write_v4(ip, packet, sizeof(struct iphdr) + message, IPPROTO_ICMP);
+		sum = 0;
+	}
+	icmp = at(ctx, packet->l3 + ip_bytes);
+	if ((void *)(icmp + 1) > frame_end(ctx))
+		return 0;
+	icmp->type_code = type_code;
+	icmp->checksum = 0;
+	icmp->rest = rest;
+	sum += sum_to_end(ctx, packet->l3 + ip_bytes);
+	// Through the frame again: the loop has taken the verifier's knowledge of the pointer.
+	icmp = at(ctx, packet->l3 + ip_bytes);
+	if ((void *)(icmp + 1) > frame_end(ctx))
+		return 0;
+	icmp->checksum = ~folded(sum);
+	return 1;
+}
+
+// Why and about what an error is sent; the first is counted if it is.
+struct error {
+	enum event sent;
+	__be16 type_code;
+	__u16 zero;
+	__be32 rest;
+};
+
+static __always_inline int is_answerable(const struct packet *packet)
+{
+	if (packet->is_for_many || packet->kind == LATER)
+		return 0;
+	return packet->is_v6 || packet->ip_bytes >= (__u32)(packet->l4 - packet->l3) + QUOTED_L4_BYTES;
+}
+
+// Drops the packet and tells the client why; the drop itself has been counted.
+__noinline int tell(struct xdp_md *ctx, const struct packet *packet, __u32 service, const struct error *error)
+{
+	if (!packet || !error || !is_answerable(packet))
+		return XDP_DROP;
+	if (!is_within(ERRORS))
+		return dropped(service, RATE_LIMITED);
+	if (!write_error(ctx, packet, error->type_code, error->rest))
+		return XDP_DROP;
+	count(service, error->sent);
+	return XDP_TX;
+}
+
+// RFC 9293, 3.10.7.1: what a closed port answers.
+struct segment {
+	__be32 sequence;
+	__be32 acknowledged;
+	__u32 length;
+	__u8 flags;
+};
+
+static __always_inline int read_segment(const struct xdp_md *ctx, const struct packet *packet, struct segment *segment)
+{
+	const struct tcphdr *const tcp = at(ctx, packet->l4);
+	const __u32 bytes = packet->ip_bytes - (packet->l4 - packet->l3);
+	__u32 header_bytes;
+
+	if ((const void *)(tcp + 1) > frame_end(ctx))
+		return 0;
+	header_bytes = tcp->doff * 4;
+	segment->flags = ((const __u8 *)tcp)[TCP_FLAGS_AT];
+	if (header_bytes < sizeof(*tcp) || header_bytes > bytes || (segment->flags & TCP_RST))
+		return 0;
+	segment->sequence = tcp->seq;
+	segment->acknowledged = tcp->ack_seq;
+	segment->length = bytes - header_bytes + !!(segment->flags & TCP_SYN) + !!(segment->flags & TCP_FIN);
+	return 1;
+}
+
+static __always_inline void write_rst(struct tcphdr *tcp, const struct packet *packet, const struct segment *segment)
+{
+	const int is_acknowledgement = segment->flags & TCP_ACK;
+
+	__builtin_memset(tcp, 0, sizeof(*tcp));
+	tcp->source = packet->asked.key.destination_port;
+	tcp->dest = packet->asked.key.source_port;
+	tcp->doff = sizeof(*tcp) / 4;
+	tcp->rst = 1;
+	if (is_acknowledgement) {
+		tcp->seq = segment->acknowledged;
+	} else {
+		tcp->ack = 1;
+		tcp->ack_seq = bpf_htonl(bpf_ntohl(segment->sequence) + segment->length);
+	}
+	tcp->check = ~folded(sum_of(tcp, sizeof(*tcp)) + pseudo_sum(packet, sizeof(*tcp), IPPROTO_TCP));
+}
+
+// The packet is changed: the answer has nothing of its TOS, class, label or identification.
+__noinline int reset(struct xdp_md *ctx, struct packet *packet, __u32 service)
+{
+	struct segment segment = {};
+	__u32 ip_bytes;
+	void *ip;
+
+	if (!packet || packet->is_for_many || !read_segment(ctx, packet, &segment))
+		return XDP_DROP;
+	if (!is_within(ERRORS))
+		return dropped(service, RATE_LIMITED);
+	ip_bytes = packet->is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	if (!reshape(ctx, packet, 0, ip_bytes + sizeof(struct tcphdr)))
+		return XDP_DROP;
+	packet->tos = 0;
+	packet->id = 0;
+	packet->first_word = bpf_htonl(6u << 28);
+	ip = at(ctx, packet->l3);
+	if (packet->is_v6) {
+		if (ip + sizeof(struct ipv6hdr) + sizeof(struct tcphdr) > frame_end(ctx))
+			return XDP_DROP;
+		write_v6(ip, packet, sizeof(struct tcphdr), IPPROTO_TCP);
+		write_rst(ip + sizeof(struct ipv6hdr), packet, &segment);
+	} else {
+		if (ip + sizeof(struct iphdr) + sizeof(struct tcphdr) > frame_end(ctx))
+			return XDP_DROP;
+		write_v4(ip, packet, sizeof(struct iphdr) + sizeof(struct tcphdr), IPPROTO_TCP);
+		write_rst(ip + sizeof(struct iphdr), packet, &segment);
+	}
+	count(service, REJECTED);
+	return XDP_TX;
+}
+
+// Refuses a packet whose drop has been counted. Fragments and ICMP are only dropped.
+static __always_inline int reject(struct xdp_md *ctx, struct packet *packet, __u32 service)
+{
+	struct error error = { .sent = REJECTED };
+
+	if (packet->kind != WHOLE || is_icmp(packet))
+		return XDP_DROP;
+	if (packet->protocol == IPPROTO_TCP)
+		return reset(ctx, packet, service);
+	if (packet->protocol == IPPROTO_UDP) {
+		error.type_code = packet->is_v6 ? bpf_htons(ICMPV6_DEST_UNREACH << 8 | ICMPV6_PORT_UNREACH)
+						: bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PORT_UNREACH);
+	} else if (packet->is_v6) {
+		error.type_code = bpf_htons(ICMPV6_PARAMPROB << 8 | ICMPV6_UNK_NEXTHDR);
+		error.rest = bpf_htonl(packet->named_at);
+	} else {
+		error.type_code = bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PROT_UNREACH);
+	}
+	return tell(ctx, packet, service, &error);
+}
+
+// Drops a packet that is longer than its path takes, and tells how long it may be. IPv4 without DF would have to be
+// fragmented, and nobody on this way can do that.
+static __always_inline int too_big(struct xdp_md *ctx, struct packet *packet, __u32 service, __u32 mtu)
+{
+	struct error error = { .sent = TOLD_TOO_BIG, .rest = bpf_htonl(mtu) };
+
+	count(service, TOO_BIG);
+	if (is_icmp(packet) || !(packet->is_v6 || packet->df))
+		return XDP_DROP;
+	error.type_code = packet->is_v6 ? bpf_htons(ICMPV6_PKT_TOOBIG << 8)
+					: bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED);
+	return tell(ctx, packet, service, &error);
+}
+
+static __always_inline int echo_v4(const struct xdp_md *ctx, const struct packet *packet)
+{
+	struct iphdr *const ip = at(ctx, packet->l3);
+
+	if ((void *)(ip + 1) > frame_end(ctx))
+		return 0;
+	ip->ttl = REPLY_HOPS;
+	ip->check = 0;
+	write_addresses_v4(ip, packet);
+	ip->check = ~folded(sum_of(ip, sizeof(*ip)));
+	return 1;
+}
+
+static __always_inline int echo_v6(const struct xdp_md *ctx, const struct packet *packet)
+{
+	struct ipv6hdr *const ip = at(ctx, packet->l3);
+
+	if ((void *)(ip + 1) > frame_end(ctx))
+		return 0;
+	ip->hop_limit = REPLY_HOPS;
+	write_addresses_v6(ip, packet);
+	return 1;
+}
+
+// Answers a ping with its own bytes. Of what ICMP's checksum covers only the type changes.
+static __always_inline int echo(struct xdp_md *ctx, const struct packet *packet, __u32 service)
+{
+	const __be16 asked = bpf_htons((packet->is_v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO) << 8);
+	const __be16 answered = bpf_htons((packet->is_v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY) << 8);
+	struct icmp_header *const icmp = at(ctx, packet->l4);
+	struct ethhdr *const eth = frame(ctx);
+	struct ethhdr kept;
+
+	if ((void *)(eth + 1) > frame_end(ctx) || (void *)(icmp + 1) > frame_end(ctx))
+		return XDP_DROP;
+	kept = *eth;
+	__builtin_memcpy(eth->h_dest, kept.h_source, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, kept.h_dest, ETH_ALEN);
+	icmp->type_code = answered;
+	// A message of nothing but zeros would have the checksum 0xffff, which says the same as zero for every other.
+	icmp->checksum = checksum_after(icmp->checksum, asked, answered) ?: 0xffff;
+	if (packet->is_v6 ? !echo_v6(ctx, packet) : !echo_v4(ctx, packet))
+		return XDP_DROP;
+	count(service, ECHO_REPLIES);
+	return XDP_TX;
+}
+
+#endif
