@@ -269,3 +269,15 @@ impl Entry for EntryV6 {
         &mut self.overflow
     }
 }
+
+#[cfg(test)]
+impl<E: Entry> Table<E> {
+    /// The table as a process that opens it finds it.
+    pub(crate) fn copied(&self) -> Self {
+        Self { entries: self.entries.copied(), buckets: self.buckets, state: None }
+    }
+
+    pub(crate) fn entries(&self) -> &Mapped<E> {
+        &self.entries
+    }
+}

@@ -19,6 +19,8 @@ mod maps;
 mod mmap;
 pub mod probe_tunnel;
 mod sys;
+#[cfg(test)]
+mod trace;
 
 pub use bpffs::mount_bpffs_if_missing;
 pub use datapath::{Datapath, Verdict};

@@ -123,6 +123,10 @@ impl<T: Pod> Mapped<T> {
         if at >= self.bytes / WORD {
             return false;
         }
+        #[cfg(test)]
+        if !crate::trace::store(self.start.addr().get(), at, word) {
+            return true;
+        }
         // SAFETY: within the mapping, aligned; volatile because programs read it meanwhile.
         unsafe { self.start.add(at).write_volatile(word) };
         true
@@ -133,5 +137,32 @@ impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made, which nothing refers to any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+impl<T: Pod> Mapped<T> {
+    /// An array that no program sees, of zeros.
+    pub(crate) fn in_memory(elements: u32) -> Self {
+        let bytes = elements as usize * size_of::<T>();
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else is there.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        let start = NonNull::new(start.cast()).expect("a mapping has an address");
+        Self { start, elements, bytes, types: PhantomData }
+    }
+
+    /// Another array with the same content.
+    pub(crate) fn copied(&self) -> Self {
+        let copy = Self::in_memory(self.elements);
+        // SAFETY: both are as long as that and do not overlap.
+        unsafe { copy.start.copy_from_nonoverlapping(self.start, self.bytes / WORD) };
+        copy
+    }
+
+    /// What stores to this array are traced as.
+    pub(crate) fn array(&self) -> usize {
+        self.start.addr().get()
     }
 }

@@ -4,6 +4,7 @@
 
 mod bed;
 mod flows;
+mod frontends;
 mod generations;
 mod layouts;
 mod links;
