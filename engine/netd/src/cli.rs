@@ -241,6 +241,18 @@ pub enum Command {
     ///   netd services --json
     #[command(verbatim_doc_comment)]
     Services(JsonArgs),
+    /// Show how a service's Maglev table shares out its flows.
+    ///
+    /// For each frontend its size, seed and SHA-256 digest, the slots of each backend, and how many slots of the others
+    /// move when a backend goes. Shows what is in force, and where that differs from the file; with --offline what the
+    /// file asks for. Balancers whose digests are the same choose the same backends.
+    ///
+    /// Examples:
+    ///   netd maglev web
+    ///   netd maglev web 192.0.2.10:80/tcp --json | jq '.frontends[].sha256'
+    ///   netd maglev web --offline --config next.toml
+    #[command(verbatim_doc_comment)]
+    Maglev(MaglevArgs),
     /// Show netd at work between throw-away network namespaces.
     Demo,
     /// Print the completions of a shell.
@@ -363,6 +375,21 @@ pub struct TeardownArgs {
 /// Options of commands that only print.
 #[derive(Debug, Args)]
 pub struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `maglev`.
+#[derive(Debug, Args)]
+pub struct MaglevArgs {
+    /// The name of the service.
+    pub service: String,
+    /// Show this frontend only: `192.0.2.10:80/tcp`.
+    pub frontend: Option<String>,
+    /// Compute the tables from the file alone: without rights, without a daemon, without looking at the node.
+    #[arg(long)]
+    pub offline: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ mod agree;
 mod apply;
 mod generate;
 mod history;
+mod maglev;
 pub(crate) mod node;
 mod plan;
 mod rollback;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => wait_for(rollback::run(&global, &args)),
         Command::Teardown(args) => wait_for(teardown::run(&global, &args)),
         Command::Services(args) => wait_for(services::run(&global, &args)),
+        Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

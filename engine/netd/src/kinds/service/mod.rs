@@ -14,6 +14,7 @@ mod round;
 mod shift;
 mod space;
 mod spec;
+pub mod tables;
 mod target;
 mod tend;
 

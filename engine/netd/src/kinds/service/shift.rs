@@ -56,7 +56,7 @@ fn numbered(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
@@ -65,7 +65,8 @@ mod tests {
     use netd_schema::{BackendState, HashSeed, Protocol};
     use std::sync::Arc;
 
-    fn service(hosts: impl IntoIterator<Item = u8>) -> ServiceSpec {
+    /// A service of these backends, all with a way.
+    pub(in super::super) fn service(hosts: impl IntoIterator<Item = u8>) -> ServiceSpec {
         let path = BackendPath {
             device: "eth0".into(),
             ifindex: 3,
