@@ -59,14 +59,17 @@ static __always_inline int is_young(const struct frontend *frontend, const struc
 }
 
 // A client whose backend drains: its connections stay there, new ones go where the ring says.
-static __always_inline __u32 leaving_index(const struct frontend *frontend, const struct asked *asked, __u32 left)
+static __always_inline __u32 leaving_index(const struct frontend *frontend, const struct asked *asked,
+					   struct flow *client)
 {
 	const __u32 index = recorded_index(frontend, asked);
 
 	if (index != NO_INDEX)
 		return index;
-	if (!(asked->traits & IS_FIRST))
-		return left;
+	if (!(asked->traits & IS_FIRST)) {
+		refresh(client, asked);
+		return client->index;
+	}
 	remember(frontend, &asked->key, asked, asked->index);
 	return asked->index;
 }
@@ -83,7 +86,7 @@ static __always_inline __u32 client_index(const struct frontend *frontend, const
 		const struct backend *backend = backend_of(frontend, record);
 
 		if (backend && backend->state != ACTIVE)
-			return leaving_index(frontend, asked, record->index);
+			return leaving_index(frontend, asked, record);
 		if (backend) {
 			refresh(record, asked);
 			return record->index;

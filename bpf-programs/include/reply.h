@@ -317,6 +317,7 @@ static __always_inline int echo_v4(const struct xdp_md *ctx, const struct packet
 
 	if ((void *)(ip + 1) > frame_end(ctx))
 		return 0;
+	ip->frag_off = packet->df;
 	ip->ttl = REPLY_HOPS;
 	ip->check = 0;
 	write_addresses_v4(ip, packet);

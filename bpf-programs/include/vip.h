@@ -167,10 +167,10 @@ static __always_inline int at_vip(struct xdp_md *ctx, struct packet *packet, con
 		return XDP_PASS;
 	if (frontend && packet->kind == WHOLE)
 		return balance(ctx, packet, frontend);
-	if (is_from_a_service(packet))
-		return dropped(vip->service, MARTIAN);
 	if (packet->wrong & SHORT)
 		return drop_or_pass(vip, MALFORMED);
+	if (packet->kind == WHOLE && is_from_a_service(packet))
+		return dropped(vip->service, MARTIAN);
 	if (packet->kind == LATER && is_tcp_or_udp(packet->protocol))
 		return later_fragment(ctx, packet, vip);
 	if (frontend)
