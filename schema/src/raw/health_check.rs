@@ -41,7 +41,7 @@ raw_table! {
         optional send: Payload, like "ping";
         /// What the answer to a `udp` check has to contain. Without it, any answer is good.
         optional expect: Payload, like "pong";
-        /// In percent. If fewer than this share of the service's active backends are healthy, the checks are not
+        /// In percent. If fewer than this share of the active backends of a VIP are healthy, the checks are not
         /// believed, and all of them stay in force: more likely the checks are wrong than nearly everything is
         /// broken. 0 turns this off.
         optional floor: Percent = 10, like 50;
