@@ -86,6 +86,9 @@ impl ProbeTunnel {
     pub fn remove(&mut self, path: u16) -> Result<()> {
         match self.paths()?.remove(&u32::from(path)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
             Err(error) => Err(of_map("delete", error)),
         }
     }
