@@ -5,6 +5,8 @@ use crate::cli::Global;
 use crate::commands::{instance_of, node, services};
 use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
+use crate::health;
+use crate::health::tunnels::{self, Tunnels};
 use crate::report::Report;
 use crate::source::{self, Watch};
 use anyhow::Context as _;
@@ -34,7 +36,7 @@ const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 /// Why it could not start, or that the engine broke and a new process has to look at the kernel anew.
 pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
-    let node::Writing { reconciler, locks } = node::for_writing(global)?;
+    let node::Writing { mut reconciler, health, locks } = node::for_writing(global)?;
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let facts_changed = Arc::new(Notify::new());
     let (reports, report) = watch::channel(Arc::new(Report::default()));
@@ -56,9 +58,13 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         reread: Box::new(move || watch_file.reread()),
         pace: Pace::default(),
         facts_changed: Arc::clone(&facts_changed),
+        health_changed: health.changed(),
         requests: inbox,
         stop: stopped,
     };
+    let (order, orders) = watch::channel(Arc::default());
+    reconciler.on_settled(move |config, facts| health::order(&order, config, facts));
+    let checks = health::run(health, orders, Tunnels::new(tunnels::load));
     let watchdog = sd_notify::watchdog_enabled();
     let outputs = Outputs {
         reports,
@@ -75,6 +81,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let tasks = [
         Task(tokio::spawn(guarded("the API", serve(server, Arc::new(shared))))),
         Task(tokio::spawn(guarded("the kernel monitor", hear_kernel(facts_changed)))),
+        Task(tokio::spawn(guarded("the health checks", checks))),
         Task(tokio::spawn(guarded("the service manager's notices", tell_status(report)))),
         Task(tokio::spawn(stop_on_signal(signals, stop, global.config.clone()))),
     ];

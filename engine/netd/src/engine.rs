@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Least time between the end of a pass and one that only the node's own changes ask for: a flapping link costs at
-/// most ten passes per second.
+/// Least time between the end of a pass and one that only changes of the node or of the backends' health ask for: a
+/// flapping link costs at most ten passes per second.
 const FACTS_GAP: Duration = Duration::from_millis(100);
 
 /// How long a stop waits for the step at hand. Every prefix of a plan is safe, so leaving it is too.
@@ -51,6 +51,8 @@ pub struct Inputs {
     pub pace: Pace,
     /// The node may have changed.
     pub facts_changed: Arc<Notify>,
+    /// What is known of the backends' health has changed.
+    pub health_changed: Arc<Notify>,
     /// What clients ask for.
     pub requests: mpsc::Receiver<Request>,
     /// Becomes true when the engine is to stop.
@@ -174,6 +176,7 @@ impl Engine {
                 done = finished(&mut self.work) => Event::Finished(Box::new(done.map_err(CorePanic)?)),
                 Ok(()) = self.inputs.deliveries.changed() => Event::Delivered,
                 () = self.inputs.facts_changed.notified() => Event::Wanted(Reason::FactsChanged),
+                () = self.inputs.health_changed.notified() => Event::Wanted(Reason::HealthChanged),
                 Some(request) = self.inputs.requests.recv() => Event::Asked(request),
                 _ = beats.tick() => Event::Beat,
                 () = tokio::time::sleep_until(wake) => Event::Due,
@@ -247,7 +250,7 @@ impl Engine {
         if self.is_torn_down || (reason == Reason::Startup && self.waits_for_first_reading(now)) {
             return None;
         }
-        (reason != Reason::FactsChanged || self.quiet_until <= now).then_some(reason)
+        (!is_patient(reason) || self.quiet_until <= now).then_some(reason)
     }
 
     fn waits_for_first_reading(&self, now: Instant) -> bool {
@@ -256,7 +259,7 @@ impl Engine {
 
     fn next_wake(&self) -> Instant {
         let is_idle = self.reconciler.is_some();
-        let waits_for_quiet = is_idle && self.wanted.contains(&Reason::FactsChanged) && !self.is_torn_down;
+        let waits_for_quiet = is_idle && self.wanted.iter().copied().any(is_patient) && !self.is_torn_down;
         let waits_for_file = is_idle && self.wanted.contains(&Reason::Startup) && !self.is_torn_down;
         let quiet = waits_for_quiet.then_some(self.quiet_until);
         let first = waits_for_file.then_some(self.started + self.inputs.pace.reading_max);
@@ -301,6 +304,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether the reason can come at any rate, and waits for [`FACTS_GAP`].
+fn is_patient(reason: Reason) -> bool {
+    matches!(reason, Reason::FactsChanged | Reason::HealthChanged)
 }
 
 /// Returns when the engine is to stop, also because nobody is left to say so.

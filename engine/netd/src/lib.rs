@@ -17,6 +17,7 @@ pub mod engine;
 pub mod facts;
 #[doc(hidden)]
 pub mod fake;
+pub mod health;
 pub mod instance;
 pub mod kinds;
 pub mod ledger;

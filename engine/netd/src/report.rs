@@ -282,6 +282,8 @@ pub enum Reason {
     ConfigChanged,
     /// The node changed.
     FactsChanged,
+    /// A backend became unhealthy, or healthy again.
+    HealthChanged,
     /// Something failed before.
     Retry,
     /// It was time to look.
@@ -297,6 +299,7 @@ impl Reason {
             Self::Asked => "asked",
             Self::ConfigChanged => "config-changed",
             Self::FactsChanged => "facts-changed",
+            Self::HealthChanged => "health-changed",
             Self::Retry => "retry",
             Self::Resync => "resync",
         }

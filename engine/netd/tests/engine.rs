@@ -93,6 +93,7 @@ impl Running {
             read_now,
             reread,
             pace,
+            health_changed: Arc::default(),
             facts_changed: Arc::clone(&facts_changed),
             requests: inbox,
             stop: stopped,

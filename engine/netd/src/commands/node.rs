@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::commands::instance_of;
 use crate::facts::FactsReader;
+use crate::health;
 use crate::instance::{Instance, host_name};
 use crate::kinds;
 use crate::ledger::Ledger;
@@ -11,6 +12,7 @@ use crate::reconcile::{Reconciler, Setup};
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
+use std::sync::Arc;
 
 /// What netd needs to change anything.
 const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF);
@@ -18,6 +20,8 @@ const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF)
 /// A reconciler that changes things, and the locks that let it.
 pub(crate) struct Writing {
     pub(crate) reconciler: Reconciler,
+    /// What its passes know of the backends' health.
+    pub(crate) health: Arc<health::Board>,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
 }
@@ -40,7 +44,9 @@ pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
         // The rest of the node does not need it: it becomes a status of the kinds that do.
         tracing::error!(%error, "maps and links cannot be pinned");
     }
-    Ok(Writing { reconciler: reconciler(global, &instance, Ledger::on_disk(state_dir)), locks })
+    let health = Arc::new(health::Board::default());
+    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), &health);
+    Ok(Writing { reconciler, health, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
@@ -50,13 +56,20 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
     let dir = StateDir::open_existing(&instance.state_dir)
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
-    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref())))
+    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), &Arc::default()))
 }
 
-fn reconciler(global: &Global, instance: &Instance, ledger: Ledger) -> Reconciler {
+fn reconciler(
+    global: &Global,
+    instance: &Instance,
+    ledger: Ledger,
+    health: &Arc<health::Board>,
+) -> Reconciler {
     let node = node_name(global);
+    let facts = Box::new(FactsReader::new(node.clone()));
+    let seed = health::seed(instance.bpf_dir.clone());
     Reconciler::new(Setup {
-        facts: Box::new(FactsReader::new(node.clone())),
+        facts: Box::new(health::WithVerdicts::new(facts, Arc::clone(health), seed)),
         node,
         instance: instance.name.to_string(),
         config: global.config.display().to_string(),

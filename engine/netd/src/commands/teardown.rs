@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
             &serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?,
         );
     }
-    let node::Writing { mut reconciler, locks } = node::for_writing(global)?;
+    let node::Writing { mut reconciler, health: _, locks } = node::for_writing(global)?;
     let plan = reconciler.preview_teardown().await.map_err(|why| anyhow!(why))?;
     let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
     if plan.is_empty() && plan.unread.is_empty() {

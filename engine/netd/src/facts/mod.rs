@@ -13,10 +13,12 @@ pub(crate) use read::{links, main_routes, neighbours};
 
 pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
+use crate::health::Verdicts;
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One consistent view of the node, taken at the start of a pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    /// What is known of the backends' health. Not the kernel's: netd's own checks find it out.
+    pub health: Arc<Verdicts>,
 }
 
 impl Facts {

@@ -23,6 +23,7 @@ pub use finish::log_refusal;
 pub use look::ReadFacts;
 
 use crate::clock::Stopwatch;
+use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
 use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
@@ -33,6 +34,7 @@ use document::{Documents, Verdict};
 use drift::Settled;
 use finish::{Walk, log_outcomes, recall};
 use netd_core::{Backoff, Brake, Plan};
+use netd_schema::Config;
 use record::Records;
 use status::Standing;
 use std::sync::Arc;
@@ -68,7 +70,11 @@ pub struct Reconciler {
     report: Report,
     stop: Arc<AtomicBool>,
     progress: Box<dyn Fn(Progress) + Send + Sync>,
+    settled_on: Box<SettledOn>,
 }
+
+/// Is told what a pass worked towards, and what the node is after it; without a file after a teardown.
+pub type SettledOn = dyn Fn(Option<&Config>, &Facts) + Send + Sync;
 
 /// What would be done, and nothing done.
 #[derive(Debug)]
@@ -99,12 +105,18 @@ impl Reconciler {
             report: Report::default(),
             stop: Arc::default(),
             progress: Box::new(|_| ()),
+            settled_on: Box::new(|_, _| ()),
         }
     }
 
     /// Calls this for each group of changes.
     pub fn on_progress(&mut self, progress: impl Fn(Progress) + Send + Sync + 'static) {
         self.progress = Box::new(progress);
+    }
+
+    /// Calls this at the end of each pass that saw the node and had something to work towards.
+    pub fn on_settled(&mut self, settled_on: impl Fn(Option<&Config>, &Facts) + Send + Sync + 'static) {
+        self.settled_on = Box::new(settled_on);
     }
 
     /// Setting this makes a pass stop before its next group of changes.
@@ -315,6 +327,7 @@ impl Reconciler {
         }
         walk.needs_retry = standing.needs_retry(&plan);
         walk.notes = status::notes(&desired, &look.observed);
+        (self.settled_on)(decision.config.as_deref(), &look.facts);
         walk.watch.lap();
         self.records.keep(&self.setup.ledger, &desired, &standing, &outcomes);
         walk.took.verify_us += micros(walk.watch.lap());

@@ -58,6 +58,7 @@ fn facts() -> Facts {
             route("::/0", &[(2, Some("fe80::2"), 1)]),
         ],
         neighbours: known.into_iter().map(|(link, at)| ((link, ip(at)), neighbour)).collect(),
+        ..Facts::default()
     }
 }
 

@@ -20,11 +20,12 @@ mod tend;
 
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
 pub(crate) use room::smallest as smallest_capacity;
-pub use spec::{BackendPath, BackendSpec, ServiceSpec};
+pub use spec::{BackendPath, BackendSpec, ServiceSpec, state_word};
 pub use target::ServiceTarget;
 pub(crate) use target::sentence;
 
 use crate::facts::Facts;
+use crate::health::{InForce, in_force};
 use netd_core::{DesiredKind, Key, KindName};
 use netd_schema::{Backend, Config, Port, Service};
 use paths::Paths;
@@ -44,8 +45,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut paths = Paths::new(config, facts);
     for service in &config.services {
         for &vip in &service.vips {
+            let in_force = in_force(service, vip, &facts.health);
             for port in &service.ports {
-                let (spec, problems) = frontend(config, service, vip, port, &mut paths);
+                let (spec, problems) = frontend(config, service, vip, port, &in_force, &mut paths);
                 let key = spec.key();
                 if let Some(note) = note(&problems) {
                     desired.notes.insert(key.clone(), note);
@@ -76,9 +78,10 @@ fn frontend(
     service: &Service,
     vip: IpAddr,
     port: &Port,
+    in_force: &InForce,
     paths: &mut Paths,
 ) -> (ServiceSpec, Vec<String>) {
-    let mut problems = Vec::new();
+    let mut problems = in_force.notes.clone();
     let mut backends: Vec<BackendSpec> = service
         .backends
         .iter()
@@ -88,7 +91,7 @@ fn frontend(
             if let Err(why) = &path {
                 problems.push(format!("backend {} has no path: {why}", backend.address));
             }
-            backend_spec(backend, port, path.ok())
+            BackendSpec { state: in_force.state_of(backend), ..backend_spec(backend, port, path.ok()) }
         })
         .collect();
     backends.sort_by_key(|backend| (backend.address, backend.port));
