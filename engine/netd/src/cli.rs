@@ -1,12 +1,19 @@
 //! What a person can type: the commands, their options, their help.
 
-use crate::instance::InstanceName;
-use crate::log::{Format, Level};
+mod args;
+mod global;
+mod terminal;
+
+pub use args::{
+    ApplyArgs, BackendsArgs, CompletionsArgs, DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand,
+    MaglevArgs, ManArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs,
+    WatchArgs,
+};
+pub use global::{Color, Global};
+pub use terminal::{complain, confirm, say};
+
 use clap::parser::ValueSource;
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Puts one TOML file in force on this node: load-balanced services, routes and what they need.
 ///
@@ -49,89 +56,6 @@ pub fn command() -> clap::Command {
         let command = command.mut_subcommands(|below| below.after_help(pointer));
         command.args(hidden.clone()).after_help(pointer)
     })
-}
-
-/// Options of every command.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// The desired file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/netd/desired.toml")]
-    pub config: PathBuf,
-    /// The name by which this node finds itself in `[[nodes]]`; the host name if not given.
-    #[arg(long, global = true, value_name = "NAME")]
-    pub node: Option<String>,
-    /// Names this netd among several on one host: each has its own socket, state and pins.
-    #[arg(long, global = true, value_name = "NAME", default_value = crate::instance::DEFAULT_NAME)]
-    pub instance: InstanceName,
-    /// Where the state is kept; /var/lib/netd/INSTANCE if not given.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Where maps and links are pinned; /sys/fs/bpf/netd/INSTANCE if not given.
-    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
-    pub bpf_dir: Option<PathBuf>,
-    /// How lines of the log look.
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_short_help = true)]
-    pub log_format: Format,
-    /// What is logged; `run` logs changes, the other commands only what needs attention.
-    #[arg(long, global = true, value_name = "LEVEL", hide_short_help = true)]
-    pub log_level: Option<Level>,
-    /// Whether output has colours.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
-    pub color: Color,
-    /// Whether `config` was said, and is not only the default.
-    #[arg(skip)]
-    pub is_config_given: bool,
-}
-
-impl Global {
-    /// The options that lead another command to the same node, file and places: each after a space, as a shell reads them.
-    #[must_use]
-    pub fn as_given(&self) -> String {
-        let Self { config, node, instance, state_dir, bpf_dir, is_config_given, .. } = self;
-        let instance = instance.to_string();
-        let path = |path: &PathBuf| path.display().to_string();
-        let given = [
-            ("--instance", (instance != crate::instance::DEFAULT_NAME).then_some(instance)),
-            ("--config", is_config_given.then(|| path(config))),
-            ("--node", node.clone()),
-            ("--state-dir", state_dir.as_ref().map(path)),
-            ("--bpf-dir", bpf_dir.as_ref().map(path)),
-        ];
-        given.into_iter().filter_map(|(name, value)| Some(format!(" {name} {}", quoted(&value?)))).collect()
-    }
-}
-
-/// A word that a shell reads as this text.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-/// When output has colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Color {
-    /// Whether standard output is to have colours.
-    #[must_use]
-    pub fn is_on(self) -> bool {
-        match self {
-            Self::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
 }
 
 /// The commands.
@@ -234,13 +158,39 @@ pub enum Command {
     ///   netd teardown --yes --state
     #[command(verbatim_doc_comment)]
     Teardown(TeardownArgs),
-    /// Show packets and bytes of each service and backend.
+    /// Show what went through each service: packets, bytes, what was dropped and why.
+    ///
+    /// With a name: that service, with its backends. The services are in the order of the file. Bytes are those of the
+    /// clients' packets, without the tunnel's header.
     ///
     /// Examples:
     ///   netd services
-    ///   netd services --json
+    ///   netd services web --watch
+    ///   netd services --json | jq '.[] | {service, packets}'
     #[command(verbatim_doc_comment)]
-    Services(JsonArgs),
+    Services(ServicesArgs),
+    /// Show what went to each backend: packets, bytes, and its share.
+    ///
+    /// Examples:
+    ///   netd backends
+    ///   netd backends web --watch 5
+    ///   netd backends --json | jq '.[] | select(.state != "active")'
+    #[command(verbatim_doc_comment)]
+    Backends(BackendsArgs),
+    /// Take a backend out of service gently: it keeps the flows that it has and gets no new ones.
+    ///
+    /// Writes `state = "terminating"` into the desired file, and leaves everything else in it as it is. Shows the
+    /// difference first; a file that somebody else changes meanwhile is left alone. With a daemon running it waits until
+    /// the change is in force and says how many flows remain. A backend of a set that several services share is drained in
+    /// all of them, if that is confirmed. Exits with 0 if the file says so, a daemon has it in force and, with --wait, no
+    /// flow remains; else with 1.
+    ///
+    /// Examples:
+    ///   netd drain web 10.1.0.2
+    ///   netd drain web '[fd00::2]:80' --wait 10m
+    ///   netd drain web 10.1.0.2 --undo
+    #[command(verbatim_doc_comment)]
+    Drain(DrainArgs),
     /// Show how a service's Maglev table shares out its flows.
     ///
     /// For each frontend its size, seed and SHA-256 digest, the slots of each backend, and how many slots of the others
@@ -268,189 +218,6 @@ pub enum Command {
     ///   netd man --dir /usr/share/man/man8
     #[command(verbatim_doc_comment)]
     Man(ManArgs),
-}
-
-/// Options of `plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Plan towards this file; that of --config if not given.
-    pub file: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `apply`.
-#[derive(Debug, Args)]
-pub struct ApplyArgs {
-    /// Allow the plan with this identifier, and no other, although it is held back.
-    #[arg(long, value_name = "PLAN")]
-    pub allow: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `validate`.
-#[derive(Debug, Args)]
-pub struct ValidateArgs {
-    /// The files; that of --config if none is given.
-    pub files: Vec<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `explain-config`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The key, with dots: `services.ports`.
-    pub key: Option<String>,
-}
-
-/// Options of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// List every resource, not only those that are not ready.
-    #[arg(long)]
-    pub verbose: bool,
-    /// Wait until the node is as the file says, at most this long: `90s`, `5m`.
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "5m")]
-    pub wait: Option<String>,
-}
-
-/// Options of `history`.
-#[derive(Debug, Args)]
-pub struct HistoryArgs {
-    /// What to show.
-    #[command(subcommand)]
-    pub command: Option<HistoryCommand>,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
-/// What `history` shows.
-#[derive(Debug, Subcommand)]
-pub enum HistoryCommand {
-    /// Print the text of an entry.
-    Show {
-        /// Its number.
-        number: u64,
-    },
-    /// Compare the text of an entry with the desired file.
-    Diff {
-        /// Its number.
-        number: u64,
-    },
-}
-
-/// Options of `rollback`.
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    /// The number in the history.
-    pub number: u64,
-    /// Do not ask. A plan that is held back needs --allow too.
-    #[arg(long)]
-    pub yes: bool,
-    /// Allow the plan with this identifier, and no other, although it is held back.
-    #[arg(long, value_name = "PLAN")]
-    pub allow: Option<String>,
-}
-
-/// Options of `teardown`.
-#[derive(Debug, Args)]
-pub struct TeardownArgs {
-    /// Do not ask.
-    #[arg(long)]
-    pub yes: bool,
-    /// Forget the history and the last good file too; not while a daemon runs.
-    #[arg(long)]
-    pub state: bool,
-}
-
-/// Options of commands that only print.
-#[derive(Debug, Args)]
-pub struct JsonArgs {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `maglev`.
-#[derive(Debug, Args)]
-pub struct MaglevArgs {
-    /// The name of the service.
-    pub service: String,
-    /// Show this frontend only: `192.0.2.10:80/tcp`.
-    pub frontend: Option<String>,
-    /// Compute the tables from the file alone: without rights, without a daemon, without looking at the node.
-    #[arg(long)]
-    pub offline: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell.
-    pub shell: Shell,
-}
-
-/// Options of `man`.
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// Write one page for each command into this directory.
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-}
-
-/// Writes to standard output. That nobody reads it any more (`| head`) is no error.
-///
-/// # Errors
-///
-/// Every other failure: a full disk behind a redirection.
-pub fn say(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
-
-/// Says what went wrong, with its causes, on standard error. Mistakes of a file say themselves that they are errors.
-pub fn complain(error: &anyhow::Error) {
-    let mut text = error.to_string();
-    if !text.starts_with("error: ") {
-        text.insert_str(0, "error: ");
-    }
-    for cause in error.chain().skip(1) {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-    }
-    text.push('\n');
-    // There is nobody left to tell.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Asks a question on the terminal; `false` for anything but yes.
-///
-/// # Errors
-///
-/// When there is no terminal to ask on.
-pub fn confirm(question: &str) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        anyhow::bail!("there is no terminal to ask on; say --yes if it is meant");
-    }
-    say(&format!("{question} [y/N] "))?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 #[cfg(test)]

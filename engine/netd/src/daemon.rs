@@ -2,11 +2,13 @@
 
 use crate::api::{Server, Shared, serve};
 use crate::cli::Global;
-use crate::commands::{instance_of, node, services};
+use crate::commands::{instance_of, node, traffic};
 use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
 use crate::health;
 use crate::health::tunnels::{self, Tunnels};
+use crate::instance::Instance;
+use crate::metrics::{Page, Sources};
 use crate::report::Report;
 use crate::source::{self, Watch};
 use anyhow::Context as _;
@@ -36,20 +38,23 @@ const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 /// Why it could not start, or that the engine broke and a new process has to look at the kernel anew.
 pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
-    let node::Writing { mut reconciler, health, locks } = node::for_writing(global)?;
+    let instance = instance_of(global);
+    let (reports, report) = watch::channel(Arc::new(Report::default()));
+    let page = Arc::new(Page::new(sources(&instance, &report)));
+    let node::Writing { mut reconciler, health, locks } = node::for_serving(global, Arc::clone(&page))?;
+    page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let facts_changed = Arc::new(Notify::new());
-    let (reports, report) = watch::channel(Arc::new(Report::default()));
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (stop, stopped) = watch::channel(false);
-    let instance = instance_of(global);
     let server = Server::bind(&instance.socket())?;
-    let bpf_dir = instance.bpf_dir.clone();
+    let (bpf_dir, flows_of) = (instance.bpf_dir.clone(), instance.bpf_dir.clone());
     let shared = Shared {
         reports: report.clone(),
         requests,
         store: reconciler.ledger().store(),
-        traffic: Arc::new(move || services::read(&bpf_dir)),
+        traffic: Arc::new(move || traffic::read(&bpf_dir)),
+        flows: Arc::new(move |idle| traffic::flows(&flows_of, idle)),
     };
     let config = global.config.clone();
     let inputs = Inputs {
@@ -80,6 +85,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     );
     let tasks = [
         Task(tokio::spawn(guarded("the API", serve(server, Arc::new(shared))))),
+        Task(tokio::spawn(guarded("the count of passes", async move { page.follow().await }))),
         Task(tokio::spawn(guarded("the kernel monitor", hear_kernel(facts_changed)))),
         Task(tokio::spawn(guarded("the health checks", checks))),
         Task(tokio::spawn(guarded("the service manager's notices", tell_status(report)))),
@@ -95,6 +101,16 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     tracing::info!("stopped; what was applied stays");
     drop(locks);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the numbers of the metrics come from.
+fn sources(instance: &Instance, reports: &watch::Receiver<Arc<Report>>) -> Sources {
+    let (traffic_of, flows_of) = (instance.bpf_dir.clone(), instance.bpf_dir.clone());
+    Sources {
+        reports: reports.clone(),
+        traffic: Arc::new(move || traffic::read(&traffic_of)),
+        flows: Arc::new(move || traffic::count_flows(&flows_of)),
+    }
 }
 
 /// Ends with the daemon.

@@ -22,6 +22,7 @@ pub mod instance;
 pub mod kinds;
 pub mod ledger;
 pub mod log;
+pub mod metrics;
 pub mod netlink;
 pub mod netns_lock;
 pub mod reconcile;

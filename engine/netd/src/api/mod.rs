@@ -6,6 +6,7 @@
 //! | `GET /v1/plan` | what would be done now; `?text=plain` or `?text=colour` as a person reads it | readers |
 //! | `GET /v1/history`, `GET /v1/history/N` | the accepted files, marked which is in force; the text of one | readers |
 //! | `GET /v1/services` | packets and bytes of each service and backend | readers |
+//! | `GET /v1/flows?idle_ms=N` | flows that a record keeps on a backend; those that sent nothing for so long apart | readers |
 //! | `POST /v1/apply` | `{"allow": "PLAN"}` or `{}`: a pass now, and its report | writers |
 //! | `POST /v1/teardown` | everything owned is removed; the report | writers |
 //!
@@ -18,5 +19,5 @@ mod routes;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use routes::{ReadTraffic, Shared};
+pub use routes::{ReadFlows, ReadTraffic, Shared};
 pub use server::{Server, serve};

@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, Verb, may};
 use crate::engine::Request;
-use crate::kinds::service::ServiceTraffic;
+use crate::kinds::service::{KeptFlows, ServiceTraffic};
 use crate::reconcile::Preview;
 use crate::report::{FormatVersion, HistoryEntry, Report};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -35,10 +35,15 @@ pub struct Shared {
     pub store: Arc<Store>,
     /// Reads what went through the load balancer, or says why it cannot.
     pub traffic: ReadTraffic,
+    /// Reads which flows are kept on their backends; what sent nothing for the duration counts as silent.
+    pub flows: ReadFlows,
 }
 
 /// Reads what went through the load balancer.
 pub type ReadTraffic = Arc<dyn Fn() -> Result<Vec<ServiceTraffic>, String> + Send + Sync>;
+
+/// Reads which flows are kept on their backends.
+pub type ReadFlows = Arc<dyn Fn(Duration) -> Result<Vec<KeptFlows>, String> + Send + Sync>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -47,6 +52,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/history/{number}", get(accepted))
         .route("/v1/services", get(services))
+        .route("/v1/flows", get(flows))
         .route("/v1/apply", post(apply))
         .route("/v1/teardown", post(teardown))
         .fallback(|| async { Refused(StatusCode::NOT_FOUND, "there is nothing by this name".into()) })
@@ -175,6 +181,24 @@ async fn services(State(shared): State<Arc<Shared>>, Extension(peer): Extension<
     let read = Arc::clone(&shared.traffic);
     let traffic = tokio::task::spawn_blocking(move || read()).await;
     Ok(Json(traffic.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowsQuery {
+    idle_ms: u64,
+}
+
+async fn flows(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<FlowsQuery>, QueryRejection>,
+) -> Answer {
+    check(peer, Verb::Read)?;
+    let Query(FlowsQuery { idle_ms }) = query?;
+    let read = Arc::clone(&shared.flows);
+    let flows = tokio::task::spawn_blocking(move || read(Duration::from_millis(idle_ms))).await;
+    Ok(Json(flows.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
 }
 
 async fn accepted(

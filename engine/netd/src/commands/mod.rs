@@ -2,17 +2,25 @@
 
 mod agree;
 mod apply;
+mod backends;
+mod drain;
+mod duration;
 mod generate;
 mod history;
 mod maglev;
+mod nearest;
 pub(crate) mod node;
 mod plan;
+mod rates;
+mod replace;
 mod rollback;
-pub(crate) mod services;
+mod services;
 mod status;
 mod table;
 mod teardown;
+pub(crate) mod traffic;
 mod validate;
+mod watch;
 
 use crate::cli::{Cli, Command, Global};
 use crate::daemon;
@@ -46,6 +54,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => wait_for(rollback::run(&global, &args)),
         Command::Teardown(args) => wait_for(teardown::run(&global, &args)),
         Command::Services(args) => wait_for(services::run(&global, &args)),
+        Command::Backends(args) => wait_for(backends::run(&global, &args)),
+        Command::Drain(args) => wait_for(drain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),

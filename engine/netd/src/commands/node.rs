@@ -7,6 +7,7 @@ use crate::health;
 use crate::instance::{Instance, host_name};
 use crate::kinds;
 use crate::ledger::Ledger;
+use crate::metrics::Page;
 use crate::netns_lock::NetnsLock;
 use crate::reconcile::{Reconciler, Setup};
 use anyhow::{Context as _, bail};
@@ -34,6 +35,15 @@ pub(crate) struct Locks {
 
 /// Takes the instance for writing: rights, locks, bpf file system, state.
 pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
+    writing(global, None)
+}
+
+/// As [`for_writing`], for a daemon: one that can serve this page of numbers.
+pub(crate) fn for_serving(global: &Global, page: Arc<Page>) -> anyhow::Result<Writing> {
+    writing(global, Some(page))
+}
+
+fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> {
     check_rights()?;
     let instance = instance_of(global);
     let netns = NetnsLock::take(&instance.name)?;
@@ -45,7 +55,7 @@ pub(crate) fn for_writing(global: &Global) -> anyhow::Result<Writing> {
         tracing::error!(%error, "maps and links cannot be pinned");
     }
     let health = Arc::new(health::Board::default());
-    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), &health);
+    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), page, &health);
     Ok(Writing { reconciler, health, locks })
 }
 
@@ -56,13 +66,14 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
     let dir = StateDir::open_existing(&instance.state_dir)
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
-    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), &Arc::default()))
+    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), None, &Arc::default()))
 }
 
 fn reconciler(
     global: &Global,
     instance: &Instance,
     ledger: Ledger,
+    page: Option<Arc<Page>>,
     health: &Arc<health::Board>,
 ) -> Reconciler {
     let node = node_name(global);
@@ -73,7 +84,7 @@ fn reconciler(
         node,
         instance: instance.name.to_string(),
         config: global.config.display().to_string(),
-        kinds: kinds::all(&kinds::Context { bpf_dir: instance.bpf_dir.clone() }),
+        kinds: kinds::all(&kinds::Context { bpf_dir: instance.bpf_dir.clone(), page }),
         ledger,
     })
 }

@@ -1,5 +1,6 @@
 //! `netd rollback`: puts an earlier text in place of the desired file.
 
+use super::replace::{Beside, refuse_link};
 use super::{agree, apply, history, node, status, success_if};
 use crate::api::Client;
 use crate::cli::{Global, RollbackArgs, confirm, say};
@@ -7,20 +8,16 @@ use crate::commands::instance_of;
 use crate::reconcile::Preview;
 use crate::report::Word;
 use crate::source::{Reading, SourceText, Stamp};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use netd_core::render::{self, Colour, Limits};
 use netd_state::Digest;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) async fn run(global: &Global, args: &RollbackArgs) -> anyhow::Result<ExitCode> {
     let given = global;
     let global = &agree::with_daemon(given).await?;
     let text = history::text_of(global, args.number).await?;
-    refuse_link(&global.config)?;
+    refuse_link(&global.config, "roll back")?;
     netd_schema::parse(&format!("number {}", args.number), text.as_bytes()).map_err(|diagnostics| {
         anyhow!("this version does not accept that file any more\n{}", diagnostics.render(false))
     })?;
@@ -38,7 +35,7 @@ pub(super) async fn run(global: &Global, args: &RollbackArgs) -> anyhow::Result<
         return Ok(ExitCode::FAILURE);
     }
     // Written only now: whoever leaves at the question leaves nothing behind.
-    Beside::write(&global.config, &text)?.put_in_place(&global.config)?;
+    Beside::write(&global.config, &text, "rollback")?.put_in_place(&global.config)?;
     say(&format!("{} is number {} again.\n", global.config.display(), args.number))?;
     if Client::new(&instance_of(global).socket()).get("/v1/status").await?.is_none() {
         let allow = if is_held_back { format!(" --allow {id}") } else { String::new() };
@@ -77,59 +74,6 @@ async fn plan(global: &Global, text: &str) -> anyhow::Result<Preview> {
         warnings: Vec::new(),
     });
     node::for_reading(global)?.preview(&reading).await.map_err(|why| anyhow!(why))
-}
-
-/// A symlink is how somebody else manages the file (a mounted ConfigMap, a checkout): replacing it would cut that off.
-fn refuse_link(config: &Path) -> anyhow::Result<()> {
-    match fs::symlink_metadata(config) {
-        Ok(meta) if meta.is_symlink() => {
-            let target = fs::read_link(config).unwrap_or_default();
-            bail!(
-                "{} is a symlink to {}: roll back where that file is kept",
-                config.display(),
-                target.display()
-            )
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The new text in the directory of the file; removed again unless it is put in place.
-struct Beside {
-    path: PathBuf,
-}
-
-impl Beside {
-    fn write(config: &Path, text: &str) -> anyhow::Result<Self> {
-        let name = config.file_name().context("the path of the file has no name")?.to_string_lossy();
-        let path = config.with_file_name(format!(".{name}.rollback-{}", std::process::id()));
-        let beside = Self { path };
-        let now = fs::metadata(config).ok();
-        let mode = now.as_ref().map_or(0o644, |meta| meta.mode() & 0o7777);
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.path)?;
-            if let Some(meta) = &now {
-                fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
-            }
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("write {}", beside.path.display()))?;
-        Ok(beside)
-    }
-
-    fn put_in_place(self, config: &Path) -> anyhow::Result<()> {
-        fs::rename(&self.path, config).with_context(|| format!("replace {}", config.display()))?;
-        let dir = config.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", dir.display()))
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // Gone already when it was put in place.
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `netd status`: how the node stands against its file.
 
-use super::{apply, node, success_if, table};
+use super::{apply, duration, node, success_if, table};
 use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
 use crate::commands::instance_of;
 use crate::report::{ConfigReport, FileState, PassReport, Report, ResourceReport, Stages, Word};
 use crate::source::{self, Reading};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use netd_core::render::escape;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -83,23 +83,10 @@ async fn content_of(path: &str) -> Option<String> {
     }
 }
 
-fn deadline(wait: &str) -> anyhow::Result<Instant> {
-    let until = clock::now().checked_add(duration(wait)?);
+/// When a wait of this length is over.
+pub(super) fn deadline(wait: &str) -> anyhow::Result<Instant> {
+    let until = clock::now().checked_add(duration::read(wait)?);
     until.with_context(|| format!("`{wait}` is longer than the clock goes"))
-}
-
-/// `90s`, `5m`, `1h`, or seconds.
-fn duration(text: &str) -> anyhow::Result<Duration> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => bail!("`{text}` is not a duration; write it like 90s or 5m"),
-    };
-    let count: u64 =
-        digits.parse().with_context(|| format!("`{text}` is not a duration; write it like 90s or 5m"))?;
-    Ok(Duration::from_secs(count.saturating_mul(seconds)))
 }
 
 /// The report as a person reads it.
@@ -231,14 +218,6 @@ fn ms(us: u64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
-        assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
-        assert_eq!(duration("7").unwrap(), Duration::from_secs(7));
-        assert!(duration("").is_err() && duration("s").is_err() && duration("5d").is_err());
-    }
 
     #[test]
     fn a_wait_longer_than_the_clock_goes_is_refused() {

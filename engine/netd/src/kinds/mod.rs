@@ -1,11 +1,13 @@
 //! The kinds of resources, from the ground up: bring-up walks the list forwards, tear-down backwards.
 
 pub mod attachment;
+pub mod metrics;
 pub mod neighbour;
 pub mod route;
 pub mod service;
 
 use crate::balancer::Balancer;
+use crate::metrics::Page;
 use crate::target::KindEntry;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,13 +17,15 @@ use std::sync::Arc;
 pub struct Context {
     /// Where maps and links are pinned, on a bpf file system.
     pub bpf_dir: PathBuf,
+    /// What a listener of a daemon serves; commands have none.
+    pub page: Option<Arc<Page>>,
 }
 
 /// Every kind, in bring-up order.
 #[must_use]
 pub fn all(context: &Context) -> Vec<KindEntry> {
     let balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
-    vec![
+    let mut kinds = vec![
         KindEntry {
             name: neighbour::NAME,
             guarded: false,
@@ -46,5 +50,12 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             desired: attachment::desired,
             target: Box::new(attachment::AttachmentTarget::new(balancer)),
         },
-    ]
+    ];
+    kinds.extend(context.page.clone().map(|page| KindEntry {
+        name: metrics::NAME,
+        guarded: false,
+        desired: metrics::desired,
+        target: Box::new(metrics::MetricsTarget::new(page)),
+    }));
+    kinds
 }

@@ -5,6 +5,7 @@
 //! is replaced. Flows whose slot moves are kept on their backend, see `rings.rs`.
 
 mod counters;
+mod kept;
 mod layout;
 pub mod maglev;
 mod paths;
@@ -19,6 +20,7 @@ mod target;
 mod tend;
 
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
+pub use kept::{KeptFlows, kept_flows};
 pub(crate) use room::smallest as smallest_capacity;
 pub use spec::{BackendPath, BackendSpec, ServiceSpec, state_word};
 pub use target::ServiceTarget;

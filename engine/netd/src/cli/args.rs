@@ -1,0 +1,201 @@
+//! The options of each command.
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Plan towards this file; that of --config if not given.
+    pub file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Allow the plan with this identifier, and no other, although it is held back.
+    #[arg(long, value_name = "PLAN")]
+    pub allow: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// The files; that of --config if none is given.
+    pub files: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `explain-config`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The key, with dots: `services.ports`.
+    pub key: Option<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// List every resource, not only those that are not ready.
+    #[arg(long)]
+    pub verbose: bool,
+    /// Wait until the node is as the file says, at most this long: `90s`, `5m`.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "5m")]
+    pub wait: Option<String>,
+}
+
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `history` shows.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Print the text of an entry.
+    Show {
+        /// Its number.
+        number: u64,
+    },
+    /// Compare the text of an entry with the desired file.
+    Diff {
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// Options of `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The number in the history.
+    pub number: u64,
+    /// Do not ask. A plan that is held back needs --allow too.
+    #[arg(long)]
+    pub yes: bool,
+    /// Allow the plan with this identifier, and no other, although it is held back.
+    #[arg(long, value_name = "PLAN")]
+    pub allow: Option<String>,
+}
+
+/// Options of `teardown`.
+#[derive(Debug, Args)]
+pub struct TeardownArgs {
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Forget the history and the last good file too; not while a daemon runs.
+    #[arg(long)]
+    pub state: bool,
+}
+
+/// Options of `services`.
+#[derive(Debug, Args)]
+pub struct ServicesArgs {
+    /// Show these services only, with their backends and what was dropped.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub shown: WatchArgs,
+}
+
+/// Options of `backends`.
+#[derive(Debug, Args)]
+pub struct BackendsArgs {
+    /// Show the backends of these services only.
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub shown: WatchArgs,
+}
+
+/// How counters are shown.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Print JSON; with --watch one line each time.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every so many seconds, with rates per second: a table that is drawn anew on a terminal, lines elsewhere.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+    )]
+    pub watch: Option<u32>,
+}
+
+/// Options of `drain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The name of the service.
+    pub service: String,
+    /// The backend: `10.1.0.2`, `10.1.0.2:8080`, `[fd00::2]:80`. An address alone means all its ports.
+    #[arg(value_name = "BACKEND")]
+    pub backend: String,
+    /// Give it new flows again.
+    #[arg(long)]
+    pub undo: bool,
+    /// Wait until its flows have ended, at most this long: `90s`, `5m`.
+    #[arg(long, value_name = "DURATION", conflicts_with = "undo")]
+    pub wait: Option<String>,
+    /// A flow that sent nothing for so long has ended, as far as --wait is concerned.
+    #[arg(long, value_name = "DURATION", default_value = "60s", requires = "wait")]
+    pub idle: String,
+    /// Show what would be changed in the file, and change nothing.
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
+    /// Do not ask, although other services have the backend too.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Options of `maglev`.
+#[derive(Debug, Args)]
+pub struct MaglevArgs {
+    /// The name of the service.
+    pub service: String,
+    /// Show this frontend only: `192.0.2.10:80/tcp`.
+    pub frontend: Option<String>,
+    /// Compute the tables from the file alone: without rights, without a daemon, without looking at the node.
+    #[arg(long)]
+    pub offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write one page for each command into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,217 @@
+//! `netd backends`: what went to each backend.
+
+use super::rates::{BackendRates, shown as rate};
+use super::table;
+use super::traffic::socket;
+use super::watch::{self, Pictures, Shown};
+use crate::cli::{BackendsArgs, Global};
+use crate::kinds::service::BackendTraffic;
+use netd_core::render::escape;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+pub(super) async fn run(global: &Global, args: &BackendsArgs) -> anyhow::Result<ExitCode> {
+    watch::run(global, &args.shown, &args.services, &Pictures { table: text, lines, json }).await
+}
+
+/// The backends of a service, for whoever shows the service itself.
+pub(super) fn of_one(service: &Shown) -> String {
+    let has_rates = service.rates.is_some();
+    table::table(&head(has_rates), numbers(has_rates), rows(service, has_rates))
+}
+
+fn text(services: &[Shown], _: &[String]) -> String {
+    let count: usize = services.iter().map(|one| one.traffic.backends.len()).sum();
+    if count == 0 {
+        return "No service with backends is in force; `netd plan` shows what the file asks for.\n"
+            .to_owned();
+    }
+    let has_rates = services.iter().any(|one| one.rates.is_some());
+    let mut head = head(has_rates);
+    head.insert(0, "service");
+    let mut all = Vec::new();
+    for service in services {
+        for mut row in rows(service, has_rates) {
+            row.insert(0, escape(&service.traffic.service));
+            all.push(row);
+        }
+    }
+    if count > 1 {
+        all.push(total(services, has_rates));
+    }
+    table::table(&head, numbers(has_rates).map(|column| column + 1), all)
+}
+
+fn head(has_rates: bool) -> Vec<&'static str> {
+    let mut head = vec!["backend", "state", "weight", "packets", "bytes", "share"];
+    if has_rates {
+        head.extend(["packets/s", "bytes/s"]);
+    }
+    head
+}
+
+fn numbers(has_rates: bool) -> std::ops::Range<usize> {
+    2..if has_rates { 8 } else { 6 }
+}
+
+fn rows(service: &Shown, has_rates: bool) -> Vec<Vec<String>> {
+    let all = service.traffic.packets;
+    let each = service.traffic.backends.iter().zip(backend_rates(service));
+    each.map(|(backend, rates)| row(backend, rates, has_rates, all)).collect()
+}
+
+/// The rates of each backend; `None` at the first look.
+fn backend_rates(service: &Shown) -> impl Iterator<Item = Option<BackendRates>> {
+    let known = service.rates.iter().flat_map(|rates| &rates.backends).copied().map(Some);
+    known.chain(std::iter::repeat(None))
+}
+
+fn row(backend: &BackendTraffic, rates: Option<BackendRates>, has_rates: bool, all: u64) -> Vec<String> {
+    let BackendTraffic { address, port, state, weight, packets, bytes } = backend;
+    let mut row = vec![
+        socket(*address, *port),
+        escape(state),
+        weight.to_string(),
+        packets.to_string(),
+        bytes.to_string(),
+        share(*packets, all),
+    ];
+    if has_rates {
+        let cells = rates.map(|rates| [rate(rates.packets), rate(rates.bytes)]);
+        row.extend(cells.unwrap_or_default());
+    }
+    row
+}
+
+/// The share of the service's packets, in percent.
+fn share(packets: u64, all: u64) -> String {
+    match all {
+        0 => "-".to_owned(),
+        all => format!("{:.1}%", packets as f64 * 100.0 / all as f64),
+    }
+}
+
+fn total(services: &[Shown], has_rates: bool) -> Vec<String> {
+    let backends = || services.iter().flat_map(|one| &one.traffic.backends);
+    let sum = |count: fn(&BackendTraffic) -> u64| {
+        backends().fold(0, |sum: u64, one| sum.wrapping_add(count(one))).to_string()
+    };
+    let empty = String::new;
+    let mut row = vec![
+        "total".to_owned(),
+        empty(),
+        empty(),
+        empty(),
+        sum(|one| one.packets),
+        sum(|one| one.bytes),
+        empty(),
+    ];
+    if has_rates {
+        let rates = || services.iter().filter_map(|one| one.rates.as_ref());
+        row.push(rate(rates().map(|one| one.packets).sum()));
+        row.push(rate(rates().map(|one| one.bytes).sum()));
+    }
+    row
+}
+
+/// What a reader of a log or a pipe gets.
+fn lines(service: &Shown) -> Vec<String> {
+    let each = service.traffic.backends.iter().zip(backend_rates(service));
+    let line = |(backend, rates): (&BackendTraffic, Option<BackendRates>)| {
+        let [packets, bytes] = match rates {
+            Some(rates) => [rates.packets, rates.bytes].map(|one| format!(" +{}/s", rate(one))),
+            None => [(); 2].map(|()| String::new()),
+        };
+        format!(
+            "{} {} {} weight {} packets {}{packets} bytes {}{bytes}",
+            escape(&service.traffic.service),
+            socket(backend.address, backend.port),
+            escape(&backend.state),
+            backend.weight,
+            backend.packets,
+            backend.bytes
+        )
+    };
+    each.map(line).collect()
+}
+
+fn json(services: &[Shown]) -> Value {
+    let of_service = |service: &Shown| -> Vec<Value> {
+        let each = service.traffic.backends.iter().zip(backend_rates(service));
+        each.map(|(backend, rates)| {
+            let mut value = json!(backend);
+            value["service"] = json!(service.traffic.service);
+            if let Some(rates) = rates {
+                value["per_second"] = json!(rates);
+            }
+            value
+        })
+        .collect()
+    };
+    services.iter().flat_map(of_service).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::commands::rates::Rates;
+    use crate::kinds::service::ServiceTraffic;
+
+    fn shown(name: &str, has_rates: bool) -> Shown {
+        let backend = |last: u16, packets| BackendTraffic {
+            address: [0xfd00, 0, 0, 0, 0, 0, 0, last].into(),
+            port: 80,
+            state: "active".into(),
+            weight: 100,
+            packets,
+            bytes: packets * 10,
+        };
+        let traffic = ServiceTraffic {
+            service: name.into(),
+            packets: 40,
+            backends: vec![backend(1, 30), backend(2, 10)],
+            ..ServiceTraffic::default()
+        };
+        let rates = Rates {
+            packets: 5.0,
+            bytes: 50.0,
+            dropped: 0.0,
+            backends: vec![BackendRates { packets: 5.0, bytes: 50.0 }, BackendRates::default()],
+        };
+        Shown { traffic, rates: has_rates.then_some(rates) }
+    }
+
+    #[test]
+    fn each_backend_has_its_share_and_all_have_a_total() {
+        let text = text(&[shown("web", false)], &[]);
+        let expected = "\
+SERVICE  BACKEND       STATE   WEIGHT  PACKETS  BYTES  SHARE
+web      [fd00::1]:80  active     100       30    300  75.0%
+web      [fd00::2]:80  active     100       10    100  25.0%
+total                                       40    400
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn rates_follow_the_counts() {
+        assert!(of_one(&shown("web", true)).contains("PACKETS/S  BYTES/S"));
+        assert_eq!(
+            lines(&shown("web", true)),
+            [
+                "web [fd00::1]:80 active weight 100 packets 30 +5.0/s bytes 300 +50/s",
+                "web [fd00::2]:80 active weight 100 packets 10 +0/s bytes 100 +0/s",
+            ]
+        );
+        let value = json(&[shown("web", true)]);
+        assert_eq!(value.pointer("/0/per_second/packets"), Some(&json!(5.0)));
+        assert_eq!(value.pointer("/1/service"), Some(&json!("web")));
+    }
+
+    #[test]
+    fn nothing_has_no_share() {
+        assert_eq!(share(0, 0), "-");
+        assert_eq!(share(1, 3), "33.3%");
+    }
+}

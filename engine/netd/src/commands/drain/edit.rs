@@ -1,0 +1,228 @@
+//! Writes the state of backends into the text of the file: only the bytes that have to change do.
+
+use super::place::{Entry, Wish};
+use anyhow::{Context as _, bail, ensure};
+use netd_schema::Config;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use toml_edit::{Document, InlineTable, Item, Table, TableLike, Value};
+
+/// The file after the change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Edited {
+    /// Its text.
+    pub(super) text: String,
+    /// Other services whose backends changed too, because they share the set.
+    pub(super) shared_with: Vec<String>,
+}
+
+/// Sets the state of these backends of a service, or takes it out again.
+///
+/// # Errors
+///
+/// When the result would not mean what was asked for, and nothing else: the file is to be edited by hand then.
+pub(super) fn edit(
+    file: &str,
+    text: &str,
+    service: &str,
+    entries: &BTreeSet<Entry>,
+    wish: Wish,
+) -> anyhow::Result<Edited> {
+    let document = Document::parse(text).context("read the file")?;
+    let root = document.as_table();
+    let own = tables(root.get("services")).into_iter().find(|table| name_of(*table) == Some(service));
+    let own = own.with_context(|| format!("service `{service}` is not found in the text"))?;
+    let set = own.as_like().get("backend_set").and_then(Item::as_str);
+    let (backends, shared_with) = match set {
+        None => (own.as_like().get("backends"), Vec::new()),
+        Some(set) => {
+            let holder =
+                tables(root.get("backend_sets")).into_iter().find(|table| name_of(*table) == Some(set));
+            (holder.and_then(|holder| holder.as_like().get("backends")), sharers(root, set, service))
+        }
+    };
+    let mut edits = Vec::new();
+    for table in tables(backends) {
+        if entry_of(table).is_some_and(|entry| entries.contains(&entry)) {
+            let edit = match wish {
+                Wish::Drain => set_state(text, table),
+                Wish::Undo => clear_state(text, table),
+            };
+            edits.push(edit.context("the place of a backend in the text is not known")?);
+        }
+    }
+    let edited = Edited { text: applied(text, edits)?, shared_with };
+    check(file, text, &edited, service, entries, wish)?;
+    Ok(edited)
+}
+
+/// What was written has to mean what was asked for, and nothing else.
+fn check(
+    file: &str,
+    before: &str,
+    edited: &Edited,
+    service: &str,
+    entries: &BTreeSet<Entry>,
+    wish: Wish,
+) -> anyhow::Result<()> {
+    let mut wanted = parse(file, before)?;
+    for one in &mut wanted.services {
+        if one.name != service && !edited.shared_with.contains(&one.name) {
+            continue;
+        }
+        for backend in &mut one.backends {
+            if entries.contains(&(backend.address, backend.port)) {
+                backend.state = wish.state();
+            }
+        }
+    }
+    ensure!(
+        parse(file, &edited.text)? == wanted,
+        "the state cannot be written in this form of the file; edit it by hand"
+    );
+    Ok(())
+}
+
+fn parse(file: &str, text: &str) -> anyhow::Result<Config> {
+    match netd_schema::parse(file, text.as_bytes()) {
+        Ok(parsed) => Ok(parsed.config),
+        Err(mistakes) => bail!("the file would have mistakes then\n{}", mistakes.render(false)),
+    }
+}
+
+/// A table under a header, or between braces.
+#[derive(Clone, Copy)]
+enum Written<'d> {
+    Headed(&'d Table),
+    Inline(&'d InlineTable),
+}
+
+impl<'d> Written<'d> {
+    fn as_like(self) -> &'d dyn TableLike {
+        match self {
+            Self::Headed(table) => table,
+            Self::Inline(table) => table,
+        }
+    }
+}
+
+/// The tables of an array, however it is written.
+fn tables(item: Option<&Item>) -> Vec<Written<'_>> {
+    match item {
+        Some(Item::ArrayOfTables(tables)) => tables.iter().map(Written::Headed).collect(),
+        Some(Item::Value(Value::Array(values))) => {
+            values.iter().filter_map(Value::as_inline_table).map(Written::Inline).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn name_of(table: Written<'_>) -> Option<&str> {
+    table.as_like().get("name").and_then(Item::as_str)
+}
+
+fn entry_of(table: Written<'_>) -> Option<Entry> {
+    let address = table.as_like().get("address")?.as_str()?.parse().ok()?;
+    let port = match table.as_like().get("port") {
+        Some(port) => Some(u16::try_from(port.as_integer()?).ok()?),
+        None => None,
+    };
+    Some((address, port))
+}
+
+/// The other services that name the set.
+fn sharers(root: &Table, set: &str, service: &str) -> Vec<String> {
+    let names_it =
+        |table: &Written<'_>| table.as_like().get("backend_set").and_then(Item::as_str) == Some(set);
+    let all = tables(root.get("services")).into_iter().filter(names_it);
+    all.filter_map(name_of).filter(|name| *name != service).map(str::to_owned).collect()
+}
+
+/// Bytes of the text, and what comes in their place.
+type Edit = (Range<usize>, String);
+
+const TERMINATING: &str = "\"terminating\"";
+const ACTIVE: &str = "\"active\"";
+
+fn set_state(text: &str, table: Written<'_>) -> Option<Edit> {
+    if let Some(state) = table.as_like().get("state") {
+        return Some((state.span()?, TERMINATING.to_owned()));
+    }
+    let end = values(table).last()?.end;
+    match table {
+        Written::Inline(_) => Some((end..end, format!(", state = {TERMINATING}"))),
+        Written::Headed(_) => {
+            let line = line_around(text, end)?;
+            let indent: String =
+                text.get(line.clone())?.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
+            let newline = if text.get(line.end..)?.starts_with("\r\n") { "\r\n" } else { "\n" };
+            Some((line.end..line.end, format!("{newline}{indent}state = {TERMINATING}")))
+        }
+    }
+}
+
+/// Takes the key out; where a comment would go with it, the value becomes the usual one.
+fn clear_state(text: &str, table: Written<'_>) -> Option<Edit> {
+    let (key, item) = table.as_like().get_key_value("state")?;
+    let (key, value) = (key.span()?, item.span()?);
+    let range = match table {
+        Written::Headed(_) => {
+            let (first, last) = (line_around(text, key.start)?, line_around(text, value.end)?);
+            let after = text.get(last.end..)?;
+            let newline = if after.starts_with("\r\n") { 2 } else { after.len().min(1) };
+            first.start..last.end + newline
+        }
+        Written::Inline(_) => match values(table).iter().rfind(|one| one.end <= key.start) {
+            Some(before) => before.end..value.end,
+            None => {
+                // The first of several: what follows begins with the next key.
+                let next = keys(table).into_iter().find(|one| one.start > value.end)?;
+                key.start..next.start
+            }
+        },
+    };
+    match text.get(range.clone())?.contains('#') {
+        true => Some((value, ACTIVE.to_owned())),
+        false => Some((range, String::new())),
+    }
+}
+
+/// Where the values of a table are, in the order of the text.
+fn values(table: Written<'_>) -> Vec<Range<usize>> {
+    sorted(table.as_like().iter().filter_map(|(_, item)| item.as_value()?.span()))
+}
+
+fn keys(table: Written<'_>) -> Vec<Range<usize>> {
+    let like = table.as_like();
+    sorted(like.iter().filter_map(|(name, _)| like.key(name)?.span()))
+}
+
+fn sorted(spans: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut spans: Vec<_> = spans.collect();
+    spans.sort_by_key(|span| span.start);
+    spans
+}
+
+/// The line around a byte, without its end.
+fn line_around(text: &str, at: usize) -> Option<Range<usize>> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let rest = text.get(at..)?;
+    let end = at + rest.find('\n').unwrap_or(rest.len());
+    let end = if text.get(..end)?.ends_with('\r') { end - 1 } else { end };
+    Some(start..end)
+}
+
+/// The text after the edits, which do not overlap.
+fn applied(text: &str, mut edits: Vec<Edit>) -> anyhow::Result<String> {
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut out = text.to_owned();
+    for (range, new) in edits.into_iter().rev() {
+        ensure!(out.get(range.clone()).is_some(), "the place of a backend in the text is not known");
+        out.replace_range(range, &new);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+#[path = "edit_tests.rs"]
+mod tests;

@@ -1,0 +1,13 @@
+//! Numbers for Prometheus: what is counted, how it is written, and who may ask for it how often.
+//!
+//! [`Page`] is the text, made when somebody asks; `tally` counts passes as they end; `totals` keeps sums from falling;
+//! `encode` writes; `server` listens. That there is a listener follows from the file: see [`crate::kinds::metrics`].
+
+mod encode;
+mod page;
+mod server;
+mod tally;
+mod totals;
+
+pub use page::{Page, Sources};
+pub use server::Listener;
