@@ -107,7 +107,8 @@ fn found(action: &Action) -> Option<&ServiceSpec> {
 fn new_table(step: &Step) -> Option<Request> {
     let spec = room::coming(step)?;
     let is_held = found(&step.action).is_some_and(|found| found.intact && spec.has_ring_of(found));
-    let has_path = |position: usize| spec.backends.get(position).is_some_and(|backend| backend.path.is_some());
+    let has_path =
+        |position: usize| spec.backends.get(position).is_some_and(|backend| backend.path.is_some());
     (!is_held).then(|| spec.request(has_path).1)
 }
 
@@ -178,6 +179,10 @@ impl<'a> Round<'a> {
             counters: backend_lines,
             services: lines(self.capacity.services, self.services.free()),
             flows: self.capacity.flows,
+            fragments: self.capacity.fragments,
+            // Written besides; half of the room is kept free for what comes.
+            sources: self.capacity.sources / 2,
+            pools: self.capacity.pools / 2,
         }
     }
 
