@@ -46,7 +46,7 @@ schema: ## write the generated files again: the JSON Schema and the reference pa
 	NETD_BLESS=1 $(CARGO) test --locked -p netd-schema --test generated
 
 # What is measured, as CRATE/EXAMPLE; each says in its first lines what it measures.
-BENCHES := netd-schema/measure netd-bpf/ns_per_packet \
+BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd/bench_maglev \
 	$(patsubst integration/tests/examples/%.rs,netd-integration-tests/%,$(wildcard integration/tests/examples/bench_*.rs))
 
 bench: deps ## measure; medians, and ratios within one run (root)
