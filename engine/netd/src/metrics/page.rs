@@ -95,7 +95,8 @@ impl Page {
         let report = Arc::clone(&self.sources.reports.borrow());
         let in_force = report.config.in_force.as_ref().map(|now| now.number);
         let accepted = self.store.get().into_iter().flat_map(|store| store.history());
-        let accepted = accepted.filter(|entry| Some(entry.number) == in_force).map(|entry| entry.at_unix_ms);
+        let mut accepted =
+            accepted.filter(|entry| Some(entry.number) == in_force).map(|entry| entry.at_unix_ms);
         let services = (self.sources.traffic)();
         if let Err(why) = &services {
             tracing::warn!(why, "the counters cannot be read for the metrics");
@@ -105,7 +106,7 @@ impl Page {
             totals.take(services);
         }
         let snapshot = Snapshot {
-            accepted_unix_ms: accepted.last(),
+            accepted_unix_ms: accepted.next_back(),
             services: services.ok(),
             flows: (self.sources.flows)().ok(),
             totals: totals
