@@ -30,6 +30,11 @@ static __always_inline __u32 traits_of(const struct ports *ports, __u8 protocol,
 	return (const void *)(flags + 1) <= end ? traits_of_tcp(*flags) : 0;
 }
 
+static __always_inline int is_frontend_v6(const __u32 address[4], __be16 port, __u8 protocol)
+{
+	return number_at_v6(address[0] | (__u64)address[1] << 32, address[2] | (__u64)address[3] << 32, port, protocol);
+}
+
 // In a service whose slots have changed; out of line for the sake of the stack.
 static __noinline __u32 kept_index_v4(const struct frontend *frontend, const struct iphdr *ip, __u32 hash, __u32 index,
 				      __u32 traits)
@@ -92,9 +97,7 @@ static __always_inline int send_v4(struct xdp_md *ctx, const struct frontend *fr
 	set_macs(eth, backend);
 	eth->h_proto = bpf_htons(ETH_P_IP);
 	write_outer_v4(eth + 1, ip, backend, source_low);
-	count_sent(backend, length);
-	if (traits & IS_FIRST)
-		count_new_flow(backend);
+	count_sent(backend, length, traits & IS_FIRST);
 	return send(ctx, backend);
 }
 
@@ -126,9 +129,7 @@ static __always_inline int send_v6(struct xdp_md *ctx, const struct frontend *fr
 	set_macs(eth, backend);
 	eth->h_proto = bpf_htons(ETH_P_IPV6);
 	write_outer_v6(eth + 1, ip, backend, &client_ports);
-	count_sent(backend, length);
-	if (traits & IS_FIRST)
-		count_new_flow(backend);
+	count_sent(backend, length, traits & IS_FIRST);
 	return send(ctx, backend);
 }
 
@@ -147,14 +148,14 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 
 	frontend = find_v4(ip->daddr, ports->destination, ip->protocol);
 	if (!frontend)
-		return settings.has_pools || look_up_v4(ip->daddr, 0, 0) ? long_way(ctx) : XDP_PASS;
+		return settings.has_pools || number_at_v4(ip->daddr, 0, 0) ? long_way(ctx) : XDP_PASS;
 
 	length = length_of(ip->tot_len);
 	if (length < sizeof(*ip) + l4_header_bytes(ip->protocol) || (void *)ip + length > end || !ip->ttl ||
 	    is_martian_v4(ip->saddr, ip->daddr) || (frontend->flags & CAREFUL))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->protocol, end);
-	if ((traits & TAKES_ANY_SLOT) && look_up_v4(ip->saddr, ports->source, ip->protocol))
+	if ((traits & TAKES_ANY_SLOT) && number_at_v4(ip->saddr, ports->source, ip->protocol))
 		return long_way(ctx);
 	return send_v4(ctx, frontend, ip, ports, traits);
 }
@@ -175,14 +176,14 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 
 	frontend = find_v6(destination, ports->destination, ip->nexthdr);
 	if (!frontend)
-		return settings.has_pools || look_up_v6(destination, 0, 0) ? long_way(ctx) : XDP_PASS;
+		return settings.has_pools || is_frontend_v6(destination, 0, 0) ? long_way(ctx) : XDP_PASS;
 
 	length = length_of(ip->payload_len);
 	if (length < l4_header_bytes(ip->nexthdr) || (void *)ports + length > end || !ip->hop_limit ||
 	    is_martian_v6(source, destination) || (frontend->flags & CAREFUL))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->nexthdr, end);
-	if ((traits & TAKES_ANY_SLOT) && look_up_v6(source, ports->source, ip->nexthdr))
+	if ((traits & TAKES_ANY_SLOT) && is_frontend_v6(source, ports->source, ip->nexthdr))
 		return long_way(ctx);
 	return send_v6(ctx, frontend, ip, ports, traits);
 }

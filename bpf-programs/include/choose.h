@@ -7,12 +7,11 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "clock.h"
 #include "flows.h"
 #include "hash.h"
 #include "maps.h"
 #include "ring.h"
-
-#define NS_PER_SECOND 1000000000ull
 
 // Asks the current ring. With affinity all flows of a client have one hash.
 static __always_inline void ask_ring(struct asked *asked, const struct frontend *frontend, int is_v6)
@@ -55,7 +54,7 @@ static __always_inline __u32 random_index(const struct frontend *frontend, const
 
 static __always_inline int is_young(const struct frontend *frontend, const struct flow *record)
 {
-	return bpf_ktime_get_ns() - record->seen_ns < frontend->affinity_seconds * NS_PER_SECOND;
+	return ns_since(record->seen_ns) < frontend->affinity_seconds * NS_PER_SECOND;
 }
 
 // A client whose backend drains: its connections stay there, new ones go where the ring says.

@@ -40,7 +40,8 @@ _Static_assert(offsetof(struct service_counter, malformed) == MALFORMED * sizeof
 _Static_assert(offsetof(struct service_counter, rate_limited) == RATE_LIMITED * sizeof(__u64), "in the same order");
 _Static_assert(offsetof(struct service_counter, passed) == PASSED * sizeof(__u64), "in the same order");
 
-static __always_inline void count_sent(const struct backend *backend, __u32 bytes)
+// `begins`: the packet is the first of a TCP connection.
+static __always_inline void count_sent(const struct backend *backend, __u32 bytes, int begins)
 {
 	const __u32 key = bpf_get_smp_processor_id() * counter_stride + backend->counter;
 	struct counter *counter = bpf_map_lookup_elem(&counters, &key);
@@ -49,15 +50,12 @@ static __always_inline void count_sent(const struct backend *backend, __u32 byte
 		counter->packets += 1;
 		counter->bytes += bytes;
 	}
-}
+	if (begins) {
+		__u64 *begun = bpf_map_lookup_elem(&new_flows, &key);
 
-static __always_inline void count_new_flow(const struct backend *backend)
-{
-	const __u32 key = bpf_get_smp_processor_id() * counter_stride + backend->counter;
-	__u64 *counter = bpf_map_lookup_elem(&new_flows, &key);
-
-	if (counter)
-		*counter += 1;
+		if (begun)
+			*begun += 1;
+	}
 }
 
 // Out of line: it is not the way that packets go.

@@ -7,13 +7,14 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "clock.h"
 #include "counters.h"
 #include "maps.h"
 #include "parse.h"
 #include "ring.h"
 
 // A record's time is this coarse, so that the packets of a flow do not write it each.
-#define SEEN_EVERY_NS 1000000000ull
+#define SEEN_EVERY_NS NS_PER_SECOND
 
 // What a packet may do with records.
 #define IS_FIRST 1
@@ -59,10 +60,8 @@ static __always_inline const struct backend *backend_of(const struct frontend *f
 
 static __always_inline void refresh(struct flow *record, const struct asked *asked)
 {
-	const __u64 now = bpf_ktime_get_ns();
-
-	if (!(asked->traits & READS_ONLY) && now - record->seen_ns > SEEN_EVERY_NS)
-		record->seen_ns = now;
+	if (!(asked->traits & READS_ONLY) && ns_since(record->seen_ns) > SEEN_EVERY_NS)
+		record->seen_ns = now_ns();
 }
 
 // The index that a flow's record decides for; NO_INDEX if it does not.
@@ -86,7 +85,7 @@ static __always_inline void remember(const struct frontend *frontend, const stru
 	if (!backend || !(asked->traits & MAKES_RECORDS) || (asked->traits & READS_ONLY))
 		return;
 	flow.counter = backend->counter;
-	flow.seen_ns = bpf_ktime_get_ns();
+	flow.seen_ns = now_ns();
 	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY))
 		count(frontend->service, KEPT_FLOWS);
 }

@@ -7,11 +7,12 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "clock.h"
 #include "maps.h"
 #include "packet.h"
 
 // No later fragment is waited for longer by any receiver that matters: Linux takes 30 seconds.
-#define FRAGMENT_NS (30 * 1000000000ull)
+#define FRAGMENT_NS (30 * NS_PER_SECOND)
 
 static __always_inline struct fragment_key fragment_key_of(const struct packet *packet)
 {
@@ -28,7 +29,7 @@ static __noinline void note_first(const struct packet *packet)
 	const struct fragment fragment = {
 		.source_port = packet->asked.key.source_port,
 		.destination_port = packet->asked.key.destination_port,
-		.seen_ns = bpf_ktime_get_ns(),
+		.seen_ns = now_ns(),
 	};
 
 	bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
@@ -40,7 +41,7 @@ static __noinline int read_ports_of_first(struct packet *packet)
 	const struct fragment_key key __attribute__((aligned(8))) = fragment_key_of(packet);
 	const struct fragment *fragment = bpf_map_lookup_elem(&fragments, &key);
 
-	if (!fragment || bpf_ktime_get_ns() - fragment->seen_ns > FRAGMENT_NS)
+	if (!fragment || ns_since(fragment->seen_ns) > FRAGMENT_NS)
 		return 0;
 	packet->asked.key.source_port = fragment->source_port;
 	packet->asked.key.destination_port = fragment->destination_port;

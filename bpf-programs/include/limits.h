@@ -7,6 +7,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "clock.h"
 #include "maps.h"
 
 enum limited { ERRORS, RELAYED };
@@ -28,7 +29,7 @@ static __always_inline __u32 share_of_a_cpu(void)
 static __noinline int is_within(enum limited what)
 {
 	const __u32 cpu = bpf_get_smp_processor_id();
-	const __u64 second = bpf_ktime_get_ns() / 1000000000ull;
+	const __u64 second = now_ns() / NS_PER_SECOND;
 	struct limit *limit = bpf_map_lookup_elem(&limits, &cpu);
 	__u32 *sent;
 

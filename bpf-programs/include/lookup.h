@@ -71,7 +71,8 @@ static __always_inline __u32 number_in_v6(const struct bucket_v6 *bucket, __u64 
 	return number_v6(&bucket->entries[0], high, low, rest) ?: number_v6(&bucket->entries[1], high, low, rest);
 }
 
-static __noinline __u32 number_farther_v4(__u64 key, __u32 index)
+// Global, as the verifier says: it looks at it once, not for each call.
+__noinline __u32 number_farther_v4(__u64 key, __u32 index)
 {
 	for (int tried = 1; tried < BUCKETS_TRIED; tried++) {
 		const struct bucket_v4 *bucket;
@@ -88,7 +89,7 @@ static __noinline __u32 number_farther_v4(__u64 key, __u32 index)
 	return 0;
 }
 
-static __noinline __u32 number_farther_v6(__u64 high, __u64 low, __u32 rest, __u32 index)
+__noinline __u32 number_farther_v6(__u64 high, __u64 low, __u32 rest, __u32 index)
 {
 	for (int tried = 1; tried < BUCKETS_TRIED; tried++) {
 		const struct bucket_v6 *bucket;
@@ -105,6 +106,38 @@ static __noinline __u32 number_farther_v6(__u64 high, __u64 low, __u32 rest, __u
 	return 0;
 }
 
+static __always_inline __u32 find_number_v4(__be32 address, __be16 port, __u8 protocol)
+{
+	const __u64 key = address | (__u64)port << 32 | (__u64)protocol << 48;
+	const __u32 index = key * FACTOR_A >> hash_shift_v4;
+	const struct bucket_v4 *bucket = bpf_map_lookup_elem(&buckets_v4, &index);
+	__u32 number;
+
+	if (!bucket)
+		return 0;
+	number = number_in_v4(bucket, key);
+	if (!number && bucket->entries[0].overflow)
+		number = number_farther_v4(key, index);
+	return number;
+}
+
+static __always_inline __u32 find_number_v6(const __u32 address[4], __be16 port, __u8 protocol)
+{
+	const __u64 high = address[0] | (__u64)address[1] << 32;
+	const __u64 low = address[2] | (__u64)address[3] << 32;
+	const __u32 rest = port | (__u32)protocol << 16;
+	const __u32 index = (high * FACTOR_A + low * FACTOR_B + rest * FACTOR_C) >> hash_shift_v6;
+	const struct bucket_v6 *bucket = bpf_map_lookup_elem(&buckets_v6, &index);
+	__u32 number;
+
+	if (!bucket)
+		return 0;
+	number = number_in_v6(bucket, high, low, rest);
+	if (!number && bucket->entries[0].overflow)
+		number = number_farther_v6(high, low, rest, index);
+	return number;
+}
+
 // Zero wraps to a line that no map has.
 static __always_inline const struct frontend *frontend_of(__u32 number)
 {
@@ -116,34 +149,12 @@ static __always_inline const struct frontend *frontend_of(__u32 number)
 // NULL where there is none. What is found stays as it is until the program ends.
 static __always_inline const struct frontend *find_v4(__be32 address, __be16 port, __u8 protocol)
 {
-	const __u64 key = address | (__u64)port << 32 | (__u64)protocol << 48;
-	const __u32 index = key * FACTOR_A >> hash_shift_v4;
-	const struct bucket_v4 *bucket = bpf_map_lookup_elem(&buckets_v4, &index);
-	__u32 number;
-
-	if (!bucket)
-		return NULL;
-	number = number_in_v4(bucket, key);
-	if (!number && bucket->entries[0].overflow)
-		number = number_farther_v4(key, index);
-	return frontend_of(number);
+	return frontend_of(find_number_v4(address, port, protocol));
 }
 
 static __always_inline const struct frontend *find_v6(const __u32 address[4], __be16 port, __u8 protocol)
 {
-	const __u64 high = address[0] | (__u64)address[1] << 32;
-	const __u64 low = address[2] | (__u64)address[3] << 32;
-	const __u32 rest = port | (__u32)protocol << 16;
-	const __u32 index = (high * FACTOR_A + low * FACTOR_B + rest * FACTOR_C) >> hash_shift_v6;
-	const struct bucket_v6 *bucket = bpf_map_lookup_elem(&buckets_v6, &index);
-	__u32 number;
-
-	if (!bucket)
-		return NULL;
-	number = number_in_v6(bucket, high, low, rest);
-	if (!number && bucket->entries[0].overflow)
-		number = number_farther_v6(high, low, rest, index);
-	return frontend_of(number);
+	return frontend_of(find_number_v6(address, port, protocol));
 }
 
 #endif

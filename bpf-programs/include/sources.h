@@ -28,22 +28,29 @@ static __always_inline int is_martian_v6(const __u32 source[4], const __u32 dest
 	       source[3] == destination[3];
 }
 
-// Out of line, for whatever is not the packet's own frontend.
-static __noinline const struct frontend *look_up_v4(__be32 address, __be16 port, __u8 protocol)
+// Out of line, for whatever is not the packet's own frontend; zero where there is none.
+__noinline __u32 number_at_v4(__be32 address, __be16 port, __u8 protocol)
 {
-	return find_v4(address, port, protocol);
+	return find_number_v4(address, port, protocol);
 }
 
-static __noinline const struct frontend *look_up_v6(const __u32 address[4], __be16 port, __u8 protocol)
+__noinline __u32 number_at_v6(__u64 high, __u64 low, __be16 port, __u8 protocol)
 {
-	return find_v6(address, port, protocol);
+	const __u32 address[4] = { high, high >> 32, low, low >> 32 };
+
+	return find_number_v6(address, port, protocol);
+}
+
+static __always_inline __u32 number_at(const __u8 address[16], __be16 port, __u8 protocol, int is_v6)
+{
+	const __u64 *const words = (const __u64 *)address;
+
+	return is_v6 ? number_at_v6(words[0], words[1], port, protocol) : number_at_v4(words[1] >> 32, port, protocol);
 }
 
 static __always_inline const struct frontend *frontend_at(const __u8 address[16], __be16 port, __u8 protocol, int is_v6)
 {
-	const __u32 *const words = (const __u32 *)address;
-
-	return is_v6 ? look_up_v6(words, port, protocol) : look_up_v4(words[3], port, protocol);
+	return frontend_of(number_at(address, port, protocol, is_v6));
 }
 
 // Two services that answer each other would never end.
@@ -52,7 +59,7 @@ static __always_inline int is_from_a_service(const struct packet *packet)
 	const struct flow_key *const key = &packet->asked.key;
 
 	return packet->has_ports && (packet->asked.traits & TAKES_ANY_SLOT) &&
-	       frontend_at(key->source, key->source_port, key->protocol, packet->is_v6);
+	       number_at(key->source, key->source_port, key->protocol, packet->is_v6);
 }
 
 static __always_inline int has_martian_address(const struct packet *packet)
