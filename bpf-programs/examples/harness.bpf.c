@@ -4,15 +4,22 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define FRAME_BYTES 64
-
 const volatile __u32 flows = 1;
 const volatile __u32 services = 1;
+// The first of the VIPs: the last word of the address.
+const volatile __u32 first_vip = 1;
+const volatile __u32 is_ipv6 = 0;
+// The byte of TCP's flags.
+const volatile __u32 tcp_flags = 0;
+// The frame as it was given, and the bytes that the measured program has put before it.
+const volatile __u32 frame_bytes = 64;
+const volatile __u32 put_before = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -28,33 +35,65 @@ struct {
 	__type(value, __u32);
 } rounds SEC(".maps");
 
+// What has the length of the frame was not changed, or is the first.
+static __always_inline int restore_length(struct xdp_md *ctx)
+{
+	int missing;
+
+	if (ctx->data_end - ctx->data == frame_bytes)
+		return 0;
+	if (put_before && bpf_xdp_adjust_head(ctx, put_before))
+		return -1;
+	missing = (int)frame_bytes - (int)(ctx->data_end - ctx->data);
+	return missing ? bpf_xdp_adjust_tail(ctx, missing) : 0;
+}
+
+// Murmur's finisher: the flows come in no order that a cache could guess.
+static __always_inline __u32 flow_of(__u32 round)
+{
+	__u32 flow = round;
+
+	flow = (flow ^ flow >> 16) * 0x85ebca6b;
+	flow = (flow ^ flow >> 13) * 0xc2b2ae35;
+	return (flow ^ flow >> 16) % flows;
+}
+
 SEC("xdp")
 int harness(struct xdp_md *ctx)
 {
-	const int grown = (int)(ctx->data_end - ctx->data) - FRAME_BYTES;
 	const __u32 zero = 0;
 	__u32 *const round = bpf_map_lookup_elem(&rounds, &zero);
+	const __u32 now = round ? *round : 0;
+	const __u32 flow = flow_of(now);
 	struct ethhdr *eth;
-	struct iphdr *ip;
 	struct tcphdr *tcp;
-	__u32 flow;
 
-	if (!round || (grown > 0 && bpf_xdp_adjust_head(ctx, grown)))
+	if (!round || restore_length(ctx))
 		return XDP_ABORTED;
+	*round = now + 1;
 	eth = (void *)(long)ctx->data;
-	ip = (void *)(eth + 1);
-	tcp = (void *)(ip + 1);
-	if ((void *)(tcp + 1) > (void *)(long)ctx->data_end)
-		return XDP_ABORTED;
-	// Murmur's finisher: the flows come in no order that a cache could guess.
-	flow = (*round)++;
-	flow = (flow ^ flow >> 16) * 0x85ebca6b;
-	flow = (flow ^ flow >> 13) * 0xc2b2ae35;
-	flow = (flow ^ flow >> 16) % flows;
-	eth->h_proto = bpf_htons(ETH_P_IP);
-	ip->saddr = bpf_htonl(0x0a000000 + flow);
-	ip->daddr = bpf_htonl(0xc0000000 + flow % services);
+	if (is_ipv6) {
+		struct ipv6hdr *const ip = (void *)(eth + 1);
+
+		tcp = (void *)(ip + 1);
+		if ((void *)(tcp + 1) > (void *)(long)ctx->data_end)
+			return XDP_ABORTED;
+		eth->h_proto = bpf_htons(ETH_P_IPV6);
+		ip->saddr.s6_addr32[3] = bpf_htonl(flow);
+		ip->daddr.s6_addr32[3] = bpf_htonl(first_vip + flow % services);
+	} else {
+		struct iphdr *const ip = (void *)(eth + 1);
+
+		tcp = (void *)(ip + 1);
+		if ((void *)(tcp + 1) > (void *)(long)ctx->data_end)
+			return XDP_ABORTED;
+		eth->h_proto = bpf_htons(ETH_P_IP);
+		ip->saddr = bpf_htonl(0x0a000000 + flow);
+		ip->daddr = bpf_htonl(first_vip + flow % services);
+	}
 	tcp->source = bpf_htons(1024 + (flow & 0x3fff));
+	if (tcp_flags)
+		((__u8 *)tcp)[13] = tcp_flags;
 	bpf_tail_call(ctx, &measured, 0);
 	return XDP_ABORTED;
 }

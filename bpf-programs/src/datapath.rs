@@ -99,9 +99,15 @@ impl Datapath {
         complete.last().map(|&number| Self::open_generation(root, number)).transpose()
     }
 
+    /// Makes a generation, newer than all there are, with empty maps. It does not outlive this process until
+    /// [`Datapath::complete`].
+    pub fn prepare(root: &Path, capacity: &Capacity, settings: &Settings) -> Result<Self> {
+        Self::make(root, capacity, settings, 0)
+    }
+
     /// Makes a generation, newer than all there are, and completes it.
     pub fn create(root: &Path, capacity: &Capacity, settings: &Settings) -> Result<Self> {
-        let mut datapath = Self::prepare(root, capacity, settings, 0)?;
+        let mut datapath = Self::prepare(root, capacity, settings)?;
         datapath.complete()?;
         Ok(datapath)
     }
@@ -111,7 +117,7 @@ impl Datapath {
     /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
     /// program of the links, and [`retire`](Datapath::retire) this one.
     pub fn next_generation(&self, capacity: &Capacity, settings: &Settings) -> Result<Self> {
-        Self::prepare(&self.root, capacity, settings, self.number)
+        Self::make(&self.root, capacity, settings, self.number)
     }
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
@@ -195,7 +201,7 @@ impl Datapath {
     }
 
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
-    fn prepare(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
+    fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
         let ncpu = possible_cpus()?;
         let number = generations(root)?.last().copied().unwrap_or(0).max(after) + 1;
         let Loaded { program, maps } = loader::load_balancer(capacity, settings, ncpu)?;

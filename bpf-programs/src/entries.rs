@@ -147,9 +147,11 @@ impl<E: Entry> Table<E> {
         before
     }
 
-    /// Whether there are entries that wait for a grace period.
-    pub(crate) fn has_gone(&mut self) -> bool {
-        !self.state().gone.is_empty()
+    /// Whether there is no room for another key. Counted anew: another process may have removed some.
+    pub(crate) fn is_full(&mut self) -> bool {
+        let used = self.used().count() as u32;
+        self.state().used = used;
+        used >= self.capacity()
     }
 
     /// A grace period has passed.
@@ -275,6 +277,15 @@ impl<E: Entry> Table<E> {
     /// The table as a process that opens it finds it.
     pub(crate) fn copied(&self) -> Self {
         Self { entries: self.entries.copied(), buckets: self.buckets, state: None }
+    }
+
+    /// Clears every entry, and does not notice.
+    pub(crate) fn forget_all(&mut self) {
+        for place in 0..self.entries.len() {
+            let mut entry = self.entries.get(place).unwrap_or_default();
+            *entry.frontend() = 0;
+            self.entries.set(place, &entry);
+        }
     }
 
     pub(crate) fn entries(&self) -> &Mapped<E> {

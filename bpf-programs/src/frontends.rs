@@ -88,14 +88,16 @@ impl Frontends {
         if let Some(place) = look(self) {
             return Ok(place);
         }
-        if self.v4.has_gone() || self.v6.has_gone() {
-            self.settle()?;
-        }
-        let (map, capacity) = match key.address {
-            IpAddr::V4(_) => ("buckets_v4", self.v4.capacity()),
-            IpAddr::V6(_) => ("buckets_v6", self.v6.capacity()),
+        let (map, capacity, is_full) = match key.address {
+            IpAddr::V4(_) => ("buckets_v4", self.v4.capacity(), self.v4.is_full()),
+            IpAddr::V6(_) => ("buckets_v6", self.v6.capacity(), self.v6.is_full()),
         };
-        look(self).ok_or(Error::Full { map, capacity })
+        let full = Error::Full { map, capacity };
+        if is_full {
+            return Err(full);
+        }
+        self.settle()?;
+        look(self).ok_or(full)
     }
 
     /// A line that no packet can hold.
@@ -124,8 +126,8 @@ impl Frontends {
         crate::grace()?;
         self.v4.settle();
         self.v6.settle();
-        let lines = self.free_lines();
-        lines.free.append(&mut lines.gone);
+        // Also lines that another process let go of.
+        self.lines_free = Some(Lines { free: self.unnamed(), gone: Vec::new() });
         Ok(())
     }
 
@@ -140,11 +142,15 @@ impl Frontends {
     /// What another process let go of is not known: of the lines that nothing names, those that were ever written
     /// count as just let go of.
     fn found_lines(&self) -> Lines {
-        let named: BTreeSet<u32> = self.named().map(|(_, line)| line).collect();
-        let unnamed = (0..self.lines.len()).rev().filter(|line| !named.contains(line));
         let untouched = |line: &u32| self.lines.get(*line) == Some(Frontend::default());
-        let (free, gone) = unnamed.partition(untouched);
+        let (free, gone) = self.unnamed().into_iter().partition(untouched);
         Lines { free, gone }
+    }
+
+    /// The lines that no entry names, the first last.
+    fn unnamed(&self) -> Vec<u32> {
+        let named: BTreeSet<u32> = self.named().map(|(_, line)| line).collect();
+        (0..self.lines.len()).rev().filter(|line| !named.contains(line)).collect()
     }
 
     /// The keys in use, and their lines.

@@ -225,3 +225,15 @@ fn what_a_packet_may_hold_is_not_written_before_a_grace_period() {
     assert!(graces > 10, "{graces}");
     assert!(graces < 1000, "{graces} grace periods for 3000 changes");
 }
+
+#[test]
+fn what_another_process_removes_is_room_again() {
+    let mut frontends = empty(4, 4);
+    for round in 0..100 {
+        // As the other process does it: the entry is cleared, and nobody is told.
+        let used: Vec<_> =
+            (0..4).filter(|n| frontends.put(&key(2 * n), &stamped(round * 4 + n + 1)).is_ok()).collect();
+        assert_eq!(used.len(), 4, "round {round}");
+        frontends.v4.forget_all();
+    }
+}

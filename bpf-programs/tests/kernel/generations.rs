@@ -125,11 +125,45 @@ fn maps_of_another_version_are_named_and_left_alone() {
 }
 
 #[test]
-fn x22_only_the_owner_can_look_into_a_generation() {
-    use std::os::unix::fs::PermissionsExt;
+fn p20_maps_of_version_1_are_named_and_a_generation_beside_them_can_be_filled_before_it_counts() {
     in_own_world(|root| {
         drop(Datapath::create(root, &CAPACITY, &Settings::default()).unwrap());
-        assert_eq!(fs::metadata(root.join("g1")).unwrap().permissions().mode() & 0o777, 0o700);
+        let meta = aya::maps::MapData::from_pin(root.join("g1/meta")).unwrap();
+        let mut meta = aya::maps::Array::<_, [u8; 64]>::try_from(aya::maps::Map::Array(meta)).unwrap();
+        let mut line = meta.get(&0, 0).unwrap();
+        line[..4].copy_from_slice(&1_u32.to_ne_bytes());
+        meta.set(0, line, 0).unwrap();
+        let reason = || match Datapath::open(root) {
+            Err(Error::Incompatible { reason, .. }) => reason,
+            other => panic!("{:?}", other.map(|_| ())),
+        };
+        assert_eq!(reason(), "their layout has version 1, this netd knows version 2");
+        let mut new = Datapath::prepare(root, &CAPACITY, &Settings::default()).unwrap();
+        new.maps().put_frontends(&[(key(VIP, 80, TCP), Frontend::default())]).remove(0).unwrap();
+        assert_eq!(reason(), "their layout has version 1, this netd knows version 2");
+        new.complete().unwrap();
+        assert_eq!(open(root).unwrap().maps().frontends().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn x22_only_the_owner_can_look_into_a_generation_and_its_pins() {
+    use std::os::unix::fs::PermissionsExt;
+    in_own_world(|root| {
+        ip("link add near index 10 type veth peer name far index 11");
+        let datapath = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
+        links::attach(root, "near", 10, Mode::Native, datapath.program()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mut pins = 0;
+        for folder in ["g1", "links"].map(|folder| root.join(folder)) {
+            assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+            for pin in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                assert_eq!(mode(&pin), 0o600, "{}", pin.display());
+                pins += 1;
+            }
+        }
+        // All maps, the program and the link.
+        assert_eq!(pins, 17);
     });
 }
 
