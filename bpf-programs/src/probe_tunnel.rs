@@ -100,7 +100,11 @@ impl ProbeTunnel {
     /// [`Error::Kernel`], also when the device is gone.
     pub fn attach(&mut self, device: &str, ifindex: u32) -> Result<()> {
         if self.devices.contains_key(&ifindex) {
-            return Ok(());
+            if self.is_on(device)? {
+                return Ok(());
+            }
+            // The device is gone, and another one has its index.
+            self.detach(ifindex)?;
         }
         let failed = |error: ProgramError| of_program(device, &error);
         let program = program(&mut self.object)?;
@@ -113,6 +117,19 @@ impl ProbeTunnel {
         };
         self.devices.insert(ifindex, link);
         Ok(())
+    }
+
+    /// Whether the program sees what leaves by the device that has this name now.
+    fn is_on(&mut self, device: &str) -> Result<bool> {
+        if !has_links() {
+            // Filters are not asked for: where one is gone, the device is, too, and its routes.
+            return Ok(true);
+        }
+        let program = program(&mut self.object)?;
+        let own = program.info().map_err(|error| of_program(device, &error))?.id();
+        let (_, found) = SchedClassifier::query_tcx(device, TcAttachType::Egress)
+            .map_err(|error| of_program(device, &error))?;
+        Ok(found.iter().any(|program| program.id() == own))
     }
 
     /// The devices that the program is on, by index.

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn below_the_floor_all_stay_in_force() {
+    fn b10_below_the_floor_all_stay_in_force() {
         assert_eq!(states(&service(4, 50), &verdicts(&[1, 2])), "QQAA");
         assert_eq!(states(&service(4, 50), &verdicts(&[1, 2, 3])), "AAAA");
         assert_eq!(states(&service(3, 10), &verdicts(&[1, 2, 3])), "AAA");

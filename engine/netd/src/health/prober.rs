@@ -64,12 +64,13 @@ pub async fn run(board: Arc<Board>, mut orders: watch::Receiver<Arc<Orders>>, mu
         board.assign(&now.wanted);
         let marks = tunnels.arrange(&now.ways);
         let is_whole = marks.values().all(Result::is_ok);
-        tasks.retain(|check, _| now.ways.contains_key(check));
+        // One that panicked is started anew.
+        tasks.retain(|check, task: &mut Task| now.ways.contains_key(check) && !task.work.is_finished());
         for (check, way) in &now.ways {
             let errand = errand(check, way, marks.get(check));
             tasks
                 .entry(check.clone())
-                .and_modify(|task: &mut Task| task.set(&errand))
+                .and_modify(|task| task.set(&errand))
                 .or_insert_with(|| Task::start(&board, &permits, check, errand));
         }
         tokio::select! {

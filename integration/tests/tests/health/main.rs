@@ -117,7 +117,7 @@ fn a_backend_that_is_down_gets_no_new_flows_until_it_is_back() {
 }
 
 #[test]
-fn when_all_are_down_all_stay_in_force() {
+fn b10_when_all_are_down_all_stay_in_force() {
     let Some(lab) = Lab::new() else { return };
     let bed = bed(&lab, &[Arrival::Decapsulate; 2]);
     let webs = [web(&bed, 1), web(&bed, 2)];

@@ -1,7 +1,7 @@
 //! Probes through the tunnel, without netd: all families in all families, every kind of question, GUE.
 
 use crate::web::Web;
-use crate::{PORT, bed};
+use crate::{PORT, bed, give_routes};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use netd::facts::{FactsReader, Path, resolve};
 use netd::health::check::{HttpQuestion, Question};
@@ -151,6 +151,28 @@ fn a_probe_whose_path_is_gone_goes_nowhere() {
         ask(&aim, &Question::Tcp, Duration::from_millis(300)).await
     });
     assert_eq!(answer, Answer::Bad("no answer within 300ms".into()));
+}
+
+#[test]
+fn k8_a_device_that_has_the_index_of_another_gets_the_program_too() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = bed(&lab, &[Arrival::Decapsulate]);
+    let (vip, backend) = combinations()[0];
+    let _web = Web::start(&bed.backends[0], 1, &[(vip, PORT).into()]);
+    bed.lb.run_async(|| async {
+        meet(backend).await;
+        let index = index_of("eth0");
+        let mut tunnel = ProbeTunnel::load().unwrap();
+        tunnel.set(7, &outer(backend, None).await).unwrap();
+        tunnel.attach("eth0", index).unwrap();
+        bed.lb.ip(&["link", "del", "eth0"]);
+        bed.connect_client(Some(index));
+        give_routes(&bed);
+        assert_eq!(index_of("eth0"), index);
+        tunnel.attach("eth0", index).unwrap();
+        let aim = Aim { to: SocketAddr::new(vip, PORT), from: None, mark: Some(mark(7)) };
+        assert_eq!(ask(&aim, &Question::Tcp, LONG).await, Answer::Good);
+    });
 }
 
 #[test]
