@@ -28,7 +28,7 @@ pub struct HealthCheck {
     pub status: Vec<RangeInclusive<u16>>,
     /// The payload of the UDP datagram.
     pub send: Vec<u8>,
-    /// What the answer over UDP has to contain; without it any answer is good.
+    /// What the answer over UDP has to contain; without it silence is good, too, and only a refusal is a failure.
     pub expect: Option<Vec<u8>>,
     /// In percent: if fewer than this share of the active backends are healthy, all of them stay in force; 0 to 100,
     /// 0 is off.

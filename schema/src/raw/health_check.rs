@@ -39,7 +39,8 @@ raw_table! {
         /// What the datagram of a `udp` check carries; TOML's escapes such as `\u0000` can be used. Without it, the
         /// datagram is empty.
         optional send: Payload, like "ping";
-        /// What the answer to a `udp` check has to contain. Without it, any answer is good.
+        /// What the answer to a `udp` check has to contain. Without it, silence is good too: only a refusal is a
+        /// failure.
         optional expect: Payload, like "pong";
         /// In percent. If fewer than this share of the active backends of a VIP are healthy, the checks are not
         /// believed, and all of them stay in force: more likely the checks are wrong than nearly everything is
