@@ -1,20 +1,22 @@
 //! A world for one test: namespaces, a BPF file system, services in the maps, frames.
-#![allow(unsafe_code, reason = "namespaces of a thread, and packet sockets")]
+#![allow(unsafe_code, reason = "namespaces of a thread")]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
 use etherparse::{IpHeaders, PacketBuilder};
 use netd_bpf::abi::{
-    self, Backend, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, READY, Settings, WIDE_PREVIOUS, WIDE_SLOTS,
+    self, AFFINITY, Backend, CAREFUL, COPY, Flow, FlowKey, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, PING,
+    PoolKey, RANDOM, READY, REJECT_NO_BACKEND, SOURCE_ALLOWED, SOURCE_DENIED, SOURCES, SOURCES_LISTED,
+    Settings as AbiSettings, Source, SourceKey, UNKNOWN_DROP, UNKNOWN_REJECT, WIDE_PREVIOUS, WIDE_SLOTS,
     WINDOW_OPEN,
 };
 use netd_bpf::{Capacity, Datapath, Maps, Verdict};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::reference::{Model, Service};
+use crate::reference::checksum::checksum;
+use crate::reference::{Counts, FlowId, Model, Pool, Record, Service, Settings, Unknown, Vip};
 
 pub const CAPACITY: Capacity = Capacity {
     frontends_v4: 64,
@@ -22,12 +24,16 @@ pub const CAPACITY: Capacity = Capacity {
     ring_lines: 4096,
     backend_lines: 20_000,
     counters: 20_000,
-    services: 64,
+    services: 128,
     flows: 65_536,
     fragments: 8192,
     sources: 1024,
     pools: 64,
 };
+
+/// Lines 0 and on stay unused, so that a forgotten base is seen.
+const FIRST_RING: u32 = 3;
+const FIRST_BACKEND: u32 = 5;
 
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -73,16 +79,29 @@ pub struct Bed {
 
 impl Bed {
     pub fn new(root: &Path) -> Self {
-        let datapath =
-            Datapath::create(root, &CAPACITY, &Settings::default()).unwrap_or_else(|error| panic!("{error}"));
-        Self { datapath, model: Model::default(), next_ring: 3, next_backend: 5 }
+        Self::with(root, Settings::default(), &CAPACITY)
+    }
+
+    pub fn with(root: &Path, settings: Settings, capacity: &Capacity) -> Self {
+        let constants = AbiSettings {
+            icmp_errors_per_second: settings.icmp_errors_per_second,
+            gue_port: settings.gue_port.to_be_bytes(),
+            hop_limit: settings.hop_limit,
+            outer_dscp: settings.outer_dscp.unwrap_or(COPY),
+            copies_ecn: settings.copies_ecn.into(),
+            has_pools: 1,
+            zero: [0; 6],
+        };
+        let datapath = Datapath::create(root, capacity, &constants).unwrap_or_else(|error| panic!("{error}"));
+        let model = Model { settings, ..Model::default() };
+        Self { datapath, model, next_ring: FIRST_RING, next_backend: FIRST_BACKEND }
     }
 
     pub fn maps(&mut self) -> &mut dyn Maps {
         self.datapath.maps()
     }
 
-    /// Puts a service into the maps and into the model; its number is its place in the model.
+    /// Puts a service into the maps and into the model.
     pub fn add(&mut self, service: Service) -> Frontend {
         let ring = self.next_ring;
         let previous_ring = ring + self.write_ring(&service.slots, service.wide);
@@ -92,7 +111,6 @@ impl Bed {
         let backends = self.next_backend;
         self.next_backend += service.backends.len() as u32;
         self.maps().set_backend_lines(backends, &service.backends).unwrap();
-        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         let frontend = Frontend {
             ring,
             slots: service.slots.len() as u32,
@@ -100,35 +118,142 @@ impl Bed {
             flow_seed: service.seed,
             backends,
             backend_count: service.backends.len() as u32,
-            flags: flag(service.wide, WIDE_SLOTS)
-                | flag(service.previous.is_some(), KEEP_FLOWS)
-                | flag(service.window_open, WINDOW_OPEN)
-                | flag(service.wide_previous, WIDE_PREVIOUS),
-            service: self.model.services.len() as u32,
+            flags: flags(&service),
+            service: service.number(self.model.services.len()),
             previous_ring,
             previous_slots: previous.len() as u32,
             previous_magic: abi::magic(previous.len() as u32),
+            affinity_seconds: service.affinity.unwrap_or_default(),
             ..Frontend::default()
         };
-        for result in self.maps().put_frontends(&[(service.key, frontend)]) {
-            result.unwrap();
+        for range in &service.sources {
+            let verdict = if range.allowed { SOURCE_ALLOWED } else { SOURCE_DENIED };
+            let key = SourceKey::new(frontend.service, range.address, range.bits);
+            self.maps().put_sources(&[(key, Source::new(verdict))]).unwrap();
         }
+        self.put(service.key, frontend);
         self.model.services.push(service);
         frontend
+    }
+
+    pub fn add_vip(&mut self, vip: Vip) {
+        let ping = if vip.ping { PING } else { 0 };
+        let frontend =
+            Frontend { flags: ping | policy(vip.unknown), service: vip.service, ..Frontend::default() };
+        self.put(FrontendKey::vip_entry(vip.address), frontend);
+        self.model.vips.push(vip);
+    }
+
+    pub fn add_pool(&mut self, pool: Pool) {
+        let value = abi::Pool { flags: policy(pool.unknown), service: pool.service };
+        self.maps().put_pools(&[(PoolKey::new(pool.address, pool.bits), value)]).unwrap();
+        self.model.pools.push(pool);
+    }
+
+    /// Empties the tables, in the maps and in the model. Counters and records of fragments stay.
+    pub fn clear(&mut self) {
+        let keys: Vec<FrontendKey> = self.maps().frontends().unwrap().iter().map(|(key, _)| *key).collect();
+        for result in self.maps().delete_frontends(&keys) {
+            result.unwrap();
+        }
+        let sources: Vec<SourceKey> = self.maps().sources().unwrap().iter().map(|(key, _)| *key).collect();
+        self.maps().delete_sources(&sources).unwrap();
+        let pools: Vec<PoolKey> = self.maps().pools().unwrap().iter().map(|(key, _)| *key).collect();
+        self.maps().delete_pools(&pools).unwrap();
+        (self.next_ring, self.next_backend) = (FIRST_RING, FIRST_BACKEND);
+        self.model.services.clear();
+        self.model.vips.clear();
+        self.model.pools.clear();
+        self.forget_flows();
+    }
+
+    pub fn forget_flows(&mut self) {
+        self.maps().purge_flows(&|_, _| true).unwrap();
+        self.model.flows.clear();
+    }
+
+    /// Sets a record, in the maps and in the model.
+    pub fn record(&mut self, flow: FlowId, record: Record) {
+        let value = Flow { counter: record.counter, index: record.index, seen_ns: record.seen_ns };
+        self.maps().put_flows(&[(flow_key(&flow), value)]).unwrap();
+        self.model.flows.insert(flow, record);
     }
 
     /// Runs the program and the model on a frame; they have to agree. What they say.
     pub fn run(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
         let ran = self.datapath.run(frame).unwrap();
-        let expected = self.model.run(frame);
-        assert_eq!(ran.0, expected.0, "verdict on {frame:02x?}");
-        assert_eq!(ran.1, expected.1, "bytes out of {frame:02x?}");
+        if let Err(difference) = self.compare_with(frame, &ran) {
+            panic!("{difference}");
+        }
         ran
+    }
+
+    /// The verdict of both, or how they differ.
+    pub fn compare(&mut self, frame: &[u8]) -> Result<Verdict, String> {
+        let ran = self.datapath.run(frame).unwrap();
+        self.compare_with(frame, &ran)
+    }
+
+    fn compare_with(&mut self, frame: &[u8], ran: &(Verdict, Vec<u8>)) -> Result<Verdict, String> {
+        self.model.now_ns = now_ns();
+        let expected = self.model.run(frame, &ran.1);
+        if *ran == expected {
+            return Ok(ran.0);
+        }
+        let line = |said: &(Verdict, Vec<u8>)| format!("{:?} {}", said.0, hex(&said.1));
+        Err(format!("frame   {}\nprogram {}\nmodel   {}", hex(frame), line(ran), line(&expected)))
+    }
+
+    /// Everything that packets have changed is the same in the maps and in the model. What is not, in words.
+    pub fn differences(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        for service in 0..CAPACITY.services {
+            let counted: [u64; 16] = bytemuck::cast(self.maps().service_counter(service).unwrap());
+            let expected = self.model.counts.get(&service).copied().unwrap_or_default();
+            if counted != expected.0 {
+                found.push(format!("service {service}: {:?}, expected {expected:?}", Counts(counted)));
+            }
+        }
+        for (index, expected) in self.model.sent.clone() {
+            let counted = self.maps().counter(index).unwrap();
+            if counted != expected {
+                found.push(format!("backend {index}: {counted:?}, expected {expected:?}"));
+            }
+        }
+        for (index, expected) in self.model.new_flows.clone() {
+            let counted = self.maps().new_flows(index).unwrap();
+            if counted != expected {
+                found.push(format!("backend {index}: {counted} new flows, expected {expected}"));
+            }
+        }
+        let mut records: Vec<_> = self.maps().flows().unwrap();
+        let mut expected: Vec<_> = self
+            .model
+            .flows
+            .iter()
+            .map(|(id, record)| (flow_key(id), record.counter, record.index))
+            .collect();
+        records.sort_unstable_by_key(|(key, _)| *key);
+        expected.sort_unstable();
+        let records: Vec<_> = records.iter().map(|(key, flow)| (*key, flow.counter, flow.index)).collect();
+        if records != expected {
+            let odd = records.iter().filter(|record| !expected.contains(record)).take(3).collect::<Vec<_>>();
+            let missing =
+                expected.iter().filter(|record| !records.contains(record)).take(3).collect::<Vec<_>>();
+            found.push(format!("records that should not be: {odd:?}, that should: {missing:?}"));
+        }
+        found
     }
 
     /// As [`Bed::run`], for a frame that has to pass untouched.
     pub fn passes(&mut self, frame: &[u8]) {
         assert_eq!(self.run(frame), (Verdict::Pass, frame.to_vec()));
+    }
+
+    fn put(&mut self, key: FrontendKey, frontend: Frontend) {
+        for result in self.maps().put_frontends(&[(key, frontend)]) {
+            result.unwrap();
+        }
     }
 
     fn write_ring(&mut self, slots: &[u16], wide: bool) -> u32 {
@@ -138,6 +263,53 @@ impl Bed {
         self.next_ring += lines;
         lines
     }
+}
+
+fn flags(service: &Service) -> u32 {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    let sources = !service.sources.is_empty() || service.sources_listed;
+    flag(service.wide, WIDE_SLOTS)
+        | flag(service.previous.is_some(), KEEP_FLOWS)
+        | flag(service.window_open, WINDOW_OPEN)
+        | flag(service.wide_previous, WIDE_PREVIOUS)
+        | flag(service.random, RANDOM | CAREFUL)
+        | flag(service.affinity.is_some(), AFFINITY | CAREFUL)
+        | flag(sources, SOURCES | CAREFUL)
+        | flag(service.sources_listed, SOURCES_LISTED)
+        | flag(service.reject_no_backend, REJECT_NO_BACKEND)
+}
+
+fn policy(unknown: Unknown) -> u32 {
+    match unknown {
+        Unknown::Drop => UNKNOWN_DROP,
+        Unknown::Reject => UNKNOWN_REJECT,
+        Unknown::Pass => 0,
+    }
+}
+
+fn flow_key(flow: &FlowId) -> FlowKey {
+    let octets = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(address) => address.octets(),
+    };
+    FlowKey {
+        source: octets(flow.client),
+        destination: octets(flow.to.address),
+        source_port: flow.client_port.to_be_bytes(),
+        destination_port: flow.to.port.to_be_bytes(),
+        protocol: flow.to.protocol,
+        zero: [0; 3],
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Nanoseconds since boot, as the programs count them.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 pub fn key(address: &str, port: u16, protocol: u8) -> FrontendKey {
@@ -237,52 +409,6 @@ impl Tuple<'_> {
 pub fn fix_ipv4(frame: &mut [u8]) {
     let end = 14 + usize::from(frame[14] & 15) * 4;
     frame[24..26].fill(0);
-    let checksum = crate::reference::checksum(&[&frame[14..end]]);
+    let checksum = checksum(&[&frame[14..end]]);
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// A packet socket on a device of the calling thread's namespace.
-pub struct RawSocket(OwnedFd);
-
-impl RawSocket {
-    pub fn new(ifindex: u32) -> Self {
-        let every = u16::to_be(libc::ETH_P_ALL as u16);
-        // SAFETY: no addresses; the descriptor is new.
-        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(every)) };
-        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-        // SAFETY: nobody else owns it.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        // SAFETY: an address of zeros is one.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = every;
-        address.sll_ifindex = ifindex as i32;
-        let length = size_of_val(&address) as u32;
-        // SAFETY: the address is as long as said.
-        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-        assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Recv,
-            Some(std::time::Duration::from_secs(5)),
-        )
-        .unwrap();
-        Self(socket)
-    }
-
-    pub fn send(&self, frame: &[u8]) {
-        rustix::net::send(&self.0, frame, rustix::net::SendFlags::empty()).unwrap();
-    }
-
-    /// The first frame that is wanted; whatever else the kernel sends or gets is passed over.
-    pub fn receive_until(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-        loop {
-            let mut buffer = [0; 4096];
-            let (_, length) =
-                rustix::net::recv(&self.0, &mut buffer, rustix::net::RecvFlags::empty()).unwrap();
-            if wanted(&buffer[..length]) {
-                return buffer[..length].to_vec();
-            }
-        }
-    }
 }

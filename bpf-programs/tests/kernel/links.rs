@@ -7,8 +7,9 @@ use netd_bpf::Datapath;
 use netd_bpf::abi::{Settings, TCP};
 use netd_bpf::links::{self, LinkError, LinkInfo, Mode};
 
-use crate::bed::{Bed, CAPACITY, RawSocket, Tuple, in_own_world, ip, key, numbered_v4, numbered_v6};
+use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, ip, key, numbered_v4, numbered_v6};
 use crate::reference::Service;
+use crate::socket::RawSocket;
 
 const VIP: &str = "192.0.2.10";
 const VIP6: &str = "2001:db8:100::10";

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod bed;
+mod cases;
+mod clock;
+mod exhaustive;
 mod flows;
 mod frontends;
 mod generations;
@@ -12,3 +15,4 @@ mod odd_packets;
 mod packets;
 mod random;
 mod reference;
+mod socket;

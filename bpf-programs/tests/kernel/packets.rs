@@ -10,7 +10,8 @@ use crate::bed::{
     BALANCER_MAC, Bed, NEXT_HOP_MAC, Tuple, backend_v4, fix_ipv4, in_own_world, key, number_of, numbered_v4,
     numbered_v6,
 };
-use crate::reference::{Service, checksums_are_right};
+use crate::reference::Service;
+use crate::reference::checksum::are_right;
 
 pub const VIP: &str = "192.0.2.10";
 pub const VIP6: &str = "2001:db8:100::10";
@@ -103,7 +104,7 @@ fn a_backends_port_is_written_and_checksums_stay_right() {
                     other => panic!("{other:?}"),
                 };
                 assert_eq!(port, 8080);
-                assert!(checksums_are_right(&inner));
+                assert!(are_right(&inner));
             }
         }
     });
