@@ -18,6 +18,11 @@ struct Inner {
     tables: Option<Tables>,
     /// What a program is loaded with; `None`: what the one before it was.
     settings: Option<Settings>,
+    /// Whether there are pins of another version of netd, which are as good as no maps to this one. They stay in force
+    /// until the maps that are made beside them have everything.
+    supersedes: bool,
+    /// Whether the last that was written to the maps is all there.
+    is_filled: bool,
 }
 
 enum Tables {
@@ -38,13 +43,18 @@ impl Balancer {
     /// The load balancer whose pins are under `root`; nothing is opened or made before it is needed.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { inner: Mutex::new(Inner { root: Some(root), tables: None, settings: None }) }
+        Self::with_root(Some(root))
     }
 
     /// A load balancer whose maps are in memory.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { inner: Mutex::new(Inner { root: None, tables: None, settings: None }) }
+        Self::with_root(None)
+    }
+
+    fn with_root(root: Option<PathBuf>) -> Self {
+        let inner = Inner { root, tables: None, settings: None, supersedes: false, is_filled: true };
+        Self { inner: Mutex::new(inner) }
     }
 
     /// A panic while the maps were held leaves them as a crash would: whole. So a poisoned lock is taken all the same.
@@ -106,14 +116,48 @@ impl Balancer {
         capacity.map_or(Ok(()), |capacity| inner.grow(&capacity)).map_err(|error| sentence(&error))
     }
 
+    /// Says whether what is being written to the maps is all there: maps that supersede those of another version are
+    /// not put in force before.
+    pub fn set_filled(&self, is_filled: bool) {
+        self.lock().is_filled = is_filled;
+    }
+
+    /// Lets maps that supersede those of another version be found after a restart; links may then be turned over to
+    /// their program. False if there are none, or they are in force already.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; in particular if they are not filled.
+    pub fn put_in_force(&self) -> Result<bool, String> {
+        let mut inner = self.lock();
+        if !inner.supersedes {
+            return Ok(false);
+        }
+        if !inner.is_filled {
+            return Err(
+                "another version's program stays in force until all services are in the new maps".into()
+            );
+        }
+        let Some(Tables::Kernel(datapath)) = &mut inner.tables else { return Ok(false) };
+        datapath.complete().map_err(|error| sentence(&error))?;
+        inner.supersedes = false;
+        Ok(true)
+    }
+
     /// Removes what a process that was killed between two generations left behind. Only for who may write.
     ///
     /// # Errors
     ///
     /// A sentence.
     pub fn sweep(&self) -> Result<(), String> {
-        self.with_datapath(|datapath| datapath.map_or(Ok(()), |datapath| datapath.retire_others()))?
-            .map_err(|error| sentence(&error))
+        let mut inner = self.lock();
+        inner.open().map_err(|error| sentence(&error))?;
+        match &inner.tables {
+            Some(Tables::Kernel(datapath)) if !inner.supersedes => {
+                datapath.retire_others().map_err(|error| sentence(&error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Unpins program and maps. What links still run goes on until they are detached.
@@ -124,6 +168,7 @@ impl Balancer {
     pub fn remove(&self) -> Result<(), String> {
         let mut inner = self.lock();
         inner.tables = None;
+        inner.supersedes = false;
         match &inner.root {
             Some(root) => Datapath::retire_all(root).map_err(|error| sentence(&error)),
             None => Ok(()),
@@ -136,7 +181,19 @@ impl Inner {
         if let (None, Some(root)) = (&self.tables, &self.root)
             && root.exists()
         {
-            self.tables = Datapath::open(root)?.map(|datapath| Tables::Kernel(Box::new(datapath)));
+            match Datapath::open(root) {
+                Ok(found) => {
+                    self.tables = found.map(|datapath| Tables::Kernel(Box::new(datapath)));
+                    self.supersedes = false;
+                }
+                Err(error @ netd_bpf::Error::Incompatible { .. }) => {
+                    if !self.supersedes {
+                        tracing::warn!(reason = %sentence(&error), "everything is planned as new beside these maps");
+                    }
+                    self.supersedes = true;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -155,12 +212,25 @@ impl Inner {
         };
         netd_bpf::mount_bpffs_if_missing(&root)?;
         let Some(Tables::Kernel(old)) = &mut self.tables else {
-            let datapath = Datapath::create(&root, capacity, &settings)?;
-            // What processes that were killed left half made.
-            datapath.retire_others()?;
+            let datapath = if self.supersedes {
+                Datapath::prepare(&root, capacity, &settings)?
+            } else {
+                let datapath = Datapath::create(&root, capacity, &settings)?;
+                // What processes that were killed left half made.
+                datapath.retire_others()?;
+                datapath
+            };
             self.tables = Some(Tables::Kernel(Box::new(datapath)));
             return Ok(());
         };
+        if self.supersedes {
+            let mut next = Box::new(old.next_generation(capacity, &settings)?);
+            copy(old.maps(), next.maps())?;
+            if let Some(Tables::Kernel(old)) = self.tables.replace(Tables::Kernel(next)) {
+                old.retire()?;
+            }
+            return Ok(());
+        }
         // What a process that was killed while it made a generation left behind.
         old.retire_others()?;
         let mut next = Box::new(old.next_generation(capacity, &settings)?);

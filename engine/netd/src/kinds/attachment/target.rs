@@ -40,7 +40,12 @@ impl Target for AttachmentTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect()
+        let outcomes = steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect();
+        // The maps that links ran before: whatever could not be turned over keeps its own alive.
+        if let Err(why) = self.balancer.sweep() {
+            tracing::warn!(why, "maps that are not in force any more could not be removed");
+        }
+        outcomes
     }
 }
 
@@ -171,11 +176,17 @@ impl AttachmentTarget {
 
     /// Makes maps if there are none, and makes the program the one that this binary carries.
     fn ensure_current(&self) -> Result<(), Outcome> {
+        if self.balancer.put_in_force().map_err(Outcome::Failed)? {
+            return Ok(());
+        }
         let state = self.balancer.with_datapath(|datapath| datapath.map(|found| is_current(found)));
         match state.map_err(Outcome::Failed)? {
             Some(true) => Ok(()),
             Some(false) => self.balancer.renew().map_err(Outcome::Failed),
-            None => self.balancer.grow(&smallest_capacity()).map_err(Outcome::Failed),
+            None => {
+                self.balancer.grow(&smallest_capacity()).map_err(Outcome::Failed)?;
+                self.balancer.put_in_force().map(drop).map_err(Outcome::Failed)
+            }
         }
     }
 }

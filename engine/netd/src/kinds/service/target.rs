@@ -66,10 +66,13 @@ impl Target for ServiceTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        self.balancer.set_filled(false);
         if let Err(why) = self.balancer.sweep() {
             return all_failed(steps, &why);
         }
-        steps.chunks(STEPS_PER_ROUND).flat_map(|steps| self.round(steps)).collect()
+        let outcomes: Vec<_> = steps.chunks(STEPS_PER_ROUND).flat_map(|steps| self.round(steps)).collect();
+        self.balancer.set_filled(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))));
+        outcomes
     }
 
     async fn tend(&mut self) -> Result<(), String> {
