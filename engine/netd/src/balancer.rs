@@ -144,6 +144,25 @@ impl Balancer {
         Ok(true)
     }
 
+    /// Decides what the program is loaded with; one that is loaded with something else is replaced, with the same maps'
+    /// content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::grow`].
+    pub fn configure(&self, settings: Settings) -> Result<(), String> {
+        let mut inner = self.lock();
+        inner.settings = Some(settings);
+        inner.open().map_err(|error| sentence(&error))?;
+        let loaded = inner.tables.as_mut().map(|tables| (tables.maps().settings(), tables.maps().capacity()));
+        match loaded {
+            Some((loaded, capacity)) if loaded != settings => {
+                inner.grow(&capacity).map_err(|error| sentence(&error))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Removes what a process that was killed between two generations left behind. Only for who may write.
     ///
     /// # Errors

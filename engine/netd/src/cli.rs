@@ -6,8 +6,8 @@ mod terminal;
 
 pub use args::{
     ApplyArgs, BackendsArgs, CompletionsArgs, DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand,
-    MaglevArgs, ManArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs,
-    WatchArgs,
+    MaglevArgs, ManArgs, PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs,
+    ValidateArgs, WatchArgs,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -191,6 +191,11 @@ pub enum Command {
     ///   netd drain web 10.1.0.2 --undo
     #[command(verbatim_doc_comment)]
     Drain(DrainArgs),
+    /// Say what the load balancer does with a packet, and why.
+    ///
+    /// Runs the loaded program on the packet, which is counted like any other, and explains each step from the maps. With
+    /// `--offline` it answers from the file alone.
+    Explain(PacketArgs),
     /// Show how a service's Maglev table shares out its flows.
     ///
     /// For each frontend its size, seed and SHA-256 digest, the slots of each backend, and how many slots of the others

@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+pub mod explain;
 pub mod facts;
 #[doc(hidden)]
 pub mod fake;

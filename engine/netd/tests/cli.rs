@@ -121,7 +121,9 @@ fn completions_and_manual_pages_are_made() {
     }
     let dir = TempDir::new().unwrap();
     assert_eq!(stdout(netd().args(["man", "--dir"]).arg(dir.path())).0, Some(0));
-    for page in ["netd.8", "netd-plan.8", "netd-run.8", "netd-drain.8", "netd-backends.8", "netd-history-show.8"] {
+    for page in
+        ["netd.8", "netd-plan.8", "netd-run.8", "netd-drain.8", "netd-backends.8", "netd-history-show.8"]
+    {
         let text = std::fs::read_to_string(dir.path().join(page)).unwrap();
         assert!(text.contains(".TH netd") && text.contains(" 8 "), "{page}: {text}");
     }

@@ -185,6 +185,20 @@ pub struct MaglevArgs {
     pub json: bool,
 }
 
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct PacketArgs {
+    /// The packet: "tcp 198.51.100.7:4242 > 192.0.2.10:80", for TCP with syn (the default), ack, fin or rst behind it.
+    #[arg(required = true, value_name = "PACKET")]
+    pub packet: Vec<String>,
+    /// Answer from the file alone: without rights, without a daemon, without looking at the node.
+    #[arg(long)]
+    pub offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {

@@ -76,7 +76,7 @@ fn named<'c>(config: &'c Config, service: &str) -> Option<&'c netd_schema::Servi
     config.services.iter().find(|known| known.name == service)
 }
 
-fn read(file: &Path, has_colour: bool) -> Result<Config, String> {
+pub(super) fn read(file: &Path, has_colour: bool) -> Result<Config, String> {
     match source::read(file) {
         Reading::Text(text) => netd_schema::parse(&file.display().to_string(), &text.bytes)
             .map(|parsed| parsed.config)

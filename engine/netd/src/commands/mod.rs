@@ -5,6 +5,7 @@ mod apply;
 mod backends;
 mod drain;
 mod duration;
+mod explain;
 mod generate;
 mod history;
 mod maglev;
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Services(args) => wait_for(services::run(&global, &args)),
         Command::Backends(args) => wait_for(backends::run(&global, &args)),
         Command::Drain(args) => wait_for(drain::run(&global, &args)),
+        Command::Explain(args) => wait_for(explain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),

@@ -1,10 +1,12 @@
 //! The kinds of resources, from the ground up: bring-up walks the list forwards, tear-down backwards.
 
 pub mod attachment;
+pub mod balancer;
 pub mod metrics;
 pub mod neighbour;
 pub mod route;
 pub mod service;
+pub mod vip;
 
 use crate::balancer::Balancer;
 use crate::metrics::Page;
@@ -39,10 +41,22 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             target: Box::new(route::RouteTarget::default()),
         },
         KindEntry {
+            name: balancer::NAME,
+            guarded: false,
+            desired: balancer::desired,
+            target: Box::new(balancer::BalancerTarget::new(Arc::clone(&balancer))),
+        },
+        KindEntry {
             name: service::NAME,
             guarded: true,
             desired: service::desired,
             target: Box::new(service::ServiceTarget::new(Arc::clone(&balancer))),
+        },
+        KindEntry {
+            name: vip::NAME,
+            guarded: false,
+            desired: vip::desired,
+            target: Box::new(vip::VipTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
             name: attachment::NAME,

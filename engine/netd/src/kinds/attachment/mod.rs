@@ -126,14 +126,14 @@ impl AttachmentSpec {
 /// The devices on which the program is wanted: those of the file, else those of the default routes.
 ///
 /// A device that was attached because of a default route stays attached as long as it exists and the file lists none.
-/// Without services there is nothing to attach.
+/// Without services and pools there is nothing to attach.
 ///
 /// # Errors
 ///
 /// None: a device that is missing is held.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    if config.services.is_empty() {
+    if config.services.is_empty() && config.ip_pools.is_empty() {
         return Ok(desired);
     }
     let listed = &config.load_balancer.devices;

@@ -2,10 +2,11 @@
 
 use super::maglev::Tables;
 use super::paths::{HeldPaths, address};
-use super::rings::{self, Compared, NARROW_POSITIONS};
+use super::policy::Policy;
+use super::rings::{self, Compared, NARROW_POSITIONS, NO_GUESS};
 use super::spec::{BackendPath, BackendSpec, ServiceSpec};
-use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, IN_USE, READY};
-use netd_schema::{BackendState, HashSeed, Protocol};
+use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, GUE, IN_USE, OTHER_FAMILY, READY};
+use netd_schema::{Algorithm, BackendState, HashSeed, Mode, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -67,7 +68,7 @@ pub fn wanted(
         let before = held
             .and_then(|held| held.lines.get(usize::from(position)))
             .filter(|_| held_at.get(&backend.socket()) == Some(&position));
-        lines[usize::from(position)] = line(backend, spec.port, before);
+        lines[usize::from(position)] = line(backend, spec, before);
     }
     let has_path = |at: usize| lines[usize::from(positions[at])].flags & READY != 0;
     // The backends keep their positions, so the ring is the same to the last slot.
@@ -91,10 +92,19 @@ fn compared(
     ring: &[u16],
     lines: &[Backend],
 ) -> (Option<Vec<u16>>, bool) {
-    let Some(held) = held.filter(|held| held.intact && held.frontend.flow_seed == flow_seed(spec)) else {
-        // Another seed sends every flow elsewhere; a damaged ring tells nothing.
+    let has_affinity = |held: &Held| held.frontend.flags & abi::AFFINITY != 0;
+    let same_hash = |held: &&Held| {
+        held.frontend.flow_seed == flow_seed(spec) && has_affinity(held) == (spec.policy.affinity_seconds > 0)
+    };
+    let Some(held) = held.filter(|held| held.intact).filter(same_hash) else {
+        // Another hash sends every flow elsewhere; a damaged ring tells nothing.
         return (None, false);
     };
+    let was_random = held.frontend.flags & abi::RANDOM != 0;
+    if was_random && spec.policy.algorithm == Algorithm::Maglev {
+        // Flows are wherever chance has sent them: their records are looked for in every slot.
+        return (Some(vec![NO_GUESS; ring.len()]), true);
+    }
     let keeps = |position: u16| lines.get(usize::from(position)).is_some_and(rings::keeps_flows);
     let is_open = held.frontend.flags & abi::WINDOW_OPEN != 0;
     let compared = held.previous.as_deref().map(|ring| Compared { ring, is_open });
@@ -119,7 +129,13 @@ fn positions_by_socket(lines: &[Backend], key: &FrontendKey) -> BTreeMap<SocketA
 pub fn socket(line: &Backend, key: &FrontendKey) -> SocketAddr {
     let rewritten = u16::from_be_bytes(line.port);
     let port = if rewritten == 0 { key.port } else { rewritten };
-    SocketAddr::new(address(&line.destination, key.address.is_ipv4()), port)
+    SocketAddr::new(address(&line.destination, outer_is_ipv4(line, key.address.is_ipv4())), port)
+}
+
+/// Whether a line's outer header is IPv4, given the VIP's family.
+#[must_use]
+pub fn outer_is_ipv4(line: &Backend, is_ipv4: bool) -> bool {
+    is_ipv4 != (line.flags & OTHER_FAMILY != 0)
 }
 
 fn address_bytes(address: IpAddr) -> [u8; 16] {
@@ -148,12 +164,19 @@ pub fn forget_astray(held: &mut Held, found: &ServiceSpec) {
     }
 }
 
-fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
+fn line(backend: &BackendSpec, spec: &ServiceSpec, before: Option<&Backend>) -> Backend {
+    let mut flags = IN_USE;
+    if backend.address.is_ipv4() != spec.vip.is_ipv4() {
+        flags |= OTHER_FAMILY;
+    }
+    if spec.policy.mode == Mode::DsrGue {
+        flags |= GUE;
+    }
     let mut line = Backend {
-        flags: IN_USE,
+        flags,
         destination: address_bytes(backend.address),
         counter: before.map_or(NEW_COUNTER, |before| before.counter),
-        port: if backend.port == port { [0; 2] } else { backend.port.to_be_bytes() },
+        port: if backend.port == spec.port { [0; 2] } else { backend.port.to_be_bytes() },
         state: state_number(backend.state),
         weight: backend.weight,
         ..Backend::default()
@@ -163,7 +186,7 @@ fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
         // The way is not known now: the last one that was known stays in force.
         (None, Some(before)) if before.flags & READY != 0 => {
             line = Backend {
-                flags: before.flags,
+                flags: flags | READY,
                 counter: line.counter,
                 port: line.port,
                 state: line.state,
@@ -176,9 +199,10 @@ fn line(backend: &BackendSpec, port: u16, before: Option<&Backend>) -> Backend {
     line
 }
 
-/// Whether what follows from the other fields of a line is as it was written.
+/// Whether what follows from the other fields of a line is as it was written, given the VIP's family.
 #[must_use]
 pub fn is_whole(line: &Backend, is_ipv4: bool) -> bool {
+    let is_ipv4 = outer_is_ipv4(line, is_ipv4);
     let addresses = (address(&line.source, is_ipv4), address(&line.destination, is_ipv4));
     match addresses {
         (IpAddr::V4(source), IpAddr::V4(destination)) if line.flags & READY != 0 => {
@@ -203,7 +227,8 @@ fn set_path(line: &mut Backend, path: &BackendPath) {
     }
 }
 
-/// What a frontend that the maps hold means; `None` for a protocol that netd does not know.
+/// What a frontend that the maps hold means, but for the sources that it lets in; `None` for a protocol that netd does
+/// not know, and for the entries of VIPs.
 #[must_use]
 pub fn spec(
     key: &FrontendKey,
@@ -223,7 +248,7 @@ pub fn spec(
                 port: socket.port(),
                 weight: line.weight,
                 state: state(line.state),
-                path: paths.of(line, key.address.is_ipv4()),
+                path: paths.of(line, outer_is_ipv4(line, key.address.is_ipv4())),
             }
         })
         .collect();
@@ -236,6 +261,7 @@ pub fn spec(
         protocol,
         table_size: frontend.slots,
         hash_seed: hash_seed(frontend, key.address.is_ipv4()),
+        policy: Policy::held(frontend).shared(),
         backends,
         intact: held.intact,
     })
@@ -252,7 +278,7 @@ pub fn flow_seed(spec: &ServiceSpec) -> u32 {
 pub fn frontend(spec: &ServiceSpec, wanted: &Wanted, service: u32) -> Frontend {
     let slots = wanted.ring.len() as u32;
     let wide = is_wide(wanted);
-    Frontend {
+    let mut frontend = Frontend {
         slots,
         slots_magic: abi::magic(slots),
         flow_seed: flow_seed(spec),
@@ -267,7 +293,9 @@ pub fn frontend(spec: &ServiceSpec, wanted: &Wanted, service: u32) -> Frontend {
         },
         ring_digest: abi::ring_digest(&abi::ring_bytes(&wanted.ring, wide)),
         ..Frontend::default()
-    }
+    };
+    spec.policy.write(&mut frontend);
+    frontend
 }
 
 /// Whether positions need two bytes.

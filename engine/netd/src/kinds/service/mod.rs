@@ -8,11 +8,15 @@ mod counters;
 mod kept;
 mod layout;
 pub mod maglev;
+mod names;
+mod opened;
 mod paths;
+mod policy;
 mod rings;
 mod room;
 mod round;
 mod shift;
+mod sources;
 mod space;
 mod spec;
 pub mod tables;
@@ -21,7 +25,10 @@ mod tend;
 
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
 pub use kept::{KeptFlows, kept_flows};
-pub(crate) use room::smallest as smallest_capacity;
+pub(crate) use names::Names;
+pub use opened::{HeldFrontend, held_frontend};
+pub use policy::Policy;
+pub(crate) use room::{smallest as smallest_capacity, with_room_for};
 pub use spec::{BackendPath, BackendSpec, ServiceSpec, state_word};
 pub use target::ServiceTarget;
 pub(crate) use target::sentence;
@@ -46,10 +53,11 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let mut paths = Paths::new(config, facts);
     for service in &config.services {
+        let asked = Asked { config, service, policy: Policy::of(service).shared() };
         for &vip in &service.vips {
             let in_force = in_force(service, vip, &facts.health);
             for port in &service.ports {
-                let (spec, problems) = frontend(config, service, vip, port, &in_force, &mut paths);
+                let (spec, problems) = frontend(&asked, (vip, port), &in_force, &mut paths);
                 let key = spec.key();
                 if let Some(note) = note(&problems) {
                     desired.notes.insert(key.clone(), note);
@@ -75,19 +83,22 @@ fn note(problems: &[String]) -> Option<String> {
     }
 }
 
+/// What the frontends of a service have in common.
+struct Asked<'a> {
+    config: &'a Config,
+    service: &'a Service,
+    policy: Arc<Policy>,
+}
+
 fn frontend(
-    config: &Config,
-    service: &Service,
-    vip: IpAddr,
-    port: &Port,
+    Asked { config, service, policy }: &Asked<'_>,
+    (vip, port): (IpAddr, &Port),
     in_force: &InForce,
     paths: &mut Paths,
 ) -> (ServiceSpec, Vec<String>) {
     let mut problems = in_force.notes.clone();
     let mut backends: Vec<BackendSpec> = service
-        .backends
-        .iter()
-        .filter(|backend| backend.address.is_ipv4() == vip.is_ipv4())
+        .backends_of(vip)
         .map(|backend| {
             let path = paths.to(backend.address);
             if let Err(why) = &path {
@@ -98,7 +109,8 @@ fn frontend(
         .collect();
     backends.sort_by_key(|backend| (backend.address, backend.port));
     // All backends count, drained ones too: draining one must not change the size, which moves most flows.
-    let table_size = maglev::table_size(config.load_balancer.table_size, backends.len());
+    let size = service.table_size.unwrap_or(config.load_balancer.table_size);
+    let table_size = maglev::table_size(size, backends.len());
     let spec = ServiceSpec {
         service: service.name.clone(),
         vip,
@@ -106,6 +118,7 @@ fn frontend(
         protocol: port.protocol,
         table_size,
         hash_seed: config.load_balancer.hash_seed,
+        policy: Arc::clone(policy),
         backends,
         intact: true,
     };

@@ -2,8 +2,9 @@
 
 use super::rings::NARROW_POSITIONS;
 use super::spec::ServiceSpec;
-use netd_bpf::{Capacity, abi};
+use netd_bpf::{Capacity, Maps, abi};
 use netd_core::{Action, Step};
+use std::collections::BTreeSet;
 
 /// Maps that are not there.
 pub const NOTHING: Capacity = Capacity {
@@ -54,8 +55,13 @@ pub fn coming(step: &Step) -> Option<&ServiceSpec> {
 /// What the steps write beside what is there, at most.
 pub fn needed<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Capacity {
     let mut need = NOTHING;
+    let mut services = BTreeSet::new();
     for step in steps {
         let Some(spec) = coming(step) else { continue };
+        if services.insert(spec.service.as_str()) {
+            let sources = spec.policy.sources(0).len();
+            need.sources = need.sources.saturating_add(u32::try_from(sources).unwrap_or(u32::MAX));
+        }
         let backends = u32::try_from(spec.backends.len()).unwrap_or(u32::MAX);
         let ring = abi::ring_lines(spec.table_size, backends > u32::from(NARROW_POSITIONS));
         let (is_new, rings) = match &step.action {
@@ -75,6 +81,29 @@ pub fn needed<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Capacity {
         need.services += is_new;
     }
     need
+}
+
+/// Larger maps, if these have no room for so many VIPs or pools more.
+pub fn with_room_for(maps: &dyn Maps, more: usize) -> netd_bpf::Result<Option<Capacity>> {
+    let capacity = maps.capacity();
+    let more = u32::try_from(more).unwrap_or(u32::MAX);
+    let entries = maps.frontends()?;
+    let of =
+        |is_ipv4: bool| entries.iter().filter(|(key, _)| key.address.is_ipv4() == is_ipv4).count() as u32;
+    let used = Capacity {
+        frontends_v4: of(true),
+        frontends_v6: of(false),
+        pools: maps.pools()?.len() as u32,
+        services: super::Names::of(maps)?.taken(capacity.services),
+        ..NOTHING
+    };
+    let fits = |used: u32, capacity: u32| used.saturating_add(more) <= capacity;
+    let has_room = fits(used.frontends_v4, capacity.frontends_v4)
+        && fits(used.frontends_v6, capacity.frontends_v6)
+        && fits(used.pools, capacity.pools)
+        && fits(used.services, capacity.services);
+    let need = Capacity { frontends_v4: more, frontends_v6: more, pools: more, services: more, ..NOTHING };
+    Ok((!has_room).then(|| larger(&capacity, &sized(&used, &need))))
 }
 
 /// Twice the room of what there is and what comes, so that growing is rare.

@@ -2,6 +2,8 @@
 
 use super::layout::{self, Held, NEW_COUNTER, Wanted};
 use super::maglev::{Request, Tables};
+use super::names::Names;
+use super::sources::Sources;
 use super::space::Space;
 use super::spec::ServiceSpec;
 use super::target::{held, sentence};
@@ -12,7 +14,7 @@ use netd_bpf::abi::{
 };
 use netd_bpf::{Capacity, Maps};
 use netd_core::{Action, Outcome, Step};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Why a round of changes was not begun or not ended.
 pub enum Stop {
@@ -35,8 +37,8 @@ struct Round<'a> {
     rings: Space,
     backends: Space,
     counters: Option<Space>,
-    services: Space,
-    names: HashMap<String, u32>,
+    names: Names,
+    sources: Sources,
     /// Blocks written in this round, so that VIPs of one service share them.
     written: HashMap<Shape, Vec<(&'a ServiceSpec, Frontend)>>,
     /// Built ahead for the next steps.
@@ -91,6 +93,10 @@ pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> 
     for ((at, _), result) in deletes.iter().zip(maps.delete_frontends(&keys)) {
         outcomes[*at] = Some(outcome(result));
     }
+    if round.sources.count() > 0 {
+        let services = maps.frontends()?.into_iter().map(|(_, frontend)| frontend.service).collect();
+        round.sources.end(maps, &services)?;
+    }
     let unanswered = || Outcome::Failed("the map did not say what became of it".into());
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect())
 }
@@ -132,19 +138,14 @@ impl<'a> Round<'a> {
         let rings = Space::new(capacity.ring_lines, rings.chain(previous));
         let blocks = all().map(|entry| (entry.backends, entry.backend_count));
         let backends = Space::new(capacity.backend_lines, blocks);
-        let services = Space::new(capacity.services, all().map(|entry| (entry.service, 1)));
-        let mut names = HashMap::new();
-        for service in all().map(|entry| entry.service).collect::<BTreeSet<_>>() {
-            names.insert(maps.service_name(service)?, service);
-        }
         let now = u32::try_from(clock::since_boot().as_secs()).unwrap_or(u32::MAX);
         Ok(Self {
             capacity,
             rings,
             backends,
             counters: None,
-            services,
-            names,
+            names: Names::of(maps)?,
+            sources: Sources::of(maps)?,
             written: HashMap::new(),
             tables: Tables::default(),
             now,
@@ -162,7 +163,8 @@ impl<'a> Round<'a> {
         let room = used.frontends_v4 + frontends.frontends_v4 <= self.capacity.frontends_v4
             && used.frontends_v6 + frontends.frontends_v6 <= self.capacity.frontends_v6
             && u64::from(need.ring_lines) <= self.rings.free()
-            && u64::from(need.backend_lines) <= self.backends.free();
+            && u64::from(need.backend_lines) <= self.backends.free()
+            && used.sources.saturating_add(need.sources) <= self.capacity.sources;
         if room { Ok(()) } else { Err(Stop::Room(room::larger(&self.capacity, &room::sized(&used, &need)))) }
     }
 
@@ -177,11 +179,11 @@ impl<'a> Round<'a> {
             ring_lines: lines(self.capacity.ring_lines, self.rings.free()),
             backend_lines,
             counters: backend_lines,
-            services: lines(self.capacity.services, self.services.free()),
+            services: self.names.taken(self.capacity.services),
             flows: self.capacity.flows,
             fragments: self.capacity.fragments,
-            // Written besides; half of the room is kept free for what comes.
-            sources: self.capacity.sources / 2,
+            sources: u32::try_from(self.sources.count()).unwrap_or(u32::MAX),
+            // Written by another kind, which looks after their room itself.
             pools: self.capacity.pools / 2,
         }
     }
@@ -206,6 +208,7 @@ impl<'a> Round<'a> {
             known.backends == spec.backends
                 && known.table_size == spec.table_size
                 && known.hash_seed == spec.hash_seed
+                && known.policy == spec.policy
         };
         if let Some((_, frontend)) = self.written.get(&shape).and_then(|blocks| blocks.iter().find(same)) {
             return Ok(Ok(*frontend));
@@ -218,6 +221,7 @@ impl<'a> Round<'a> {
             return Ok(Err(format!("{} backends do not fit one frontend", spec.backends.len())));
         };
         let service = self.service(maps, &spec.service)?;
+        self.sources.put(maps, service, &spec.policy)?;
         self.give_counters(maps, &mut wanted)?;
         let frontend = self.place(maps, spec, &wanted, held.as_ref(), service)?;
         self.written.entry(shape).or_default().push((spec, frontend));
@@ -289,14 +293,17 @@ impl<'a> Round<'a> {
     }
 
     fn service(&mut self, maps: &mut dyn Maps, name: &str) -> Result<u32, Stop> {
-        if let Some(&service) = self.names.get(name) {
+        if let Some(service) = self.names.known(name) {
             return Ok(service);
         }
-        let service = self.services.take(1).ok_or_else(|| self.doubled())?;
-        maps.clear_service_counter(service)?;
-        maps.set_service_name(service, name)?;
-        self.names.insert(name.to_owned(), service);
-        Ok(service)
+        match self.names.number(maps, name) {
+            Ok(service) => {
+                self.sources.forget(maps, service)?;
+                Ok(service)
+            }
+            Err(netd_bpf::Error::Full { .. }) => Err(self.doubled()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives a counter to each line that has none: one that no line and no flow record names.

@@ -91,6 +91,7 @@ pub(super) mod tests {
             protocol: Protocol::Tcp,
             table_size: 16381,
             hash_seed: HashSeed::default(),
+            policy: Arc::default(),
             backends: hosts.into_iter().map(backend).collect(),
             intact: true,
         }

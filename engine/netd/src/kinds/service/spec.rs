@@ -1,6 +1,7 @@
 //! What a frontend is: its service, its backends with the way to each, and how its ring is made.
 
 use super::maglev::{self, Member, Request};
+use super::policy::Policy;
 use super::shift;
 use crate::facts::Mac;
 use base64::Engine;
@@ -28,6 +29,8 @@ pub struct ServiceSpec {
     /// Seeds the hash functions.
     #[serde(serialize_with = "base64_seed")]
     pub hash_seed: HashSeed,
+    /// What it does besides choosing by its ring.
+    pub policy: Arc<Policy>,
     /// Sorted by address and port.
     pub backends: Vec<BackendSpec>,
     /// Whether what the kernel holds is whole: the ring is the one that was written. Always wanted.
@@ -188,8 +191,8 @@ impl ServiceSpec {
     /// The backends that the ring is made of, given which of them have a path, by position in `backends`.
     ///
     /// Those that are active; if there are none, those that terminate, which is better than dropping.
-    pub(super) fn members(&self, has_path: impl Fn(usize) -> bool) -> Vec<(usize, Member)> {
-        self.members_named(HashNames::Cilium, has_path)
+    pub(crate) fn members(&self, has_path: impl Fn(usize) -> bool) -> Vec<(usize, Member)> {
+        self.members_named(self.policy.hash_names, has_path)
     }
 
     /// As [`ServiceSpec::members`], with this form of their names.
@@ -221,7 +224,7 @@ impl ServiceSpec {
 
     /// Whether both have the same ring: they differ at most in the ways to their backends.
     pub(super) fn has_ring_of(&self, other: &Self) -> bool {
-        self.same_but_backends(other)
+        self.same_ring_terms(other)
             && self.backends.len() == other.backends.len()
             && self.backends.iter().zip(&other.backends).all(|(one, other)| {
                 one.socket() == other.socket()
@@ -242,6 +245,10 @@ impl ServiceSpec {
     }
 
     fn same_but_backends(&self, observed: &Self) -> bool {
+        self.same_ring_terms(observed) && self.policy == observed.policy
+    }
+
+    fn same_ring_terms(&self, observed: &Self) -> bool {
         self.service == observed.service
             && self.vip == observed.vip
             && self.port == observed.port
@@ -249,6 +256,7 @@ impl ServiceSpec {
             && (self.table_size == observed.table_size
                 || observed.table_size == 0 && observed.has_no_members())
             && self.hash_seed == observed.hash_seed
+            && self.policy.hash_names == observed.policy.hash_names
             && self.intact == observed.intact
     }
 }
@@ -264,10 +272,10 @@ impl Described for ServiceSpec {
     }
 
     fn parts(&self) -> Vec<FieldChange> {
-        self.backends
-            .iter()
-            .map(|backend| FieldChange::added(format!("backend {}", backend.socket()), backend.describe()))
-            .collect()
+        let backend = |backend: &BackendSpec| {
+            FieldChange::added(format!("backend {}", backend.socket()), backend.describe())
+        };
+        self.policy.parts().into_iter().chain(self.backends.iter().map(backend)).collect()
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
@@ -281,6 +289,7 @@ impl Described for ServiceSpec {
         if self.hash_seed != observed.hash_seed {
             changes.push(FieldChange::changed("hash seed", "another", "the file's"));
         }
+        changes.extend(self.policy.changes(&observed.policy));
         if self.intact != observed.intact {
             changes.push(FieldChange::changed("maps", "not as they were written", "written anew"));
         }

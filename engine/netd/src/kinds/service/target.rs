@@ -10,8 +10,11 @@ use crate::facts::Facts;
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::Maps;
-use netd_bpf::abi::{self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
+use netd_bpf::abi::{
+    self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, Source, SourceKey, WIDE_PREVIOUS, WIDE_SLOTS,
+};
 use netd_core::{Observation, Outcome, Step};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -173,14 +176,22 @@ fn observe(maps: &mut dyn Maps, facts: &Facts) -> Result<Observation, String> {
     let frontends = maps.frontends().map_err(|error| sentence(&error))?;
     let mut observation = Observation::default();
     let mut paths = HeldPaths::new(facts);
+    let mut sources: BTreeMap<u32, Vec<(SourceKey, Source)>> = BTreeMap::new();
+    for (key, source) in maps.sources().map_err(|error| sentence(&error))? {
+        sources.entry(key.service).or_default().push((key, source));
+    }
     for (key, frontend) in &frontends {
-        let spec = match held(maps, key, frontend) {
+        let mut spec = match held(maps, key, frontend) {
             Some(held) => {
                 layout::spec(key, &held, maps.service_name(frontend.service).unwrap_or_default(), &mut paths)
             }
             // An entry that names what is not there was not written by netd as it is; it is written anew.
             None => layout::spec(key, &damaged(), String::new(), &mut paths),
         };
+        if let (Some(spec), true) = (&mut spec, frontend.flags & abi::SOURCES != 0) {
+            let held = sources.get(&frontend.service);
+            Arc::make_mut(&mut spec.policy).add_sources(held.into_iter().flatten());
+        }
         if let Some(spec) = spec {
             observation.owned.insert(spec.key(), Arc::new(spec));
         }

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::facts::Mac;
-use crate::kinds::service::NAME;
 use crate::kinds::service::spec::ServiceSpec;
 use crate::kinds::service::spec::{BackendPath, BackendSpec};
+use crate::kinds::service::{NAME, Policy};
 use netd_bpf::FakeMaps;
 use netd_bpf::abi::{FrontendKey, WINDOW_OPEN};
 use netd_core::{Desired, DesiredKind, Observed, Plan, Reading, Spec, Table, plan};
-use netd_schema::{BackendState, HashSeed, Protocol};
+use netd_schema::{BackendState, HashSeed, NoBackend, Protocol};
 use std::net::IpAddr;
 
 fn path(last: u8) -> Option<Arc<BackendPath>> {
@@ -41,6 +41,8 @@ fn service(vip: &str, backends: impl IntoIterator<Item = BackendSpec>) -> Servic
         protocol: Protocol::Tcp,
         table_size: 251,
         hash_seed: HashSeed::default(),
+        // Without flags of its own in the entry.
+        policy: Policy { no_backend: NoBackend::Drop, ..Policy::default() }.shared(),
         backends: backends.into_iter().collect(),
         intact: true,
     }
@@ -360,3 +362,6 @@ fn k8_a_way_by_a_device_whose_index_another_one_got_is_forgotten() {
 
 #[path = "repair_tests.rs"]
 mod repair;
+
+#[path = "policy_tests.rs"]
+mod policy;

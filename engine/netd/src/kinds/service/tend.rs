@@ -2,8 +2,12 @@
 
 use super::rings::WINDOW_SECONDS;
 use netd_bpf::Maps;
-use netd_bpf::abi::{Flow, FlowKey, Frontend, IN_USE, KEEP_FLOWS, TCP, WIDE_PREVIOUS, WINDOW_OPEN};
-use std::collections::BTreeSet;
+use netd_bpf::abi::{
+    AFFINITY, Flow, FlowKey, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, RANDOM, TCP, WIDE_PREVIOUS,
+    WINDOW_OPEN,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A TCP flow of which nothing was seen for so long is over. As long as Cilium remembers one: six hours.
@@ -18,14 +22,15 @@ pub fn tend(maps: &mut dyn Maps, since_boot: Duration, awake: Duration) -> netd_
     // A damaged entry is the next pass' to write anew.
     let frontends: Vec<_> =
         maps.frontends()?.into_iter().filter(|(_, frontend)| capacity.holds(frontend)).collect();
-    if !frontends.iter().any(|(_, frontend)| frontend.flags & KEEP_FLOWS != 0) {
+    if !frontends.iter().any(|(_, frontend)| frontend.flags & (KEEP_FLOWS | RANDOM | AFFINITY) != 0) {
         return Ok(());
     }
+    let timeouts: BTreeMap<FlowKey, Duration> = frontends.iter().filter_map(affinity).collect();
     let mut served = BTreeSet::new();
     for (_, frontend) in &frontends {
         served.extend(counters(maps, frontend)?);
     }
-    maps.purge_flows(&|key, flow| !served.contains(&flow.counter) || is_over(key, flow, awake))?;
+    maps.purge_flows(&|key, flow| !served.contains(&flow.counter) || is_over(key, flow, awake, &timeouts))?;
     let recorded: BTreeSet<u32> = maps.flows_per_counter()?.into_keys().collect();
     let mut changed = Vec::new();
     for (key, frontend) in frontends {
@@ -42,8 +47,25 @@ fn counters(maps: &dyn Maps, frontend: &Frontend) -> netd_bpf::Result<impl Itera
     Ok(lines.into_iter().filter(|line| line.flags & IN_USE != 0).map(|line| line.counter))
 }
 
-fn is_over(key: &FlowKey, flow: &Flow, awake: Duration) -> bool {
-    let lifetime = if key.protocol == TCP { TCP_LIFETIME } else { UDP_LIFETIME };
+/// The key of the records of a frontend's clients, without the client, and how long they last.
+fn affinity((key, frontend): &(FrontendKey, Frontend)) -> Option<(FlowKey, Duration)> {
+    let destination = match key.address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let (destination_port, protocol) = (key.port.to_be_bytes(), key.protocol);
+    let key = FlowKey { destination: destination.octets(), destination_port, protocol, ..FlowKey::default() };
+    let timeout = Duration::from_secs(frontend.affinity_seconds.into());
+    (frontend.flags & AFFINITY != 0).then_some((key, timeout))
+}
+
+fn is_over(key: &FlowKey, flow: &Flow, awake: Duration, timeouts: &BTreeMap<FlowKey, Duration>) -> bool {
+    let of_protocol = if key.protocol == TCP { TCP_LIFETIME } else { UDP_LIFETIME };
+    let of_client = match key.source_port {
+        [0, 0] => timeouts.get(&FlowKey { source: [0; 16], ..*key }).copied(),
+        _ => None,
+    };
+    let lifetime = of_client.unwrap_or(of_protocol);
     awake.saturating_sub(Duration::from_nanos(flow.seen_ns)) > lifetime
 }
 
@@ -106,9 +128,27 @@ mod tests {
     #[test]
     fn a_flow_is_over_when_its_protocol_says_so() {
         let flow = Flow { seen_ns: at(100).as_nanos() as u64, ..Flow::default() };
-        let is_over =
-            |protocol, seconds| is_over(&FlowKey { protocol, ..FlowKey::default() }, &flow, at(seconds));
+        let is_over = |protocol, seconds| {
+            is_over(
+                &FlowKey { protocol, source_port: [0, 9], ..FlowKey::default() },
+                &flow,
+                at(seconds),
+                &BTreeMap::new(),
+            )
+        };
         assert!(!is_over(netd_bpf::abi::UDP, 160) && is_over(netd_bpf::abi::UDP, 161));
         assert!(!is_over(TCP, 21_700) && is_over(TCP, 21_701));
+    }
+
+    #[test]
+    fn a_client_is_remembered_for_as_long_as_its_service_says() {
+        let address = [192, 0, 2, 10].into();
+        let frontend = Frontend { flags: AFFINITY, affinity_seconds: 300, ..Frontend::default() };
+        let timeouts: BTreeMap<_, _> =
+            affinity(&(FrontendKey { address, port: 80, protocol: TCP }, frontend)).into_iter().collect();
+        let (key, _) = timeouts.iter().next().map(|(key, timeout)| (*key, *timeout)).unwrap_or_default();
+        let record = FlowKey { source: [7; 16], ..key };
+        let flow = Flow { seen_ns: at(100).as_nanos() as u64, ..Flow::default() };
+        assert!(!is_over(&record, &flow, at(400), &timeouts) && is_over(&record, &flow, at(401), &timeouts));
     }
 }

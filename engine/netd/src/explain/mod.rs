@@ -1,0 +1,158 @@
+//! What the load balancer does with one packet, and why, step by step.
+//!
+//! [`offline`] answers from the file alone. `loaded` reads the maps, runs the loaded program on the packet and says
+//! so if the program did anything else than the maps promise.
+
+mod flow_hash;
+mod frame;
+mod loaded;
+pub mod offline;
+mod packet;
+
+pub use flow_hash::{flow_hash, outer_source};
+pub use loaded::explain as loaded;
+pub use packet::{Packet, PacketError, TcpFlags};
+
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It goes to a backend, in a tunnel.
+    Forward,
+    /// It is dropped.
+    Drop,
+    /// It is dropped and the client is told.
+    Reject,
+    /// It is left to the kernel as it came.
+    Pass,
+}
+
+impl Verdict {
+    /// The word of `--json` and of the text.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+/// Where an explanation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// The file alone.
+    File,
+    /// The loaded program and its maps.
+    Program,
+}
+
+/// The answer. What the packet did not get to is `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The packet as it was understood.
+    pub packet: String,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Why, in one clause.
+    pub reason: String,
+    /// Where the answer comes from.
+    pub evidence: Evidence,
+    /// The service.
+    pub service: Option<String>,
+    /// Its frontend: `192.0.2.10:80/tcp`.
+    pub frontend: Option<String>,
+    /// The flow's hash.
+    #[serde(serialize_with = "hexadecimal")]
+    pub flow_hash: Option<u32>,
+    /// The slots of the service's table.
+    pub table_size: Option<u32>,
+    /// The flow's slot.
+    pub slot: Option<u32>,
+    /// The backend, and the port that the packet has when it gets there.
+    pub backend: Option<SocketAddr>,
+    /// The source of the tunnel's header; `None` offline where it is an address that only the node knows.
+    pub outer_source: Option<IpAddr>,
+    /// The destination of the tunnel's header.
+    pub outer_destination: Option<IpAddr>,
+    /// The device by which it leaves.
+    pub device: Option<String>,
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+    /// Where the program did something else than its maps promise; empty unless something is broken.
+    pub disagreements: Vec<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What is decided: `frontend`, `hash`, `backend`, …
+    pub what: &'static str,
+    /// How it was decided, in one clause.
+    pub how: String,
+}
+
+impl Explanation {
+    /// An answer that has not got anywhere yet.
+    #[must_use]
+    pub fn new(packet: &Packet, evidence: Evidence) -> Self {
+        Self {
+            packet: packet.to_string(),
+            verdict: Verdict::Pass,
+            reason: String::new(),
+            evidence,
+            service: None,
+            frontend: None,
+            flow_hash: None,
+            table_size: None,
+            slot: None,
+            backend: None,
+            outer_source: None,
+            outer_destination: None,
+            device: None,
+            steps: Vec::new(),
+            disagreements: Vec::new(),
+        }
+    }
+
+    /// Adds a step.
+    pub fn step(&mut self, what: &'static str, how: impl Into<String>) {
+        self.steps.push(Step { what, how: how.into() });
+    }
+
+    /// Ends with a verdict.
+    #[must_use]
+    pub fn ends(mut self, verdict: Verdict, reason: impl Into<String>) -> Self {
+        self.verdict = verdict;
+        self.reason = reason.into();
+        self
+    }
+
+    /// The answer as text: the steps below each other, the verdict last.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let width = self.steps.iter().map(|step| step.what.len()).max().unwrap_or(0).max("verdict".len());
+        let mut text = format!("{}\n", self.packet);
+        for step in &self.steps {
+            text.push_str(&format!("  {:width$}  {}\n", step.what, step.how));
+        }
+        text.push_str(&format!("  {:width$}  {}: {}\n", "verdict", self.verdict.word(), self.reason));
+        for disagreement in &self.disagreements {
+            text.push_str(&format!("  {:width$}  {disagreement}\n", "BUT"));
+        }
+        text
+    }
+}
+
+fn hexadecimal<S: serde::Serializer>(hash: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    match hash {
+        Some(hash) => serializer.serialize_str(&format!("{hash:08x}")),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,183 @@
+//! The entries of VIPs and pools in the load balancer's maps.
+
+use super::{NAME, VipSpec};
+use crate::balancer::Balancer;
+use crate::facts::Facts;
+use crate::kinds::service::{Names, sentence, smallest_capacity, with_room_for};
+use crate::target::Target;
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+use netd_bpf::Maps;
+use netd_bpf::abi::{Frontend, FrontendKey, PING, Pool, PoolKey, UNKNOWN_DROP, UNKNOWN_REJECT};
+use netd_core::{Action, Observation, Outcome, Step};
+use netd_schema::UnknownPort;
+use std::sync::Arc;
+
+/// The target of VIPs: entries beside those of the frontends, and the prefixes of pools.
+pub struct VipTarget {
+    balancer: Arc<Balancer>,
+}
+
+impl VipTarget {
+    /// The target that writes to this load balancer's maps.
+    #[must_use]
+    pub fn new(balancer: Arc<Balancer>) -> Self {
+        Self { balancer }
+    }
+}
+
+#[async_trait]
+impl Target for VipTarget {
+    async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
+        let found = self.balancer.with_maps(|maps| maps.map_or(Ok(Vec::new()), |maps| observe(maps)))?;
+        let mut observation = Observation::default();
+        for spec in found.map_err(|error| sentence(&error))? {
+            observation.owned.insert(spec.key(), Arc::new(spec));
+        }
+        Ok(observation)
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        if let Err(why) = self.make_room(steps) {
+            return steps.iter().map(|_| Outcome::Failed(why.clone())).collect();
+        }
+        steps.iter().map(|step| self.step(step).unwrap_or_else(Outcome::Failed)).collect()
+    }
+}
+
+impl VipTarget {
+    /// Makes maps if there are none, and larger ones if these are too small.
+    fn make_room(&self, steps: &[Step]) -> Result<(), String> {
+        let capacity = self.balancer.with_maps(|maps| match maps {
+            Some(maps) => Some(with_room_for(maps, steps.len())),
+            None => Some(Ok(Some(smallest_capacity()))),
+        })?;
+        match capacity.transpose().map_err(|error| sentence(&error))?.flatten() {
+            Some(capacity) => self.balancer.grow(&capacity),
+            None => Ok(()),
+        }
+    }
+
+    fn step(&self, step: &Step) -> Result<Outcome, String> {
+        let (Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec }) =
+            &step.action;
+        let spec = spec.as_any().downcast_ref::<VipSpec>().ok_or_else(|| format!("not a {NAME}"))?;
+        let is_delete = matches!(step.action, Action::Delete { .. });
+        let done = self.balancer.with_maps(|maps| match maps {
+            Some(maps) if is_delete => delete(maps, spec),
+            Some(maps) => put(maps, spec),
+            None => Ok(()),
+        })?;
+        done.map_err(|error| sentence(&error))?;
+        Ok(Outcome::Applied)
+    }
+}
+
+fn put(maps: &mut dyn Maps, spec: &VipSpec) -> netd_bpf::Result<()> {
+    let service = Names::of(maps)?.number(maps, &spec.counted_for)?;
+    let mut flags = if spec.ping { PING } else { 0 };
+    flags |= match spec.unknown_port {
+        UnknownPort::Drop => UNKNOWN_DROP,
+        UnknownPort::Reject => UNKNOWN_REJECT,
+        UnknownPort::Pass => 0,
+    };
+    if spec.is_pool() {
+        return maps.put_pools(&[(pool_key(spec), Pool { flags, service })]);
+    }
+    let entry = Frontend { flags, service, ..Frontend::default() };
+    maps.put_frontends(&[(FrontendKey::vip_entry(spec.prefix.ip()), entry)]).into_iter().collect()
+}
+
+fn delete(maps: &mut dyn Maps, spec: &VipSpec) -> netd_bpf::Result<()> {
+    if spec.is_pool() {
+        return maps.delete_pools(&[pool_key(spec)]);
+    }
+    maps.delete_frontends(&[FrontendKey::vip_entry(spec.prefix.ip())]).into_iter().collect()
+}
+
+fn pool_key(spec: &VipSpec) -> PoolKey {
+    PoolKey::new(spec.prefix.ip(), spec.prefix.prefix())
+}
+
+fn observe(maps: &dyn Maps) -> netd_bpf::Result<Vec<VipSpec>> {
+    let mut found = Vec::new();
+    for (key, entry) in maps.frontends()? {
+        if key == FrontendKey::vip_entry(key.address) {
+            found.push(VipSpec {
+                prefix: IpNetwork::from(key.address),
+                counted_for: maps.service_name(entry.service)?,
+                ping: entry.flags & PING != 0,
+                unknown_port: policy(entry.flags),
+            });
+        }
+    }
+    for (key, pool) in maps.pools()? {
+        let (address, bits) = key.prefix();
+        let Ok(prefix) = IpNetwork::new(address, bits) else { continue };
+        found.push(VipSpec {
+            prefix,
+            counted_for: maps.service_name(pool.service)?,
+            ping: false,
+            unknown_port: policy(pool.flags),
+        });
+    }
+    Ok(found)
+}
+
+fn policy(flags: u32) -> UnknownPort {
+    match (flags & UNKNOWN_REJECT != 0, flags & UNKNOWN_DROP != 0) {
+        (true, _) => UnknownPort::Reject,
+        (false, true) => UnknownPort::Drop,
+        (false, false) => UnknownPort::Pass,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use netd_bpf::{Capacity, FakeMaps};
+
+    fn vip(prefix: &str, counted_for: &str) -> VipSpec {
+        let unknown_port = UnknownPort::Reject;
+        VipSpec {
+            prefix: prefix.parse().unwrap(),
+            counted_for: counted_for.into(),
+            ping: false,
+            unknown_port,
+        }
+    }
+
+    #[test]
+    fn what_is_put_is_found_and_what_is_deleted_is_not() {
+        let mut maps = FakeMaps::new(smallest_capacity());
+        let specs = [
+            VipSpec { ping: true, unknown_port: UnknownPort::Pass, ..vip("192.0.2.10/32", "web") },
+            vip("2001:db8::10/128", "web"),
+            vip("192.0.2.0/24", "pool/public"),
+            vip("2001:db8:1::/64", "pool/public"),
+        ];
+        for spec in &specs {
+            put(&mut maps, spec).unwrap();
+        }
+        let found = observe(&maps).unwrap();
+        assert!(found.len() == specs.len() && specs.iter().all(|spec| found.contains(spec)));
+        let numbers: std::collections::BTreeSet<u32> =
+            maps.frontends().unwrap().iter().map(|(_, entry)| entry.service).collect();
+        assert_eq!(numbers.len(), 1);
+        for spec in &specs {
+            delete(&mut maps, spec).unwrap();
+        }
+        assert_eq!(observe(&maps).unwrap(), []);
+    }
+
+    #[test]
+    fn k1_without_room_for_the_vips_larger_maps_are_asked_for() {
+        let capacity = Capacity { frontends_v4: 2, ..smallest_capacity() };
+        let mut maps = FakeMaps::new(capacity);
+        assert_eq!(with_room_for(&maps, 2).unwrap(), None);
+        put(&mut maps, &vip("192.0.2.10/32", "web")).unwrap();
+        assert!(with_room_for(&maps, 2).unwrap().is_some_and(|larger| larger.frontends_v4 >= 3));
+    }
+}
