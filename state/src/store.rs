@@ -26,7 +26,8 @@ pub enum Durability {
 /// Records, history and small values.
 ///
 /// Reading and writing happen in memory and neither fail nor wait. A background thread writes changes to disk in
-/// the order of time, a burst at once. Dropping the store writes what is left, but waits only seconds for that.
+/// the order of time, a burst at once. Dropping the store writes what is left, but waits less than a second for that; [`Store::flush`] waits
+/// longer.
 pub struct Store {
     shared: Arc<Shared>,
 }

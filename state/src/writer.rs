@@ -16,8 +16,8 @@ const GATHER: Duration = Duration::from_millis(50);
 const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 /// A write that takes longer is reported as not durable until it ends.
 const STALL_MAX: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5_000 });
-/// The end of a store waits so long for its last rows; they are a cache.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The end of a store waits so long for its last rows: they are a cache, and a service has to stop within seconds.
+const CLOSE_WAIT_MAX: Duration = Duration::from_millis(700);
 
 /// Opens the database again after a failure, or says why not.
 pub(crate) type Reopen = Box<dyn Fn() -> Result<Ready, String> + Send>;

@@ -37,11 +37,13 @@ const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 ///
 /// Why it could not start, or that the engine broke and a new process has to look at the kernel anew.
 pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let instance = instance_of(global);
     let (reports, report) = watch::channel(Arc::new(Report::default()));
     let page = Arc::new(Page::new(sources(&instance, &report)));
-    let node::Writing { mut reconciler, health, locks } = node::for_serving(global, Arc::clone(&page))?;
+    let (own, shown) = (global.clone(), Arc::clone(&page));
+    let begun = signals.unless_stopped(move || node::for_serving(&own, shown)).await?;
+    let Some(node::Writing { mut reconciler, health, locks }) = begun else { return Ok(ExitCode::SUCCESS) };
     page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let facts_changed = Arc::new(Notify::new());
@@ -204,6 +206,21 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             hang_up: catch(SignalKind::hangup())?,
         })
+    }
+}
+
+impl Signals {
+    /// Does the work, which may wait for a slow disk; `None` when it is told to stop meanwhile.
+    async fn unless_stopped<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<Option<T>> {
+        let done = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            done = done => done.context("start")?.map(Some),
+            _ = self.terminate.recv() => Ok(None),
+            _ = self.interrupt.recv() => Ok(None),
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 /// flapping link costs at most ten passes per second.
 const FACTS_GAP: Duration = Duration::from_millis(100);
 
-/// How long a stop waits for the step at hand. Every prefix of a plan is safe, so leaving it is too.
-const STOP_MAX: Duration = Duration::from_secs(2);
+/// How long a stop waits for the step at hand. Every prefix of a plan is safe, so leaving it is too. With what the
+/// store then waits for its disk, a stop takes less than two seconds.
+const STOP_MAX: Duration = Duration::from_secs(1);
 
 /// How often the loop says that it turns, when nobody asks for another interval.
 const BEAT: Duration = Duration::from_secs(5);

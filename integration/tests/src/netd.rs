@@ -243,12 +243,12 @@ impl Daemon {
         self.end(Signal::KILL);
     }
 
-    /// SIGTERM; it has to end well, and soon: two seconds for the step at hand, five for a slow disk, and some.
+    /// SIGTERM; it has to end well, and within two seconds and what a busy machine adds.
     pub fn stop(mut self) {
         let began = Instant::now();
         let status = self.end(Signal::TERM);
         assert!(status.success(), "{status}");
-        assert!(began.elapsed() < Duration::from_secs(8), "stopping took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "stopping took {:?}", began.elapsed());
     }
 
     /// Sends a signal.

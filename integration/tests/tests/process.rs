@@ -239,6 +239,17 @@ fn beside(bed: &Bed, instance: &str, command: &[&str]) -> Said {
 }
 
 #[test]
+fn p19_a_teardown_where_nothing_is_makes_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    for more in [&[][..], &["--state"]] {
+        let said = bed.netd(&[&["teardown"], more].concat());
+        assert!(said.code == Some(0) && said.out.contains("nothing of netd's"), "{said:?}");
+        assert!(!bed.state_dir().exists() && !bed.bpf_dir().exists());
+    }
+}
+
+#[test]
 fn p14_a_netd_that_was_frozen_looks_again_before_it_acts() {
     let Some(lab) = Lab::new() else { return };
     let bed = Bed::new(&lab, 3);

@@ -25,11 +25,15 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
             &serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?,
         );
     }
-    let node::Writing { mut reconciler, health: _, locks } = node::for_writing(global)?;
-    let plan = reconciler.preview_teardown().await.map_err(|why| anyhow!(why))?;
+    let instance = instance_of(global);
+    // Looked at without the right to write, for which a folder would be made where there is none.
+    let plan = node::for_reading(global)?.preview_teardown().await.map_err(|why| anyhow!(why))?;
     let colour = if global.color.is_on() { Colour::Always } else { Colour::Never };
     if plan.is_empty() && plan.unread.is_empty() {
         say("There is nothing of netd's on this node.\n")?;
+        if !instance.state_dir.exists() && !instance.bpf_dir.exists() {
+            return Ok(ExitCode::SUCCESS);
+        }
     } else {
         say(&render::text(&plan, &[], colour, Limits::SCREEN))?;
         ask(args, "Remove all of this?")?;
@@ -37,11 +41,11 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
     if args.state && plan.is_empty() {
         ask(args, "Remove what netd remembers?")?;
     }
+    let node::Writing { mut reconciler, health: _, locks } = node::for_writing(global)?;
     apply::show_progress(&mut reconciler);
     let report = reconciler.tear_down().await;
     apply::end(reconciler);
     if args.state && report.word == Word::TornDown {
-        let instance = instance_of(global);
         if let Some(state) = StateDir::open_existing(&instance.state_dir)?
             && !state.remove()?
         {
