@@ -9,15 +9,29 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Delays that double from attempt to attempt, spread so that many nodes do not retry in step.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Backoff {
     attempts: u32,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::between(FIRST, LONGEST)
+    }
 }
 
 impl Backoff {
+    /// Delays from this one up to that one.
+    #[must_use]
+    pub fn between(first: Duration, longest: Duration) -> Self {
+        Self { attempts: 0, first, longest }
+    }
+
     /// The delay before the next attempt. `spread` is any number that differs between nodes and attempts.
     pub fn next(&mut self, spread: u64) -> Duration {
-        let doubled = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
+        let doubled = self.first.saturating_mul(1 << self.attempts.min(16)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
         // Between three quarters of the delay and the whole of it.
         let quarter = u64::try_from(doubled.as_millis() / 4).unwrap_or(u64::MAX);

@@ -7,6 +7,7 @@
 mod backoff;
 mod brake;
 mod outcome;
+mod pacing;
 mod plan;
 pub mod render;
 mod resource;
@@ -14,6 +15,7 @@ mod resource;
 pub use backoff::Backoff;
 pub use brake::{Brake, DELETES_MAX_UNASKED, DELETES_PERCENT_MAX_UNASKED};
 pub use outcome::{Outcome, Phase, Status};
+pub use pacing::{FLIPS_MAX, FLIPS_WITHIN, Pacing};
 pub use plan::{Action, Conflict, Held, Plan, PlanId, Step, Totals, Unread, plan};
 pub use resource::{
     Described, Desired, DesiredKind, FieldChange, Key, KindName, Observation, Observed, Reading, ResourceId,

@@ -80,7 +80,7 @@ impl Running {
     ) -> Self {
         let world = Shared::default();
         world.lock().links.push("eth0".into());
-        let reconciler = world.reconciler(Ledger::in_memory());
+        let reconciler = world.reconciler_in_real_time(Ledger::in_memory());
         let store = reconciler.ledger().store();
         let (reports, report) = watch::channel(Arc::new(Report::default()));
         let (requests, inbox) = mpsc::channel(64);

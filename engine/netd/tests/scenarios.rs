@@ -9,9 +9,11 @@
 //! | `config repeat N` and a text | the same, with `{n}` in its last paragraph counted from 1 to N |
 //! | `config missing`, `config unreadable` | there is no file; it cannot be read |
 //! | `link NAME`, `no-link NAME` | a device appears, goes |
-//! | `pass`, `pass allow`, `pass allow ID` | one pass; with the plan that is held back allowed, or another |
+//! | `pass`, `pass allow`, `pass allow ID` | one pass that was asked for; with the plan that is held back allowed, or another |
+//! | `pass by-itself` | one pass that nobody asked for: what has to wait waits |
+//! | `later SECONDS` | time goes by |
 //! | `fail KIND [KEY]`, `unread KIND`, `panic KIND`, `blind`, `heal` | what goes wrong from now on; nothing |
-//! | `foreign KIND KEY HOLDER` | somebody else holds a key |
+//! | `foreign KIND KEY HOLDER`, `no-foreign KIND KEY` | somebody else holds a key; lets go of it |
 //! | `drift KIND KEY [SPEC]` | somebody changes, makes or deletes what netd owns |
 //! | `crash-after N` | a pass that dies before operation N + 1; then a restart |
 //! | `restart`, `restart without-state` | a new process; with nothing remembered |
@@ -28,6 +30,7 @@ use netd::source::Reading;
 use netd_core::render::{self, Colour, Limits};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 use world::{ORDER, Shared, kind_named, text};
 
 #[test]
@@ -116,6 +119,13 @@ impl Player {
             ["config", "missing"] => self.reading = Reading::Missing("there is no file".into()),
             ["config", "unreadable"] => self.reading = Reading::Unreadable("permission denied".into()),
             ["pass"] => self.pass(None).await,
+            ["pass", "by-itself"] => {
+                let reconciler = self.reconciler.as_mut().unwrap();
+                self.report = reconciler.pass(&self.reading, Reason::FactsChanged, None).await;
+            }
+            ["later", seconds] => {
+                self.world.lock().now += Duration::from_secs_f64(seconds.parse().unwrap());
+            }
             ["pass", "allow"] => {
                 let id = self.report.held_back.as_ref().map(|held| held.plan.clone());
                 self.pass(id.as_deref()).await;
@@ -147,6 +157,9 @@ impl Player {
             }
             ["foreign", kind, key, holder] => {
                 world.foreign.insert((kind_named(kind), (*key).to_owned()), (*holder).to_owned());
+            }
+            ["no-foreign", kind, key] => {
+                world.foreign.remove(&(kind_named(kind), (*key).to_owned())).unwrap();
             }
             ["drift", kind, key] => {
                 world.owned.remove(&(kind_named(kind), (*key).to_owned())).unwrap();

@@ -28,16 +28,26 @@ const GROUP_STEPS_MAX: usize = 4096;
 /// A group takes milliseconds to seconds; a target that needs longer than this hangs.
 const GROUP_MAX: Duration = Duration::from_secs(60);
 
-/// Applies the plan in its order. Stops between two groups when `stop` is set: every prefix of a plan is safe.
+/// How a plan is applied.
+pub(crate) struct Manner<'a> {
+    /// Set, it ends between two groups: every prefix of a plan is safe.
+    pub(crate) stop: &'a AtomicBool,
+    /// Told of each group.
+    pub(crate) progress: &'a (dyn Fn(Progress) + Send + Sync),
+    /// What is to be done too, and is not this time.
+    pub(crate) waiting: &'a [Step],
+}
+
+/// Applies the plan in its order.
 pub(crate) async fn apply(
     kinds: &mut [KindEntry],
     plan: &Plan,
     facts: &Facts,
-    stop: &AtomicBool,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    Manner { stop, progress, waiting }: Manner<'_>,
 ) -> Outcomes {
     let mut outcomes = Outcomes::new();
-    let mut hurt: Option<usize> = None;
+    let coming = waiting.iter().filter(|step| !matches!(step.action, Action::Delete { .. }));
+    let mut hurt = coming.filter_map(|step| kinds.iter().position(|kind| kind.name == step.id.kind)).max();
     for group in plan.steps.chunk_by(together).flat_map(|run| run.chunks(GROUP_STEPS_MAX)) {
         let Some(first) = group.first() else { continue };
         progress(Progress { kind: first.id.kind, done: outcomes.len(), total: plan.steps.len() });

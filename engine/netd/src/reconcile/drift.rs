@@ -3,7 +3,7 @@
 use super::status::{Standing, is_desired};
 use crate::clock;
 use crate::report::Drift;
-use netd_core::{Action, Desired, KindName, Plan, ResourceId, Step};
+use netd_core::{Action, Desired, KindName, Phase, Plan, ResourceId, Step};
 use std::collections::BTreeSet;
 
 /// So many drifted resources are named; the rest is counted.
@@ -32,11 +32,25 @@ impl Settled {
         tracing::warn!(resources = found.len(), first = ?drift.last, "changed behind netd's back");
     }
 
+    /// What somebody else changed, made, removed, or took and gave back.
+    pub(crate) fn flipped<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a ResourceId> {
+        let was_taken = |id: &ResourceId| {
+            self.standing.not_ready.get(id).is_some_and(|status| status.phase == Phase::Conflict)
+        };
+        let is_flip =
+            move |step: &&Step| self.is_drift(step) || (was_taken(&step.id) && self.is_as_before(step));
+        plan.steps.iter().filter(is_flip).map(|step| &step.id)
+    }
+
     fn is_drift(&self, step: &Step) -> bool {
+        !self.standing.not_ready.contains_key(&step.id) && self.is_as_before(step)
+    }
+
+    /// Whether the same was wanted before.
+    fn is_as_before(&self, step: &Step) -> bool {
         let id = &step.id;
-        let is_known = matches!(self.desired.0.get(id.kind), Some(Ok(_)))
-            && !self.standing.unread.contains_key(id.kind)
-            && !self.standing.not_ready.contains_key(id);
+        let is_known =
+            matches!(self.desired.0.get(id.kind), Some(Ok(_))) && !self.standing.unread.contains_key(id.kind);
         if !is_known {
             return false;
         }

@@ -12,8 +12,6 @@ use crate::report::{
     micros,
 };
 use netd_core::Outcome;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
 
 /// So many steps are logged one by one in a pass; the rest is counted.
 const LOGGED_MAX: usize = 20;
@@ -27,7 +25,8 @@ pub(super) struct Walk {
     pub(super) rounds: usize,
     pub(super) applied: usize,
     pub(super) not_applied: usize,
-    pub(super) needs_retry: bool,
+    /// Whether to look again before long, whatever the resources wait for.
+    pub(super) needs_look: bool,
     pub(super) notes: Vec<ResourceNote>,
 }
 
@@ -40,7 +39,7 @@ impl Walk {
             rounds: 0,
             applied: 0,
             not_applied: 0,
-            needs_retry: false,
+            needs_look: false,
             notes: Vec::new(),
         }
     }
@@ -89,7 +88,7 @@ impl Reconciler {
         for kind in decide::order(&self.setup.kinds) {
             report.kinds.entry(kind.to_owned()).or_default().unread = Some(why.to_owned());
         }
-        walk.needs_retry = true;
+        walk.needs_look = true;
         self.finish_report(&mut report, walk);
         report
     }
@@ -101,7 +100,7 @@ impl Reconciler {
         report.notes = walk.notes;
         report.drift.clone_from(&self.report.drift);
         report.state_not_durable = self.setup.ledger.not_durable();
-        report.next_try_ms = self.next_try_ms(walk.needs_retry);
+        report.next_try_ms = self.next_try_ms(walk.needs_look);
         report.pass = PassReport {
             number: self.report.pass.number.saturating_add(1),
             reason: walk.reason,
@@ -128,15 +127,17 @@ impl Reconciler {
         self.report = report.clone();
     }
 
-    /// Nodes differ, so that they do not try in step.
-    fn next_try_ms(&mut self, needs_retry: bool) -> Option<u64> {
-        if !needs_retry {
-            self.backoff.reset();
-            return None;
-        }
-        let mut spread = DefaultHasher::new();
-        (&self.setup.node, &self.setup.instance, self.backoff.attempts()).hash(&mut spread);
-        u64::try_from(self.backoff.next(spread.finish()).as_millis()).ok()
+    /// When the first resource is tried again, or everything looked at.
+    fn next_try_ms(&mut self, needs_look: bool) -> Option<u64> {
+        let look = match needs_look {
+            true => Some(self.backoff.next(self.turns.seed.rotate_left(self.backoff.attempts()))),
+            false => {
+                self.backoff.reset();
+                None
+            }
+        };
+        let next = [look, self.turns.next((self.clock)())].into_iter().flatten().min()?;
+        u64::try_from(next.as_millis()).ok()
     }
 
     fn config_report(&self, verdict: &Verdict, is_held_back: bool) -> ConfigReport {

@@ -17,18 +17,19 @@ mod finish;
 mod look;
 mod record;
 mod status;
+mod turns;
 
 pub use apply::Progress;
 pub use finish::log_refusal;
 pub use look::ReadFacts;
 
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
 use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
 use crate::target::KindEntry;
-use apply::Outcomes;
+use apply::{Manner, Outcomes};
 use decide::{Decision, InForce, Look, order};
 use document::{Documents, Verdict};
 use drift::Settled;
@@ -39,6 +40,8 @@ use record::Records;
 use status::Standing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use turns::Turns;
 
 /// Changes are applied at most this often in one pass: once, and once more for what the first time brought to light.
 const ROUNDS_MAX: usize = 2;
@@ -66,7 +69,10 @@ pub struct Reconciler {
     in_force: Option<InForce>,
     records: Records,
     settled: Settled,
+    turns: Turns,
+    /// For what no resource stands for: a node or a kind that cannot be read, a key that somebody else holds.
     backoff: Backoff,
+    clock: Box<dyn Fn() -> Duration + Send + Sync>,
     report: Report,
     stop: Arc<AtomicBool>,
     progress: Box<dyn Fn(Progress) + Send + Sync>,
@@ -95,13 +101,16 @@ impl Reconciler {
     pub fn new(setup: Setup) -> Self {
         let mut documents = Documents::default();
         let in_force = recall(&mut documents, &setup.ledger);
+        let turns = Turns::of(&setup.node, &setup.instance);
         Self {
             setup,
             documents,
             in_force,
             records: Records::default(),
             settled: Settled::default(),
+            turns,
             backoff: Backoff::default(),
+            clock: Box::new(clock::awake),
             report: Report::default(),
             stop: Arc::default(),
             progress: Box::new(|_| ()),
@@ -117,6 +126,11 @@ impl Reconciler {
     /// Calls this at the end of each pass that saw the node and had something to work towards.
     pub fn on_settled(&mut self, settled_on: impl Fn(Option<&Config>, &Facts) + Send + Sync + 'static) {
         self.settled_on = Box::new(settled_on);
+    }
+
+    /// Tells the time that retries are timed by: from any moment on, and never backwards.
+    pub fn on_clock(&mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) {
+        self.clock = Box::new(clock);
     }
 
     /// Setting this makes a pass stop before its next group of changes.
@@ -197,6 +211,9 @@ impl Reconciler {
             return self.finish(&verdict, walk, held_back, Settled::default());
         };
         self.come_into_force(&decision);
+        if reason == Reason::Asked {
+            self.turns.forget();
+        }
         let settled = self.close(decision, look, &mut walk).await;
         self.finish(&verdict, walk, held_back, settled)
     }
@@ -239,6 +256,7 @@ impl Reconciler {
         };
         let decision = Decision::towards_nothing(&self.setup.kinds, &look);
         self.settled = Settled::default();
+        self.turns.forget();
         let mut settled = self.close(decision, look, &mut walk).await;
         if settled.standing.word() == Word::Ok {
             settled.standing.unread = look::dismantle(&mut self.setup.kinds).await;
@@ -283,6 +301,7 @@ impl Reconciler {
             tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
             self.in_force = Some(InForce { document: document.clone(), number, is_unjudged });
             self.backoff.reset();
+            self.turns.forget();
         }
         if let Some(in_force) = &mut self.in_force {
             in_force.is_unjudged = decision.is_unjudged;
@@ -297,13 +316,15 @@ impl Reconciler {
         let mut desired = std::mem::take(&mut decision.desired);
         let mut plan = std::mem::take(&mut decision.plan);
         self.settled.note_drift(&plan, &mut self.report.drift);
+        let now = (self.clock)();
+        let mut waiting = self.turns.hold(&mut plan, &self.settled, &look.facts, now);
         let mut outcomes = Outcomes::new();
         let mut blind = None;
         while !plan.is_empty() && walk.rounds < ROUNDS_MAX && !self.stop.load(Ordering::Relaxed) {
             walk.rounds += 1;
             walk.watch.lap();
-            let done =
-                apply::apply(&mut self.setup.kinds, &plan, &look.facts, &self.stop, &*self.progress).await;
+            let manner = Manner { stop: &self.stop, progress: &*self.progress, waiting: &waiting.steps };
+            let done = apply::apply(&mut self.setup.kinds, &plan, &look.facts, manner).await;
             walk.took.apply_us += micros(walk.watch.lap());
             let has_progressed = walk.count(&done);
             log_outcomes(&done);
@@ -316,16 +337,20 @@ impl Reconciler {
                 }
             }
             (desired, plan) = decision.again(&self.setup.kinds, &look);
+            waiting.take_from(&mut plan);
             walk.took.verify_us += micros(walk.watch.lap());
             if !has_progressed {
                 break;
             }
         }
+        waiting.put_back(&mut plan);
         let mut standing = Standing::of(&plan, &outcomes);
+        waiting.stand(&mut standing);
         if let Some(why) = blind {
             standing.unread = order(&self.setup.kinds).into_iter().map(|kind| (kind, why.clone())).collect();
         }
-        walk.needs_retry = standing.needs_retry(&plan);
+        let is_open = self.turns.learn(&plan, &standing, &outcomes, &waiting, now);
+        walk.needs_look = is_open || standing.needs_look(&plan);
         walk.notes = status::notes(&desired, &look.observed);
         (self.settled_on)(decision.config.as_deref(), &look.facts);
         walk.watch.lap();

@@ -42,9 +42,9 @@ impl Standing {
         Self { not_ready, unread }
     }
 
-    /// Whether trying again makes sense: something failed, was skipped, is held by somebody or could not be read.
-    pub(crate) fn needs_retry(&self, left: &Plan) -> bool {
-        !left.steps.is_empty() || !left.conflicts.is_empty() || !self.unread.is_empty()
+    /// Whether looking again makes sense: something is held by somebody or could not be read.
+    pub(crate) fn needs_look(&self, left: &Plan) -> bool {
+        !left.conflicts.is_empty() || !self.unread.is_empty()
     }
 
     /// The resources in one word.

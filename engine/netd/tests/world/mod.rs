@@ -14,6 +14,7 @@ use netd_state::Digest;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 pub const ROUTE: KindName = "route";
@@ -52,6 +53,8 @@ pub struct World {
     /// So many operations more, then death.
     pub ops_left: Option<usize>,
     pub died: Arc<Notify>,
+    /// The time that retries are timed by.
+    pub now: Duration,
     /// How often a target was asked to end what is over.
     pub tends: usize,
     /// How often the next look was told to trust nothing.
@@ -67,14 +70,24 @@ impl Shared {
     }
 
     pub fn reconciler(&self, ledger: Ledger) -> Reconciler {
-        Reconciler::new(Setup {
+        let mut reconciler = Reconciler::new(Setup {
             node: "a".into(),
             instance: "default".into(),
             config: "/etc/netd/desired.toml".into(),
             kinds: self.kinds(),
             facts: Box::new(self.clone()),
             ledger,
-        })
+        });
+        let world = self.clone();
+        reconciler.on_clock(move || world.lock().now);
+        reconciler
+    }
+
+    /// Lets the time of the engine's tests run.
+    pub fn reconciler_in_real_time(&self, ledger: Ledger) -> Reconciler {
+        let mut reconciler = self.reconciler(ledger);
+        reconciler.on_clock(netd::clock::awake);
+        reconciler
     }
 
     pub fn kinds(&self) -> Vec<KindEntry> {
