@@ -177,6 +177,24 @@ fn an_other_file_than_that_of_the_daemon_is_refused() {
 }
 
 #[test]
+fn what_does_not_depend_on_the_file_says_which_one_it_is_about() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let daemon = Daemon::start("test-of-the-file-told", "/etc/netd/own.toml");
+    for command in [&["status"][..], &["teardown", "--yes"]] {
+        let words = ["--instance", "test-of-the-file-told", "--config"];
+        let (_, told) =
+            stderr(Command::cargo_bin("netd").unwrap().args(command).args(words).arg("other.toml"));
+        assert!(told.contains("/etc/netd/own.toml") && told.contains("other.toml"), "{command:?}: {told}");
+        let own =
+            Command::cargo_bin("netd").unwrap().args(command).args(words).arg("/etc/netd/own.toml").output();
+        assert!(own.unwrap().stderr.is_empty(), "{command:?}");
+    }
+    drop(daemon);
+}
+
+#[test]
 fn without_config_the_file_of_the_daemon_is_meant() {
     if !rustix::process::geteuid().is_root() {
         return;

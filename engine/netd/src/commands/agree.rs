@@ -35,6 +35,15 @@ pub(super) async fn with_daemon(global: &Global) -> anyhow::Result<Global> {
     Ok(Global { config: own, node, ..global.clone() })
 }
 
+/// Says that the daemon, whose file is `own`, follows another one than --config names, where that changes nothing.
+pub(super) fn warn_of_other(global: &Global, own: &str) -> anyhow::Result<()> {
+    if global.is_config_given && !own.is_empty() && !is_same(Path::new(own), &global.config)? {
+        let given = global.config.display();
+        tracing::warn!(file = own, %given, "this is about the file of the running netd, not about --config");
+    }
+    Ok(())
+}
+
 /// The options with the path of the file from the root on: a daemon's clients may be elsewhere.
 pub(super) fn absolute(global: Global) -> anyhow::Result<Global> {
     let config = std::path::absolute(&global.config).context("find the working directory")?;

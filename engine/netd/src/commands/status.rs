@@ -1,6 +1,6 @@
 //! `netd status`: how the node stands against its file.
 
-use super::{apply, duration, node, success_if, table};
+use super::{agree, apply, duration, node, success_if, table};
 use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
@@ -47,6 +47,7 @@ pub(super) async fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<Ex
         }
         tokio::time::sleep(WAIT_STEP).await;
     };
+    agree::warn_of_other(global, &answer.report.config.path)?;
     match args.json {
         true => say(&format!("{:#}\n", serde_json::to_value(&answer)?))?,
         false => say(&text(&answer.report, answer.resources.as_deref(), global.color.is_on()))?,

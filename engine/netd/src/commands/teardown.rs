@@ -1,6 +1,6 @@
 //! `netd teardown`: everything that netd made goes.
 
-use super::{apply, node, status, success_if};
+use super::{agree, apply, node, status, success_if};
 use crate::api::Client;
 use crate::cli::{Global, TeardownArgs, confirm, say};
 use crate::commands::instance_of;
@@ -14,7 +14,9 @@ use std::process::ExitCode;
 
 pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&instance_of(global).socket());
-    if client.get("/v1/status").await?.is_some() {
+    if let Some(bytes) = client.get("/v1/status").await? {
+        let report: Report = serde_json::from_slice(&bytes).context("the daemon's answer is not a report")?;
+        agree::warn_of_other(global, &report.config.path)?;
         if args.state {
             bail!("a netd is running on this instance: stop it before its state is removed");
         }
