@@ -138,7 +138,7 @@ fn a_check_that_is_changed_begins_with_what_held() {
     board.assign(&wanted(&[1]));
     answer(&board, 1, "--");
     let slower = Check { pace: Pace { rise: 1, ..check(1).pace }, ..check(1) };
-    board.assign(&wanted_of(&[("web", &[slower.clone()])]));
+    board.assign(&wanted_of(&[("web", std::slice::from_ref(&slower))]));
     assert_eq!(unhealthy(&board), [1]);
     board.take(&slower, Answer::Good, None, 2000);
     assert_eq!(unhealthy(&board), [0u8; 0]);
