@@ -99,16 +99,20 @@ static __always_inline __u32 client_index(const struct frontend *frontend, const
 	return index;
 }
 
-// NO_INDEX, or an index that no backend has, if the service has no backend for the flow.
-__noinline __u32 choose(const struct frontend *frontend, const struct asked *asked)
+// NO_INDEX, or an index that no backend has, if the service has no backend for the flow. What is asked is copied: up to
+// Linux 6.1 a key has to lie on the stack, in the packet or in a map.
+__noinline __u32 choose(const struct frontend *frontend, const struct asked *question)
 {
-	if (!frontend || !asked)
+	struct asked asked __attribute__((aligned(8)));
+
+	if (!frontend || !question)
 		return NO_INDEX;
+	asked = *question;
 	if (frontend->flags & AFFINITY)
-		return client_index(frontend, asked);
+		return client_index(frontend, &asked);
 	if (frontend->flags & RANDOM)
-		return random_index(frontend, asked);
-	return kept_index(frontend, asked);
+		return random_index(frontend, &asked);
+	return kept_index(frontend, &asked);
 }
 
 #endif

@@ -127,28 +127,27 @@ static __always_inline void write_around_v6(struct ipv6hdr *ip, const struct pac
 static __always_inline __u32 grow(struct xdp_md *ctx, const struct packet *packet, const struct backend *backend,
 				  const struct outer *outer)
 {
-	const int stays = backend->ifindex == ctx->ingress_ifindex;
 	const __u32 had = packet->l3;
-	const __u32 has = stays ? had : sizeof(struct ethhdr);
-	struct link_header *link = frame(ctx);
-	__be16 words[3];
+	const __u32 has = backend->ifindex == ctx->ingress_ifindex ? had : sizeof(struct ethhdr);
+	const __u32 grown = outer->bytes + has - had;
+	const __be16 type = outer->is_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+	const struct link_header *was;
+	struct link_header *link;
 
-	if ((void *)(link + 1) > frame_end(ctx))
-		return 0;
-	__builtin_memcpy(words, link->words, sizeof(words));
-	if (bpf_xdp_adjust_head(ctx, -(int)(outer->bytes + has - had)))
+	if (bpf_xdp_adjust_head(ctx, -(int)grown))
 		return 0;
 	link = frame(ctx);
-	if ((void *)(link + 1) > frame_end(ctx))
+	was = frame(ctx) + (grown & OFFSET_MASK);
+	if ((void *)(link + 1) > frame_end(ctx) || (const void *)(was + 1) > frame_end(ctx))
 		return 0;
 	set_macs((struct ethhdr *)link, backend);
 	if (has == sizeof(struct ethhdr)) {
-		link->words[0] = outer->is_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
-	} else {
-		link->words[0] = words[0];
-		link->words[1] = words[1];
-		link->words[2] = outer->is_v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+		link->words[0] = type;
+		return has;
 	}
+	link->words[0] = was->words[0];
+	link->words[1] = was->words[1];
+	link->words[2] = type;
 	return has;
 }
 

@@ -20,6 +20,14 @@
 // The longest ICMP message that is made here, in words.
 #define SUMMED_WORDS_MAX 32
 
+// Types and codes.
+#define TOO_BIG_V4 bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED)
+#define TOO_BIG_V6 bpf_htons(ICMPV6_PKT_TOOBIG << 8)
+#define NO_PORT_V4 bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PORT_UNREACH)
+#define NO_PORT_V6 bpf_htons(ICMPV6_DEST_UNREACH << 8 | ICMPV6_PORT_UNREACH)
+#define NO_PROTOCOL_V4 bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PROT_UNREACH)
+#define NO_PROTOCOL_V6 bpf_htons(ICMPV6_PARAMPROB << 8 | ICMPV6_UNK_NEXTHDR)
+
 // An Ethernet header, perhaps with a tag.
 struct link_header {
 	__u8 destination[6];
@@ -86,33 +94,45 @@ static __always_inline __u32 pseudo_sum(const struct packet *packet, __u16 bytes
 	return rest + sum_of(&key->source[12], 4) + sum_of(&key->destination[12], 4);
 }
 
-// Moves the frame's beginning by `grown` and its end to `bytes` behind the link header, which is written anew with the
-// addresses exchanged. What is behind is the caller's to write.
-static __always_inline int reshape(struct xdp_md *ctx, const struct packet *packet, int grown, __u32 bytes)
+// The link header with its addresses exchanged, to the frame's beginning from where it was: there, or so far behind
+// that the two do not overlap.
+static __always_inline int turn_around(const struct xdp_md *ctx, const struct packet *packet, __u32 was_at)
 {
-	struct link_header *link = frame(ctx);
-	struct link_header kept;
-	int cut;
+	const struct link_header *const was = frame(ctx) + was_at;
+	struct link_header *const link = frame(ctx);
+	__u32 destination, source;
+	__u16 destination_rest, source_rest;
 
-	if ((void *)(link + 1) > frame_end(ctx))
+	if ((const void *)(was + 1) > frame_end(ctx))
 		return 0;
-	kept = *link;
-	if (grown && bpf_xdp_adjust_head(ctx, -grown))
-		return 0;
-	cut = (int)(packet->l3 + bytes) - (int)(frame_end(ctx) - frame(ctx));
-	if (cut > 0 || (cut && bpf_xdp_adjust_tail(ctx, cut)))
-		return 0;
-	link = frame(ctx);
-	if ((void *)(link + 1) > frame_end(ctx))
-		return 0;
-	__builtin_memcpy(link->destination, kept.source, 6);
-	__builtin_memcpy(link->source, kept.destination, 6);
-	link->words[0] = kept.words[0];
+	destination = *(const __u32 *)was->destination;
+	destination_rest = *(const __u16 *)&was->destination[4];
+	source = *(const __u32 *)was->source;
+	source_rest = *(const __u16 *)&was->source[4];
+	*(__u32 *)link->destination = source;
+	*(__u16 *)&link->destination[4] = source_rest;
+	*(__u32 *)link->source = destination;
+	*(__u16 *)&link->source[4] = destination_rest;
+	link->words[0] = was->words[0];
 	if (packet->l3 != sizeof(struct ethhdr)) {
-		link->words[1] = kept.words[1];
-		link->words[2] = kept.words[2];
+		link->words[1] = was->words[1];
+		link->words[2] = was->words[2];
 	}
 	return 1;
+}
+
+// Moves the frame's beginning by `grown` and its end to `bytes` behind the link header, which is turned around. What
+// is behind is the caller's to write.
+static __always_inline int reshape(struct xdp_md *ctx, const struct packet *packet, __u32 grown, __u32 bytes)
+{
+	int cut;
+
+	if (grown && bpf_xdp_adjust_head(ctx, -(int)grown))
+		return 0;
+	if (!turn_around(ctx, packet, grown))
+		return 0;
+	cut = (int)(packet->l3 + bytes) - (int)(frame_end(ctx) - frame(ctx));
+	return cut == 0 || (cut < 0 && !bpf_xdp_adjust_tail(ctx, cut));
 }
 
 // The sum from an offset to the frame's end, which is a whole number of words away.
@@ -171,14 +191,6 @@ static __always_inline int write_error(struct xdp_md *ctx, const struct packet *
 	return 1;
 }
 
-// Why and about what an error is sent; the first is counted if it is.
-struct error {
-	enum event sent;
-	__be16 type_code;
-	__u16 zero;
-	__be32 rest;
-};
-
 static __always_inline int is_answerable(const struct packet *packet)
 {
 	if (packet->is_for_many || packet->kind == LATER)
@@ -186,16 +198,19 @@ static __always_inline int is_answerable(const struct packet *packet)
 	return packet->is_v6 || packet->ip_bytes >= (__u32)(packet->l4 - packet->l3) + QUOTED_L4_BYTES;
 }
 
-// Drops the packet and tells the client why; the drop itself has been counted.
-__noinline int tell(struct xdp_md *ctx, const struct packet *packet, __u32 service, const struct error *error)
+// Drops the packet and tells the client why: by a type and code, in network order, and ICMP's second word. The drop
+// itself has been counted.
+__noinline int tell(struct xdp_md *ctx, const struct packet *packet, __u32 service, __be16 type_code, __be32 rest)
 {
-	if (!packet || !error || !is_answerable(packet))
+	const __be16 is_too_big = packet && packet->is_v6 ? TOO_BIG_V6 : TOO_BIG_V4;
+
+	if (!packet || !is_answerable(packet))
 		return XDP_DROP;
 	if (!is_within(ERRORS))
 		return dropped(service, RATE_LIMITED);
-	if (!write_error(ctx, packet, error->type_code, error->rest))
+	if (!write_error(ctx, packet, type_code, rest))
 		return XDP_DROP;
-	count(service, error->sent);
+	count(service, type_code == is_too_big ? TOLD_TOO_BIG : REJECTED);
 	return XDP_TX;
 }
 
@@ -279,36 +294,25 @@ __noinline int reset(struct xdp_md *ctx, struct packet *packet, __u32 service)
 // Refuses a packet whose drop has been counted. Fragments and ICMP are only dropped.
 static __always_inline int reject(struct xdp_md *ctx, struct packet *packet, __u32 service)
 {
-	struct error error = { .sent = REJECTED };
-
 	if (packet->kind != WHOLE || is_icmp(packet))
 		return XDP_DROP;
 	if (packet->protocol == IPPROTO_TCP)
 		return reset(ctx, packet, service);
-	if (packet->protocol == IPPROTO_UDP) {
-		error.type_code = packet->is_v6 ? bpf_htons(ICMPV6_DEST_UNREACH << 8 | ICMPV6_PORT_UNREACH)
-						: bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PORT_UNREACH);
-	} else if (packet->is_v6) {
-		error.type_code = bpf_htons(ICMPV6_PARAMPROB << 8 | ICMPV6_UNK_NEXTHDR);
-		error.rest = bpf_htonl(packet->named_at);
-	} else {
-		error.type_code = bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_PROT_UNREACH);
-	}
-	return tell(ctx, packet, service, &error);
+	if (packet->protocol == IPPROTO_UDP)
+		return tell(ctx, packet, service, packet->is_v6 ? NO_PORT_V6 : NO_PORT_V4, 0);
+	if (packet->is_v6)
+		return tell(ctx, packet, service, NO_PROTOCOL_V6, bpf_htonl(packet->named_at));
+	return tell(ctx, packet, service, NO_PROTOCOL_V4, 0);
 }
 
 // Drops a packet that is longer than its path takes, and tells how long it may be. IPv4 without DF would have to be
 // fragmented, and nobody on this way can do that.
 static __always_inline int too_big(struct xdp_md *ctx, struct packet *packet, __u32 service, __u32 mtu)
 {
-	struct error error = { .sent = TOLD_TOO_BIG, .rest = bpf_htonl(mtu) };
-
 	count(service, TOO_BIG);
 	if (is_icmp(packet) || !(packet->is_v6 || packet->df))
 		return XDP_DROP;
-	error.type_code = packet->is_v6 ? bpf_htons(ICMPV6_PKT_TOOBIG << 8)
-					: bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED);
-	return tell(ctx, packet, service, &error);
+	return tell(ctx, packet, service, packet->is_v6 ? TOO_BIG_V6 : TOO_BIG_V4, bpf_htonl(mtu));
 }
 
 static __always_inline int echo_v4(const struct xdp_md *ctx, const struct packet *packet)
@@ -342,18 +346,13 @@ static __always_inline int echo(struct xdp_md *ctx, const struct packet *packet,
 	const __be16 asked = bpf_htons((packet->is_v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO) << 8);
 	const __be16 answered = bpf_htons((packet->is_v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY) << 8);
 	struct icmp_header *const icmp = at(ctx, packet->l4);
-	struct ethhdr *const eth = frame(ctx);
-	struct ethhdr kept;
 
-	if ((void *)(eth + 1) > frame_end(ctx) || (void *)(icmp + 1) > frame_end(ctx))
+	if ((void *)(icmp + 1) > frame_end(ctx))
 		return XDP_DROP;
-	kept = *eth;
-	__builtin_memcpy(eth->h_dest, kept.h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, kept.h_dest, ETH_ALEN);
 	icmp->type_code = answered;
 	// A message of nothing but zeros would have the checksum 0xffff, which says the same as zero for every other.
 	icmp->checksum = checksum_after(icmp->checksum, asked, answered) ?: 0xffff;
-	if (packet->is_v6 ? !echo_v6(ctx, packet) : !echo_v4(ctx, packet))
+	if (!turn_around(ctx, packet, 0) || (packet->is_v6 ? !echo_v6(ctx, packet) : !echo_v4(ctx, packet)))
 		return XDP_DROP;
 	count(service, ECHO_REPLIES);
 	return XDP_TX;
