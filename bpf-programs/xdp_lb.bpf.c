@@ -155,7 +155,7 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 	    is_martian_v4(ip->saddr, ip->daddr) || (frontend->flags & CAREFUL))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->protocol, end);
-	if ((traits & TAKES_ANY_SLOT) && number_at_v4(ip->saddr, ports->source, ip->protocol))
+	if ((traits & TAKES_ANY_SLOT) && find_number_v4(ip->saddr, ports->source, ip->protocol))
 		return long_way(ctx);
 	return send_v4(ctx, frontend, ip, ports, traits);
 }
@@ -183,7 +183,7 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	    is_martian_v6(source, destination) || (frontend->flags & CAREFUL))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->nexthdr, end);
-	if ((traits & TAKES_ANY_SLOT) && is_frontend_v6(source, ports->source, ip->nexthdr))
+	if ((traits & TAKES_ANY_SLOT) && find_number_v6(source, ports->source, ip->nexthdr))
 		return long_way(ctx);
 	return send_v6(ctx, frontend, ip, ports, traits);
 }

@@ -12,35 +12,34 @@
 
 enum limited { ERRORS, RELAYED };
 
-static __always_inline __u32 share_of_a_cpu(void)
+// Whether a CPU that has sent so many has one left of its share, which is at least one where any are sent at all.
+static __always_inline int is_below_share(__u32 sent)
 {
 	const __u32 zero = 0;
-	const struct meta *what = bpf_map_lookup_elem(&meta, &zero);
+	const struct meta *const what = bpf_map_lookup_elem(&meta, &zero);
 	const __u32 total = settings.icmp_errors_per_second;
-	__u32 share;
 
-	if (!what || !what->ncpu)
+	if (!what || !total)
 		return 0;
-	share = total / what->ncpu;
-	return total && !share ? 1 : share;
+	return !sent || (sent + 1ull) * what->ncpu <= total;
 }
 
 // Whether one more may be sent now. It counts as sent.
 static __noinline int is_within(enum limited what)
 {
 	const __u32 cpu = bpf_get_smp_processor_id();
-	const __u64 second = now_ns() / NS_PER_SECOND;
-	struct limit *limit = bpf_map_lookup_elem(&limits, &cpu);
+	struct limit *const limit = bpf_map_lookup_elem(&limits, &cpu);
+	const __u64 now = now_ns();
 	__u32 *sent;
 
 	if (!limit)
 		return 0;
-	if (limit->second != second) {
-		limit->second = second;
+	if (now - limit->second >= NS_PER_SECOND) {
+		limit->second = now - now % NS_PER_SECOND;
 		limit->errors = limit->relayed = 0;
 	}
 	sent = what == ERRORS ? &limit->errors : &limit->relayed;
-	if (*sent >= share_of_a_cpu())
+	if (!is_below_share(*sent))
 		return 0;
 	*sent += 1;
 	return 1;

@@ -54,7 +54,7 @@ pub struct ServiceCounter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limit {
-    /// The second, since boot.
+    /// When the second began: nanoseconds since boot, without sleep.
     pub second: u64,
     /// Errors and RSTs made in it.
     pub errors: u32,
