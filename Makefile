@@ -14,10 +14,10 @@ TOOLS := $(abspath $(TARGET_DIR))/tools
 CARGO_DENY_VERSION := 0.20.2
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: help deps build demo test check schema bench install clean
+.PHONY: help deps build demo test test-6.1 check schema bench install clean
 
 help: ## print this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 deps: ## install what building and testing need, if it is missing (Debian, root)
 	@.ci/deps
@@ -33,6 +33,9 @@ demo: deps ## build netd, then show it: traffic, a live edit, a drain, a kill (r
 test: deps ## all tests; those against the kernel need root, and make namespaces of their own
 	@[ "$$(id -u)" = 0 ] || echo "netd: not root: the tests against the kernel will be skipped"
 	$(CARGO) test --locked --workspace --no-fail-fast 2>&1 | .ci/count
+
+test-6.1: deps ## the kernel programs' tests on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
+	integration/linux-6.1/test
 
 check: deps ## format, lints, documentation, licences, generated files
 	$(CARGO) fmt --all --check
