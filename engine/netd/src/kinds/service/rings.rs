@@ -52,7 +52,8 @@ pub struct Compared<'a> {
 ///
 /// A slot that is being compared goes on being compared, because flows with records may be on any backend that it
 /// ever had. Flows there that have no record came before the earlier change as long as its window is open, so the older
-/// ring is the right guess for them; afterwards the current one is.
+/// ring is the right guess for them; afterwards, and where the older ring has no guess, the current one is: that is
+/// where the program sends them.
 #[must_use]
 pub fn previous(
     current: &[u16],
@@ -78,7 +79,7 @@ pub fn previous(
         older => {
             let is_compared = |slot: usize| older.is_some_and(|older| older.ring[slot] != current[slot]);
             let before = |slot: usize| match older {
-                Some(older) if older.is_open => guess(older.ring[slot]),
+                Some(older) if older.is_open && older.ring[slot] != NO_GUESS => guess(older.ring[slot]),
                 _ => guess(current[slot]),
             };
             let merge = |slot: usize| match (is_compared(slot), same_size) {
@@ -141,6 +142,11 @@ mod tests {
     #[test]
     fn a_slot_that_comes_back_is_still_compared_for_the_flows_that_began_in_between() {
         assert_eq!(previous(&[1], Some(open(&[0])), &[0], |_| true), Some(vec![NO_GUESS]));
+    }
+
+    #[test]
+    fn a_slot_that_came_back_and_moves_again_has_its_oldest_flows_where_it_was() {
+        assert_eq!(previous(&[0], Some(open(&[NO_GUESS])), &[2], |_| true), Some(vec![0]));
     }
 
     #[test]
