@@ -5,6 +5,7 @@
 mod bed;
 mod cases;
 mod clock;
+mod established;
 mod exhaustive;
 mod flows;
 mod frontends;
