@@ -4,6 +4,7 @@
 
 pub mod bed;
 pub mod capture;
+pub mod crowd;
 pub mod desired;
 pub mod dice;
 pub mod echo;
