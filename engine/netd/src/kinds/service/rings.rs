@@ -97,6 +97,10 @@ pub fn previous(
 }
 
 #[cfg(test)]
+#[path = "rings_walks.rs"]
+mod walks;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
