@@ -17,13 +17,12 @@ use std::net::{IpAddr, SocketAddr};
 ///
 /// A sentence, when nothing is loaded or the maps cannot be read.
 pub fn explain(balancer: &Balancer, facts: &Facts, packet: &Packet) -> Result<Explanation, String> {
-    let explained = balancer.with_datapath(|datapath| match datapath {
+    balancer.with_datapath(|datapath| match datapath {
         Some(datapath) => run(datapath, facts, packet),
         None => Err("nothing is loaded: netd has not applied a file with services here (`--offline` answers from the \
                      file alone)"
             .into()),
-    })?;
-    explained
+    })?
 }
 
 fn run(datapath: &mut Datapath, facts: &Facts, packet: &Packet) -> Result<Explanation, String> {
