@@ -4,26 +4,24 @@
 //! last: a generation without it was left behind half made, and nothing runs it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Meta, Settings};
 use crate::bpffs::{make_folder, remove_folder};
 use crate::entries::{Entry, Table};
 use crate::error::{Error, Result};
 use crate::frontends::Frontends;
+use crate::generations::{
+    self, PROGRAM, folder, hash, incompatible, mapped, not_as_known, open_map, open_pin, possible_cpus, unpin,
+};
 use crate::kernel_maps::KernelMaps;
-use crate::links;
 use crate::loader::{self, Loaded, embedded_digest};
 use crate::maps::{Capacity, Maps};
 use crate::mmap::Mapped;
-use crate::sys::{self, Hash};
-
-const PROGRAM: &str = "program";
+use crate::sys;
 
 /// The maps that are pinned, as they have to be: name, bytes of a key, bytes of a value.
 const MAPS: [(&str, u32, u32); 15] = [
@@ -78,25 +76,8 @@ impl Datapath {
     /// [`Error::Incompatible`] when another version of netd made its maps in another way; nothing is changed then,
     /// and [`Datapath::create`] makes a generation beside it.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let mut complete = Vec::new();
-        for number in generations(root)? {
-            if exists(&folder(root, number).join(PROGRAM))? {
-                complete.push(number);
-            }
-        }
-        if complete.len() > 1 {
-            let running: Vec<u32> = links::list(root)?.into_iter().map(|link| link.program_id).collect();
-            for &number in complete.iter().rev() {
-                let program = open_pin(&folder(root, number).join(PROGRAM))?;
-                let info = sys::program_info(program.as_fd());
-                let id =
-                    info.map_err(|error| Error::kernel("read", format!("program of g{number}"), error))?.id;
-                if running.contains(&id) {
-                    return Self::open_generation(root, number).map(Some);
-                }
-            }
-        }
-        complete.last().map(|&number| Self::open_generation(root, number)).transpose()
+        let Some(number) = generations::in_force(root)? else { return Ok(None) };
+        Self::open_generation(root, number).map(Some)
     }
 
     /// Makes a generation, newer than all there are, with empty maps. It does not outlive this process until
@@ -122,13 +103,7 @@ impl Datapath {
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        let path = self.folder().join(PROGRAM);
-        match sys::pin(self.program.as_fd(), &path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::kernel("pin", path.display().to_string(), error))
-            }
-            _ => Ok(()),
-        }
+        generations::complete(&self.folder(), self.program.as_fd())
     }
 
     /// Unpins the generation. Links that still run its program keep it and its maps alive.
@@ -138,13 +113,12 @@ impl Datapath {
 
     /// Unpins all generations but this one.
     pub fn retire_others(&self) -> Result<()> {
-        let mut others = generations(&self.root)?.into_iter().filter(|number| *number != self.number);
-        others.try_for_each(|number| unpin(&folder(&self.root, number)))
+        generations::retire_others(&self.root, self.number)
     }
 
     /// Unpins all generations under a folder, whatever made them.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations(root)?.into_iter().try_for_each(|number| unpin(&folder(root, number)))
+        generations::retire_all(root)
     }
 
     /// The maps.
@@ -203,7 +177,7 @@ impl Datapath {
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
     fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
         let ncpu = possible_cpus()?;
-        let number = generations(root)?.last().copied().unwrap_or(0).max(after) + 1;
+        let number = generations::next(root, after)?;
         let Loaded { program, maps } = loader::load_balancer(capacity, settings, ncpu)?;
         let folder = folder(root, number);
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
@@ -307,82 +281,8 @@ fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
     })
 }
 
-fn hash<K: Pod, V: Pod>(folder: &Path, name: &'static str) -> Result<Hash<K, V>> {
-    Hash::new(open_map(folder, name)?).map_err(|error| not_as_known(folder, name, error))
-}
-
-fn mapped<T: Pod>(folder: &Path, name: &'static str) -> Result<Mapped<T>> {
-    Mapped::new(open_map(folder, name)?.as_fd()).map_err(|error| not_as_known(folder, name, error))
-}
-
 fn table<E: Entry>(folder: &Path, name: &'static str) -> Result<Table<E>> {
     let entries = Mapped::parts(open_map(folder, name)?.as_fd(), E::PER_BUCKET);
     let entries = entries.map_err(|error| not_as_known(folder, name, error))?;
     Table::new(entries).ok_or_else(|| incompatible(folder, name, "its size is not that of a table"))
-}
-
-fn not_as_known(folder: &Path, name: &'static str, error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::EINVAL) => incompatible(folder, name, "its keys or values have another size"),
-        _ => Error::kernel("open", folder.join(name).display().to_string(), error),
-    }
-}
-
-fn incompatible(folder: &Path, map: &str, what: &str) -> Error {
-    Error::Incompatible { path: folder.display().to_string(), reason: format!("{map}: {what}") }
-}
-
-fn open_map(folder: &Path, name: &'static str) -> Result<OwnedFd> {
-    match open_pin(&folder.join(name)) {
-        Err(Error::Kernel { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(incompatible(folder, name, "it is missing"))
-        }
-        other => other,
-    }
-}
-
-fn open_pin(path: &Path) -> Result<OwnedFd> {
-    sys::pinned(path).map_err(|error| Error::kernel("open", path.display().to_string(), error))
-}
-
-/// Removes a generation, its mark of completeness first.
-fn unpin(folder: &Path) -> Result<()> {
-    let program = folder.join(PROGRAM);
-    match fs::remove_file(&program) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::kernel("unpin", program.display().to_string(), error));
-        }
-        _ => {}
-    }
-    remove_folder(folder)
-}
-
-/// The numbers of the generations under a folder, in order.
-fn generations(root: &Path) -> Result<Vec<u32>> {
-    let failed = |error| Error::kernel("read", root.display().to_string(), error);
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.strip_prefix('g')?.parse::<u32>().ok()));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-fn folder(root: &Path, number: u32) -> PathBuf {
-    root.join(format!("g{number}"))
-}
-
-fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(|error| Error::kernel("look for", path.display().to_string(), error))
-}
-
-/// CPUs that may ever be there: a program can run on each of them, and counts by their numbers.
-fn possible_cpus() -> Result<u32> {
-    aya::util::nr_cpus().map(|cpus| cpus as u32).map_err(|(path, error)| Error::kernel("read", path, error))
 }

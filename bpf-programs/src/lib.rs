@@ -11,6 +11,7 @@ mod entries;
 mod error;
 mod fake;
 mod frontends;
+mod generations;
 mod grace;
 mod kernel_maps;
 pub mod links;
