@@ -109,8 +109,13 @@ fn the_time_of_a_record_is_written_once_a_second() {
         let mut bed = hall_of(root, Settings::default());
         for (port, client_port) in [(92, 12345), (STICKY, 0)] {
             let packet = v4().tcp(12345, port).with(ACK);
-            let (before, after) = seen_after(&mut bed, &packet, port, client_port, SECOND_NS / 2);
-            assert_eq!(after, before, "port {port}");
+            // On a busy machine the second may be over before the packet comes.
+            let in_time = (0..100).any(|_| {
+                let (before, after) = seen_after(&mut bed, &packet, port, client_port, 0);
+                assert!(after == before || now_ns() > before + SECOND_NS, "port {port}");
+                after == before
+            });
+            assert!(in_time, "port {port}");
             let (before, after) = seen_after(&mut bed, &packet, port, client_port, 2 * SECOND_NS);
             assert!(after >= before + 2 * SECOND_NS, "port {port}");
         }
@@ -134,10 +139,10 @@ fn a_client_is_new_when_its_timeout_is_over() {
     in_own_world(|root| {
         let mut bed = Bed::new(root);
         let mut service = Service::new(key("192.0.2.10", MOVED, TCP), vec![1; 251], numbered_v4(3));
-        service.affinity = Some(1);
+        service.affinity = Some(100);
         bed.add(service);
         let packet = v4().tcp(12345, MOVED).with(ACK);
-        for (ago_ns, kept) in [(SECOND_NS / 2, true), (SECOND_NS + 1, false)] {
+        for (ago_ns, kept) in [(50 * SECOND_NS, true), (101 * SECOND_NS, false)] {
             let (_, after) = seen_after(&mut bed, &packet, MOVED, 0, ago_ns);
             let records = bed.maps().flows().unwrap();
             assert_eq!(records[0].1.index == 2, kept, "{after}");

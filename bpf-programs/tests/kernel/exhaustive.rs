@@ -57,9 +57,9 @@ fn shapes() -> Vec<Layers> {
             shapes.push(ip(family).udp(12345, port).data(&data));
         }
         for vip in [REJECTING, PASSING] {
-            shapes.push(ip(family).to_vip(vip).tcp(12345, 999).syn());
-            shapes.push(ip(family).to_vip(vip).udp(12345, 999).data(&data));
-            shapes.push(ip(family).to_vip(vip).raw(47, &data));
+            shapes.push(ip(family).at_vip(vip).tcp(12345, 999).syn());
+            shapes.push(ip(family).at_vip(vip).udp(12345, 999).data(&data));
+            shapes.push(ip(family).at_vip(vip).raw(47, &data));
         }
         shapes.push(ip(family).tag([0x81, 0, 0, 5]).udp(12345, MOVED).data(&data));
         shapes.push(ip(family).ping(7, &data));
@@ -70,12 +70,12 @@ fn shapes() -> Vec<Layers> {
     }
     for bytes in [4, 40] {
         shapes.push(ip(Family::V4).options(bytes).tcp(12345, MOVED).data(&[0x99; 48]));
-        shapes.push(ip(Family::V4).options(bytes).to_vip(REJECTING).udp(12345, 999).data(&[0x99; 48]));
+        shapes.push(ip(Family::V4).options(bytes).at_vip(REJECTING).udp(12345, 999).data(&[0x99; 48]));
     }
     let chained = || ip(Family::V6).hop_by_hop().routing(0).authentication().fragment_header(0, false, 3);
     shapes.push(chained().udp(12345, MOVED).data(&[0x99; 48]));
-    shapes.push(chained().to_vip(REJECTING).tcp(12345, 999).syn());
-    shapes.push(chained().to_vip(REJECTING).raw(47, &[0x99; 48]));
+    shapes.push(chained().at_vip(REJECTING).tcp(12345, 999).syn());
+    shapes.push(chained().at_vip(REJECTING).raw(47, &[0x99; 48]));
     shapes.push(error_about(Family::V6, MOVED).hop_by_hop());
     shapes
 }
@@ -173,7 +173,7 @@ fn x4_chains_of_every_depth_and_every_length_of_a_header() {
     in_hall(|comparison| {
         for vip in ["10", REJECTING, PASSING] {
             for depth in 0..=32 {
-                let chain = (0..depth).fold(ip(Family::V6).to_vip(vip), |packet, k| match k % 4 {
+                let chain = (0..depth).fold(ip(Family::V6).at_vip(vip), |packet, k| match k % 4 {
                     0 => packet.hop_by_hop(),
                     1 => packet.routing(0),
                     2 => packet.authentication(),
@@ -186,7 +186,7 @@ fn x4_chains_of_every_depth_and_every_length_of_a_header() {
                 for length in 0..=255 {
                     let mut header = vec![0; 7];
                     header[0] = length;
-                    let packet = ip(Family::V6).to_vip(vip).header(number, &header).udp(12345, PLAIN);
+                    let packet = ip(Family::V6).at_vip(vip).header(number, &header).udp(12345, PLAIN);
                     comparison.of(&packet.data(&[0; 1300]).bytes());
                 }
             }

@@ -7,6 +7,7 @@ mod cases;
 mod clock;
 mod established;
 mod exhaustive;
+mod floods;
 mod flows;
 mod frontends;
 mod generations;

@@ -72,7 +72,7 @@ fn plain(family: Family, cases: &mut Vec<Case>) {
     cases.push(to(ip(family).tcp(12345, PLAIN).hops(1), "a hop limit of one is one").sent_to(0));
     for vip in [REJECTING, PASSING, SILENT, ENTRYLESS] {
         let name = format!("the service of the VIP .{vip} is balanced whatever its policy");
-        cases.push(to(ip(family).to_vip(vip).tcp(12345, PLAIN).syn(), &name).sent_to(0));
+        cases.push(to(ip(family).at_vip(vip).tcp(12345, PLAIN).syn(), &name).sent_to(0));
     }
 }
 

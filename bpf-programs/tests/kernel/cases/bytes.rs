@@ -1,10 +1,38 @@
-//! The bytes of packets in layers.
+//! The bytes of packets in layers, and what fragments have of them.
 
 use std::net::IpAddr;
 
 use super::layers::{Layers, Sum, Transport};
 
 impl Layers {
+    /// The first fragment, with so many bytes of transport header and data.
+    pub fn first(mut self, bytes: usize, id: u32) -> Self {
+        let all = self.transport_bytes();
+        self.about = self.about.or(self.frontend_port());
+        let protocol = self.protocol();
+        self.transport = Transport::Raw { protocol, bytes: all[..bytes].to_vec() };
+        self.fragment(0, true, id)
+    }
+
+    /// What follows the first so many bytes, a multiple of eight.
+    pub fn later(mut self, bytes: usize, id: u32) -> Self {
+        let all = self.transport_bytes();
+        self.about = self.about.or(self.frontend_port());
+        let protocol = self.protocol();
+        self.transport = Transport::Raw { protocol, bytes: all[bytes..].to_vec() };
+        self.fragment((bytes / 8) as u16, false, id)
+    }
+
+    /// Makes it a fragment, whatever it holds.
+    pub fn fragment(mut self, offset: u16, more: bool, id: u32) -> Self {
+        if self.is_v4() {
+            (self.id, self.offset) = (id as u16, offset);
+            self.flags = if more { 0x20 } else { 0 };
+            return self;
+        }
+        self.fragment_header(offset, more, id)
+    }
+
     /// The frame.
     pub fn bytes(&self) -> Vec<u8> {
         let kind = self.kind.unwrap_or(if self.is_v4() { [0x08, 0x00] } else { [0x86, 0xdd] });

@@ -16,19 +16,19 @@ pub fn cases() -> Vec<Case> {
 
 /// To the VIP with this last number, which is like the service on port `like`.
 fn first(last: &str, like: u16) -> Layers {
-    v4().to_vip(last).tcp(12345, 80).about(like)
+    v4().at_vip(last).tcp(12345, 80).about(like)
 }
 
 fn second(last: &str, like: u16) -> Layers {
-    v4().to_vip(last).tcp(12346, 80).about(like)
+    v4().at_vip(last).tcp(12346, 80).about(like)
 }
 
 fn third(last: &str, like: u16) -> Layers {
-    v4().from("203.0.113.7").to_vip(last).tcp(53124, 443).about(like)
+    v4().from("203.0.113.7").at_vip(last).tcp(53124, 443).about(like)
 }
 
 fn fourth(last: &str, like: u16) -> Layers {
-    v6().to_vip(last).tcp(12345, 80).about(like)
+    v6().at_vip(last).tcp(12345, 80).about(like)
 }
 
 fn vectors_of_slots(cases: &mut Vec<Case>) {

@@ -122,7 +122,7 @@ fn lost(family: Family, protocol: u8, ids: &mut Ids, cases: &mut Vec<Case>) {
             .dropped(FragmentLost),
     );
     let id = ids.next();
-    let other = whole(PLAIN).to_vip("11").later(40, id);
+    let other = whole(PLAIN).at_vip("11").later(40, id);
     cases.push(
         over("a fragment for another VIP is lost", other)
             .after(whole(PLAIN).first(40, id))
@@ -213,29 +213,29 @@ fn odd(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
     let over = |name: &str, packet| case(format!("{name} over {family}"), packet);
     let id = ids.next();
     cases.push(
-        over("a TCP fragment of offset 1", ip(family).raw(6, &[0; 40]).as_fragment(1, false, id))
+        over("a TCP fragment of offset 1", ip(family).raw(6, &[0; 40]).fragment(1, false, id))
             .dropped(Malformed),
     );
     cases.push(
         over(
             "a UDP fragment of offset 1 is a later one",
-            ip(family).raw(17, &[0; 40]).as_fragment(1, false, id),
+            ip(family).raw(17, &[0; 40]).fragment(1, false, id),
         )
         .dropped(FragmentLost),
     );
     cases.push(
         over(
             "a fragment at the very end is a later one",
-            ip(family).raw(17, &[0; 8]).as_fragment(0x1fff, true, id),
+            ip(family).raw(17, &[0; 8]).fragment(0x1fff, true, id),
         )
         .dropped(FragmentLost),
     );
     cases.push(
-        over("a later fragment without data", ip(family).raw(17, &[]).as_fragment(9, false, id))
+        over("a later fragment without data", ip(family).raw(17, &[]).fragment(9, false, id))
             .dropped(FragmentLost),
     );
     cases.push(
-        over("a first fragment without data", ip(family).raw(17, &[]).as_fragment(0, true, id))
+        over("a first fragment without data", ip(family).raw(17, &[]).fragment(0, true, id))
             .dropped(Malformed),
     );
     let header = if family == Family::V4 { 20 } else { 0 };
@@ -271,7 +271,7 @@ fn odd(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
 
 fn policies(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
     let over = |name: &str, packet| case(format!("{name} over {family}"), packet);
-    let nobody = |vip: &str| whole(family, 17, 999).to_vip(vip);
+    let nobody = |vip: &str| whole(family, 17, 999).at_vip(vip);
     cases.push(
         over("a first fragment to an unknown port", nobody(SILENT).first(40, ids.next()))
             .dropped(UnknownPort),
@@ -295,7 +295,7 @@ fn policies(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
     cases.push(
         over(
             "a first fragment with less than its header passes a VIP that passes",
-            ip(family).to_vip(PASSING).raw(6, &[0; 8]).as_fragment(0, true, 1),
+            ip(family).at_vip(PASSING).raw(6, &[0; 8]).fragment(0, true, 1),
         )
         .passes()
         .counts(Passed),
@@ -303,7 +303,7 @@ fn policies(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
     cases.push(
         over(
             "a TCP fragment of offset 1 passes a VIP that passes",
-            ip(family).to_vip(PASSING).raw(6, &[0; 8]).as_fragment(1, true, 1),
+            ip(family).at_vip(PASSING).raw(6, &[0; 8]).fragment(1, true, 1),
         )
         .passes()
         .counts(Passed),
@@ -311,12 +311,12 @@ fn policies(family: Family, ids: &mut Ids, cases: &mut Vec<Case>) {
     cases.push(
         over(
             "a fragment of GRE is an unknown protocol",
-            ip(family).to_vip(SILENT).raw(47, &[0; 8]).as_fragment(1, true, 1),
+            ip(family).at_vip(SILENT).raw(47, &[0; 8]).fragment(1, true, 1),
         )
         .dropped(UnknownPort),
     );
     let id = ids.next();
-    let served = whole(family, 17, PLAIN).to_vip(PASSING).about(PLAIN);
+    let served = whole(family, 17, PLAIN).at_vip(PASSING).about(PLAIN);
     cases.push(
         over(
             "a service's later fragment goes to its backend where a VIP passes",

@@ -187,7 +187,7 @@ fn service(family: Family, port: u16, key: FrontendKey) -> Service {
         _ => {}
     }
     if matches!(port, STICKY | STICKY_OPEN) {
-        (service.affinity, service.slots) = (Some(3600), vec![NEW; 251]);
+        (service.affinity, service.slots) = (Some(30), vec![NEW; 251]);
     }
     service
 }

@@ -209,14 +209,14 @@ fn quotes(family: Family, cases: &mut Vec<Case>) {
         case(format!("a quoted later fragment over {family} has none"), about(family, &later.ip(), PLAIN))
             .dropped(UnknownPort),
     );
-    let as_fragment = about(family, &whole, PLAIN).as_fragment(0, true, 0x9400);
+    let as_fragment = about(family, &whole, PLAIN).fragment(0, true, 0x9400);
     cases.push(case(format!("an error over {family} that is a fragment"), as_fragment).dropped(UnknownPort));
 }
 
 fn spoofed(family: Family, cases: &mut Vec<Case>) {
     let over = |name: &str, packet| case(format!("{name} over {family}"), packet);
     let mut other = reply(family, 17, PLAIN);
-    other.source = ip(family).to_vip("11").destination;
+    other.source = ip(family).at_vip("11").destination;
     cases.push(
         over("an error about another VIP's flow is dropped", about(family, &other.ip(), PLAIN))
             .dropped(UnknownPort),
@@ -250,14 +250,14 @@ fn spoofed(family: Family, cases: &mut Vec<Case>) {
     cases.push(
         over(
             "an error for a VIP that rejects is not rejected",
-            about(family, &reply(family, 17, 999).ip(), 999).to_vip(REJECTING),
+            about(family, &reply(family, 17, 999).ip(), 999).at_vip(REJECTING),
         )
         .dropped(UnknownPort),
     );
     cases.push(
         over(
             "an error for a VIP that passes",
-            about(family, &reply(family, 17, 999).ip(), 999).to_vip(PASSING),
+            about(family, &reply(family, 17, 999).ip(), 999).at_vip(PASSING),
         )
         .passes()
         .counts(Passed),

@@ -153,12 +153,12 @@ impl Layers {
     }
 
     /// To one of several VIPs that have both families: the last number of its address.
-    pub fn to_vip(self, last: &str) -> Self {
+    pub fn at_vip(self, last: &str) -> Self {
         let prefix = if self.is_v4() { "192.0.2." } else { "2001:db8:100::" };
         self.to(&format!("{prefix}{last}"))
     }
 
-    pub fn to_mac(mut self, mac: [u8; 6]) -> Self {
+    pub fn at_mac(mut self, mac: [u8; 6]) -> Self {
         self.to_mac = mac;
         self
     }
@@ -369,34 +369,6 @@ impl Layers {
     pub fn patch(mut self, at: usize, byte: u8) -> Self {
         self.patches.push((at, byte));
         self
-    }
-
-    /// The first fragment, with so many bytes of transport header and data.
-    pub fn first(mut self, bytes: usize, id: u32) -> Self {
-        let all = self.transport_bytes();
-        self.about = self.about.or(self.frontend_port());
-        let protocol = self.protocol();
-        self.transport = Transport::Raw { protocol, bytes: all[..bytes].to_vec() };
-        self.as_fragment(0, true, id)
-    }
-
-    /// What follows the first so many bytes, a multiple of eight.
-    pub fn later(mut self, bytes: usize, id: u32) -> Self {
-        let all = self.transport_bytes();
-        self.about = self.about.or(self.frontend_port());
-        let protocol = self.protocol();
-        self.transport = Transport::Raw { protocol, bytes: all[bytes..].to_vec() };
-        self.as_fragment((bytes / 8) as u16, false, id)
-    }
-
-    /// Makes it a fragment, whatever it holds.
-    pub fn as_fragment(mut self, offset: u16, more: bool, id: u32) -> Self {
-        if self.is_v4() {
-            (self.id, self.offset) = (id as u16, offset);
-            self.flags = if more { 0x20 } else { 0 };
-            return self;
-        }
-        self.fragment_header(offset, more, id)
     }
 
     pub fn frontend_port(&self) -> Option<u16> {

@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
                 case(format!("{source} is a client"), service).sent_to(0)
             });
             if odd {
-                let unknown = packet.clone().to_vip(REJECTING).tcp(12345, 99).syn();
+                let unknown = packet.clone().at_vip(REJECTING).tcp(12345, 99).syn();
                 cases.push(case(format!("{source} gets no answer"), unknown).dropped(Martian));
                 let ping = packet.ping(1, b"x");
                 cases.push(case(format!("{source} gets no answer to a ping"), ping).dropped(Martian));
@@ -89,7 +89,7 @@ fn themselves(family: Family, cases: &mut Vec<Case>) {
     cases.push(
         over(
             "UDP from a service to an unknown port of a VIP that passes is a martian",
-            from(one).to_vip(PASSING).udp(PLAIN, 999),
+            from(one).at_vip(PASSING).udp(PLAIN, 999),
         )
         .dropped(Martian),
     );

@@ -58,14 +58,14 @@ fn answered(family: Family, cases: &mut Vec<Case>) {
 fn not_answered(family: Family, cases: &mut Vec<Case>) {
     let over = |name: &str, packet| case(format!("{name} over {family}"), packet);
     let ping = || ip(family).ping(WORD, b"data");
-    cases.push(over("a VIP that answers no ping drops it", ping().to_vip(SILENT)).dropped(UnknownPort));
-    cases.push(over("a VIP that rejects drops a ping", ping().to_vip(REJECTING)).dropped(UnknownPort));
+    cases.push(over("a VIP that answers no ping drops it", ping().at_vip(SILENT)).dropped(UnknownPort));
+    cases.push(over("a VIP that rejects drops a ping", ping().at_vip(REJECTING)).dropped(UnknownPort));
     cases.push(
-        over("a VIP that passes what is unknown passes a ping", ping().to_vip(PASSING))
+        over("a VIP that passes what is unknown passes a ping", ping().at_vip(PASSING))
             .passes()
             .counts(Passed),
     );
-    cases.push(over("a ping to a group is not answered", ping().to_mac([0xff; 6])).dropped(UnknownPort));
+    cases.push(over("a ping to a group is not answered", ping().at_mac([0xff; 6])).dropped(UnknownPort));
     let kind = if family == Family::V4 { 8 } else { 128 };
     cases.push(
         over("an echo request with a code is none", ip(family).icmp(kind, 1, WORD, b"x"))
@@ -86,11 +86,11 @@ fn not_answered(family: Family, cases: &mut Vec<Case>) {
     let number = if family == Family::V4 { 1 } else { 58 };
     cases.push(over("ICMP without a byte is dropped", ip(family).raw(number, &[])).dropped(UnknownPort));
     cases.push(
-        over("the first fragment of a ping is dropped", ping().as_fragment(0, true, 0x9001))
+        over("the first fragment of a ping is dropped", ping().fragment(0, true, 0x9001))
             .dropped(UnknownPort),
     );
     cases.push(
-        over("the last fragment of a ping is dropped", ping().as_fragment(1, false, 0x9001))
+        over("the last fragment of a ping is dropped", ping().fragment(1, false, 0x9001))
             .dropped(UnknownPort),
     );
     let other = if family == Family::V4 { 58 } else { 1 };

@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn to_nobody(family: Family) -> Layers {
-    ip(family).to_vip(REJECTING).tcp(12345, NOBODY)
+    ip(family).at_vip(REJECTING).tcp(12345, NOBODY)
 }
 
 fn reset(packet: &Layers) -> Layers {
@@ -82,7 +82,7 @@ fn resets(family: Family, cases: &mut Vec<Case>) {
 
 fn errors(family: Family, cases: &mut Vec<Case>) {
     for bytes in [0, 1, 2, 3, 4, 56, 57, 1000] {
-        let packet = ip(family).to_vip(REJECTING).class(0x2e).id(0x4321).label(0x54321).udp(12345, NOBODY);
+        let packet = ip(family).at_vip(REJECTING).class(0x2e).id(0x4321).label(0x54321).udp(12345, NOBODY);
         let packet = packet.data(&vec![0x66; bytes]);
         let back = packet.turned().class(0x2e).id(0x4321).label(0x54321);
         let answer = if family == Family::V4 {
@@ -120,13 +120,13 @@ fn silences(family: Family, cases: &mut Vec<Case>) {
             .dropped(UnknownPort),
     );
     for (mac, name) in [([0xff; 6], "everybody"), ([1, 0, 0x5e, 0, 0, 1], "a group")] {
-        let syn = to_nobody(family).syn().to_mac(mac);
+        let syn = to_nobody(family).syn().at_mac(mac);
         cases.push(over(&format!("a SYN that came to {name} is not answered"), syn).dropped(UnknownPort));
-        let udp = ip(family).to_vip(REJECTING).udp(12345, NOBODY).to_mac(mac);
+        let udp = ip(family).at_vip(REJECTING).udp(12345, NOBODY).at_mac(mac);
         cases.push(over(&format!("UDP that came to {name} is not answered"), udp).dropped(UnknownPort));
     }
     let fragment = |first: bool| {
-        let whole = ip(family).to_vip(REJECTING).udp(12345, NOBODY).data(&[1; 64]);
+        let whole = ip(family).at_vip(REJECTING).udp(12345, NOBODY).data(&[1; 64]);
         if first { whole.first(32, 0x9201) } else { whole.later(32, 0x9201) }
     };
     cases.push(over("a first fragment is not rejected", fragment(true)).dropped(UnknownPort));
@@ -193,7 +193,7 @@ fn of_pools(family: Family, cases: &mut Vec<Case>) {
 
 fn other_protocols(cases: &mut Vec<Case>) {
     for protocol in [2, 4, 47, 50, 58, 132, 255] {
-        let packet = v4().to_vip(REJECTING).id(0x77).raw(protocol, &[9; 12]);
+        let packet = v4().at_vip(REJECTING).id(0x77).raw(protocol, &[9; 12]);
         cases.push(
             case(format!("protocol {protocol} over IPv4 is told that it is unreachable"), packet.clone())
                 .answered(packet.turned().id(0x77).icmp(3, 2, 0, &packet.ip()[..28]))
@@ -202,13 +202,13 @@ fn other_protocols(cases: &mut Vec<Case>) {
         );
     }
     for bytes in [0, 1, 7] {
-        let packet = v4().to_vip(REJECTING).raw(47, &vec![9; bytes]);
+        let packet = v4().at_vip(REJECTING).raw(47, &vec![9; bytes]);
         cases.push(
             case(format!("{bytes} bytes of a protocol are too few to be quoted"), packet)
                 .dropped(UnknownPort),
         );
     }
-    let eight = v4().to_vip(REJECTING).options(8).raw(47, &[9; 8]);
+    let eight = v4().at_vip(REJECTING).options(8).raw(47, &[9; 8]);
     cases.push(
         case("8 bytes of a protocol behind options are quoted with them", eight.clone())
             .answered(eight.turned().icmp(3, 2, 0, &eight.ip()[..36]))
@@ -216,7 +216,7 @@ fn other_protocols(cases: &mut Vec<Case>) {
             .counts(Rejected),
     );
     for protocol in [1, 4, 41, 47, 50, 59, 132, 255] {
-        let packet = v6().to_vip(REJECTING).raw(protocol, &[9; 13]);
+        let packet = v6().at_vip(REJECTING).raw(protocol, &[9; 13]);
         cases.push(
             case(format!("next header {protocol} is told to be unknown"), packet.clone())
                 .answered(packet.turned().icmp(4, 1, 6, &packet.ip()[..52]))
@@ -227,9 +227,9 @@ fn other_protocols(cases: &mut Vec<Case>) {
     cases.push(
         case(
             "next header 47 with nothing behind it is told to be unknown",
-            v6().to_vip(REJECTING).raw(47, &[]),
+            v6().at_vip(REJECTING).raw(47, &[]),
         )
-        .answered(v6().to_vip(REJECTING).turned().icmp(4, 1, 6, &v6().to_vip(REJECTING).raw(47, &[]).ip()))
+        .answered(v6().at_vip(REJECTING).turned().icmp(4, 1, 6, &v6().at_vip(REJECTING).raw(47, &[]).ip()))
         .counts(UnknownPort)
         .counts(Rejected),
     );
@@ -237,7 +237,7 @@ fn other_protocols(cases: &mut Vec<Case>) {
 
 /// Where the header that is not known was named.
 fn chains(cases: &mut Vec<Case>) {
-    let base = || v6().to_vip(REJECTING);
+    let base = || v6().at_vip(REJECTING);
     for (name, packet, pointer) in [
         ("behind a hop-by-hop header", base().hop_by_hop().raw(47, &[9; 8]), 40),
         ("behind two headers", base().hop_by_hop().destination_options().raw(47, &[9; 8]), 48),

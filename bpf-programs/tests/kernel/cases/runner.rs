@@ -9,9 +9,6 @@ use super::{Case, Told, groups, hall, pools, services, vips};
 use crate::bed::{Bed, CAPACITY, hex, in_own_world, now_ns};
 use crate::reference::{Count, Counts, FlowId, Model, Record, Settings};
 
-/// Groups of cases that the program cannot do yet.
-const NOT_YET: [&str; 0] = [];
-
 #[test]
 fn the_model_says_what_every_case_says() {
     let mut model = Model { services: services(), vips: vips(), pools: pools(), ..Model::default() };
@@ -41,9 +38,6 @@ fn every_case_comes_true() {
         in_own_world(|root| {
             let mut bed = hall_of(root, cases[0].1.settings);
             for (name, case) in cases {
-                if NOT_YET.iter().any(|group| name.starts_with(group)) {
-                    continue;
-                }
                 failures
                     .extend(run(&mut bed, case).into_iter().map(|failure| format!("{name}\n    {failure}")));
             }

@@ -36,7 +36,7 @@ pub fn cases() -> Vec<Case> {
                 .answered(answer(family).tag(tag).pong(0x0001_0002, b"data"))
                 .counts(Count::EchoReplies),
             );
-            let syn = tagged().to_vip(REJECTING).tcp(12345, 81).with(SYN).numbers(7, 0);
+            let syn = tagged().at_vip(REJECTING).tcp(12345, 81).with(SYN).numbers(7, 0);
             cases.push(
                 over(&format!("a RST behind an {kind} tag has it, too"), syn)
                     .answered(back(family).tag(tag).tcp(81, 12345).with(20).numbers(0, 8).window(0))
@@ -86,5 +86,5 @@ fn answer(family: super::layers::Family) -> super::layers::Layers {
 
 /// From the VIP that rejects to the client, as a RST comes.
 fn back(family: super::layers::Family) -> super::layers::Layers {
-    ip(family).to_vip(REJECTING).turned()
+    ip(family).at_vip(REJECTING).turned()
 }

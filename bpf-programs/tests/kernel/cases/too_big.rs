@@ -84,7 +84,7 @@ fn told(family: Family, cases: &mut Vec<Case>) {
             .counts(TooBig)
             .counts(ToldTooBig),
     );
-    let group = ip(family).to_mac([0x33, 0x33, 0, 0, 0, 1]).udp(12345, NARROW).data(&[7; 600]);
+    let group = ip(family).at_mac([0x33, 0x33, 0, 0, 0, 1]).udp(12345, NARROW).data(&[7; 600]);
     cases.push(over("what came to a group is too big in silence", group).dropped(TooBig));
     let none = Settings { icmp_errors_per_second: 0, ..Settings::default() };
     let packet = ip(family).udp(12345, NARROW).data(&[7; 600]);

@@ -37,11 +37,11 @@ fn kinds(family: Family) -> Vec<(&'static str, Layers)> {
 fn policies(family: Family, cases: &mut Vec<Case>) {
     for (name, packet) in kinds(family) {
         let over =
-            |what: &str, vip: &str| case(format!("{name} over {family} {what}"), packet.clone().to_vip(vip));
+            |what: &str, vip: &str| case(format!("{name} over {family} {what}"), packet.clone().at_vip(vip));
         cases.push(over("is dropped by a VIP that drops", SILENT).dropped(UnknownPort));
         cases.push(over("passes a VIP that passes", PASSING).passes().counts(Passed));
     }
-    let icmp = ip(family).to_vip(REJECTING).icmp(99, 0, 0, &[0; 30]);
+    let icmp = ip(family).at_vip(REJECTING).icmp(99, 0, 0, &[0; 30]);
     cases.push(
         case(format!("ICMP over {family} is not rejected by a VIP that rejects"), icmp).dropped(UnknownPort),
     );
@@ -58,7 +58,7 @@ fn pools(family: Family, cases: &mut Vec<Case>) {
             Unknown::Drop | Unknown::Reject => case.dropped(UnknownPort),
         };
         cases.push(end(over("a ping", ip(family).ping(1, b"x"))));
-        cases.push(end(over("a fragment of GRE", ip(family).raw(47, &[0; 32]).as_fragment(1, true, 0x9300))));
+        cases.push(end(over("a fragment of GRE", ip(family).raw(47, &[0; 32]).fragment(1, true, 0x9300))));
         if policy != Unknown::Reject {
             cases.push(end(over("a SYN", ip(family).tcp(12345, PLAIN).syn())));
             cases.push(end(over("UDP", ip(family).udp(12345, PLAIN))));
@@ -78,7 +78,7 @@ fn strangers(family: Family, cases: &mut Vec<Case>) {
             case(format!("{name} over {family} to another address passes"), packet.to(elsewhere)).passes(),
         );
     }
-    let entryless = |packet: Layers| packet.to_vip(ENTRYLESS);
+    let entryless = |packet: Layers| packet.at_vip(ENTRYLESS);
     for (name, packet) in [
         ("a ping", ip(family).ping(1, b"x")),
         ("a fragment", ip(family).udp(12345, PLAIN).data(&[1; 64]).first(32, 0x9301)),
@@ -102,14 +102,21 @@ fn lies(family: Family, cases: &mut Vec<Case>) {
         ("GRE that is longer than its frame", ip(family).raw(47, &[0; 4]).length(header + 5)),
         ("a TCP header that is cut off before its ports", ip(family).raw(6, &[0, 80, 0])),
     ] {
-        let dropped = packet.clone().to_vip(SILENT);
+        let dropped = packet.clone().at_vip(SILENT);
         cases.push(case(format!("{name} over {family} is dropped"), dropped).dropped(Malformed));
-        let rejecting = packet.clone().to_vip(REJECTING);
+        let rejecting = packet.clone().at_vip(REJECTING);
         cases.push(case(format!("{name} over {family} is not rejected"), rejecting).dropped(Malformed));
-        let passing = packet.to_vip(PASSING);
+        let passing = packet.at_vip(PASSING);
         cases.push(
             case(format!("{name} over {family} passes a VIP that passes"), passing).passes().counts(Passed),
         );
+    }
+    if family == Family::V4 {
+        for bytes in [0, 19] {
+            let short = ip(family).raw(47, &[0; 4]).at_vip(SILENT).length(bytes);
+            cases
+                .push(case(format!("GRE in a packet of {bytes} bytes is dropped"), short).dropped(Malformed));
+        }
     }
 }
 

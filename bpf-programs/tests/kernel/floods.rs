@@ -1,0 +1,73 @@
+//! Many new flows at once: who is there already keeps its backend.
+
+use netd_bpf::Capacity;
+use netd_bpf::abi::TCP;
+
+use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, key, number_of, numbered_v4};
+use crate::reference::{Service, Settings};
+
+const VIP: &str = "192.0.2.10";
+
+/// Records that there is room for; ten times as many flows come.
+const ROOM: u32 = 1024;
+const FLOOD: u32 = 10 * ROOM;
+
+/// A SYN of one of very many clients.
+fn syn_of(number: u32, port: u16) -> Vec<u8> {
+    let client = std::net::Ipv4Addr::from(0x0b00_0000 + number).to_string();
+    Tuple(&client, 1 + (number % 60_000) as u16, VIP, port).syn()
+}
+
+#[test]
+fn x8_a_flood_of_new_flows_moves_none_of_an_unchanged_service_and_none_that_was_there_before_the_window() {
+    in_own_world(|root| {
+        let mut bed = Bed::with(root, Settings::default(), &Capacity { flows: ROOM, ..CAPACITY });
+        let ring = |first: u16| (0..251).map(|slot| first + slot % 5).collect::<Vec<_>>();
+        bed.add(Service::new(key(VIP, 80, TCP), ring(0), numbered_v4(10)));
+        let mut changed = Service::new(key(VIP, 81, TCP), ring(5), numbered_v4(10));
+        (changed.previous, changed.window_open) = (Some(ring(0)), true);
+        bed.add(changed);
+        let established = |port: u16| (1..=500).map(move |k| Tuple("10.1.2.3", k, VIP, port).tcp(b"data"));
+        let backends = |bed: &mut Bed| {
+            let frames: Vec<_> = established(80).chain(established(81)).collect();
+            frames.iter().map(|frame| number_of(&bed.datapath.run(frame).unwrap().1)).collect::<Vec<_>>()
+        };
+        let before = backends(&mut bed);
+        for number in 0..FLOOD {
+            bed.datapath.run(&syn_of(number, 81)).unwrap();
+        }
+        assert_eq!(backends(&mut bed), before);
+    });
+}
+
+#[test]
+fn x9_packets_that_begin_no_flow_make_no_records() {
+    in_own_world(|root| {
+        let mut bed = Bed::new(root);
+        let mut service = Service::new(key(VIP, 80, TCP), vec![2; 251], numbered_v4(3));
+        (service.previous, service.window_open) = (Some(vec![1; 251]), true);
+        bed.add(service);
+        for port in 1..=2000 {
+            let mut frame = Tuple("10.1.2.3", port, VIP, 80).tcp(b"");
+            // RST, RST with ACK, FIN alone, nothing.
+            frame[47] = [0x04, 0x14, 0x01, 0x00][usize::from(port % 4)];
+            bed.run(&frame);
+        }
+        assert_eq!(bed.maps().flows().unwrap(), []);
+    });
+}
+
+#[test]
+fn chance_takes_each_backend_as_often_as_the_ring_names_it() {
+    in_own_world(|root| {
+        let mut bed = Bed::new(root);
+        let ring = (0..1000).map(|slot| u16::from(slot % 4 == 0)).collect();
+        let mut service = Service::new(key(VIP, 80, TCP), ring, numbered_v4(2));
+        service.random = true;
+        bed.add(service);
+        const FLOWS: u32 = 4000;
+        let of_one = (0..FLOWS).filter(|number| number_of(&bed.run(&syn_of(*number, 80)).1) == 1).count();
+        // A quarter, give or take six standard deviations.
+        assert!((836..=1164).contains(&of_one), "{of_one} of {FLOWS}");
+    });
+}
