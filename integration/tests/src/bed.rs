@@ -20,8 +20,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, Once};
 
 /// The client's addresses.
 pub const CLIENT_V4: &str = "10.1.2.3";
@@ -38,6 +38,9 @@ pub const TUNNEL_V6: &str = "fd00::fe";
 
 /// Leaves room for an outer IPv6 header around a full packet of the client.
 const TUNNEL_MTU: &str = "1600";
+
+/// What the client's link takes.
+const CLIENT_MTU: &str = "1500";
 
 /// Folders of beds begin with this, then the process identifier.
 const PREFIX: &str = "netdbed";
@@ -65,6 +68,7 @@ pub struct Bed {
     instance: String,
     folder: PathBuf,
     _links: Vec<OwnedLink>,
+    client_link: Mutex<Option<OwnedLink>>,
 }
 
 impl Bed {
@@ -88,6 +92,7 @@ impl Bed {
             instance,
             folder,
             _links: Vec::new(),
+            client_link: Mutex::default(),
         };
         netd_bpf::mount_bpffs_if_missing(&bed.bpf_mount()).unwrap();
         bed.wire_client();
@@ -119,6 +124,9 @@ impl Bed {
         for machine in [&self.lb, &self.client] {
             machine.ip(&["link", "set", "eth0", "up"]);
         }
+        // An end of a veth without a program does not see what the other end's sends back.
+        let link = self.client.run(|| attach(Arrival::Leave));
+        *self.client_link.lock().unwrap() = Some(link);
         self.lb.ip(&["addr", "add", &format!("{LB_V4}/24"), "dev", "eth0"]);
         self.lb.ip(&["addr", "add", &format!("{LB_V6}/64"), "dev", "eth0", "nodad"]);
         self.client.ip(&["addr", "add", &format!("{CLIENT_V4}/24"), "dev", "eth0"]);
@@ -136,12 +144,14 @@ impl Bed {
         self.lb.veth(&device, &machine, "eth0");
         self.lb.ip(&["link", "set", &device, "mtu", TUNNEL_MTU]);
         machine.ip(&["link", "set", "eth0", "mtu", TUNNEL_MTU]);
-        self._links.push(machine.run(|| enter_tunnel(arrival)));
+        self._links.push(machine.run(|| attach(arrival)));
         let (v4, v6) = (backend_v4(number).to_string(), backend_v6(number).to_string());
         machine.ip(&["addr", "add", &format!("{v4}/32"), "dev", "eth0"]);
         machine.ip(&["addr", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
-        machine.ip(&["route", "add", "default", "via", TUNNEL_V4, "dev", "eth0", "onlink"]);
-        machine.ip(&["route", "add", "default", "via", TUNNEL_V6, "dev", "eth0", "onlink"]);
+        // The way to the client is narrower than the tunnel.
+        for via in [TUNNEL_V4, TUNNEL_V6] {
+            machine.ip(&["route", "add", "default", "via", via, "dev", "eth0", "onlink", "mtu", CLIENT_MTU]);
+        }
         machine.ip(&["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
         machine.ip(&["-6", "route", "add", "local", "2001:db8:100::/64", "dev", "lo"]);
         // Solicitations are answered for addresses of the device that they come in by.
@@ -271,7 +281,7 @@ fn settle(machine: &Namespace) {
     machine.sysctl("net/ipv6/conf/default/accept_dad", "0");
 }
 
-fn enter_tunnel(arrival: Arrival) -> OwnedLink {
+fn attach(arrival: Arrival) -> OwnedLink {
     let index = index_of("eth0");
     match arrival {
         Arrival::Decapsulate => links::attach_decap(index, links::Mode::Native).unwrap(),

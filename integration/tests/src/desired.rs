@@ -11,13 +11,15 @@ pub struct Service {
     vips: Vec<IpAddr>,
     ports: Vec<String>,
     backends: Vec<String>,
+    keys: Vec<String>,
 }
 
 impl Service {
     /// A service with the VIPs of this number in both families, no ports, no backends.
     #[must_use]
     pub fn new(name: &str, vip: u8) -> Self {
-        Self { name: name.into(), vips: vips(vip).into(), ports: Vec::new(), backends: Vec::new() }
+        let (ports, backends, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.into(), vips: vips(vip).into(), ports, backends, keys }
     }
 
     /// With one more port, `tcp` or `udp`, and the port that backends see.
@@ -44,6 +46,13 @@ impl Service {
         self
     }
 
+    /// With this line: `affinity = "3h"`.
+    #[must_use]
+    pub fn with(mut self, line: &str) -> Self {
+        self.keys.push(line.to_owned());
+        self
+    }
+
     fn write(&self, text: &mut String) {
         let vips: Vec<String> = self.vips.iter().map(|vip| format!("\"{vip}\"")).collect();
         // Writing into a String cannot fail.
@@ -55,6 +64,9 @@ impl Service {
             self.ports.join(", "),
             self.backends.join(",\n  ")
         );
+        for line in &self.keys {
+            let _ = writeln!(text, "{line}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::bed::Bed;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, SocketType};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// How long a client waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
+/// Retransmissions come sooner.
+const STALL_MAX: Duration = Duration::from_secs(3);
+
 /// Room for what arrives while this process does not get a processor: seconds of packets.
 const BUFFER_BYTES: usize = 4 << 20;
+
+/// No datagram is longer.
+const DATAGRAM_BYTES_MAX: usize = 1 << 16;
 
 /// Between two packets of steady traffic.
 const PERIOD: Duration = Duration::from_millis(1);
@@ -90,7 +96,7 @@ async fn accept(socket: tokio::net::TcpListener, number: u8) {
 }
 
 async fn answer(socket: tokio::net::UdpSocket, number: u8) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     buffer[0] = number;
     loop {
         // An error here is an earlier answer's, which an ICMP message told about.
@@ -101,7 +107,17 @@ async fn answer(socket: tokio::net::UdpSocket, number: u8) {
 }
 
 fn udp(address: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("bind {address}: {error}"));
+    // A process that another test is just starting has a copy of a socket that was closed here.
+    let until = Instant::now() + ANSWER_MAX;
+    let socket = loop {
+        match UdpSocket::bind(address) {
+            Ok(socket) => break socket,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(PERIOD);
+            }
+            Err(error) => panic!("bind {address}: {error}"),
+        }
+    };
     set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES).unwrap();
     socket
 }
@@ -158,11 +174,20 @@ impl Bed {
     ///
     /// Why there is none.
     pub fn connect_from(&self, from_port: u16, to: SocketAddr) -> std::io::Result<(TcpStream, u8)> {
+        self.connect_between(SocketAddr::new(any(to), from_port), to)
+    }
+
+    /// As [`Bed::connect`], from this address of the client; port 0 is any.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn connect_between(&self, from: SocketAddr, to: SocketAddr) -> std::io::Result<(TcpStream, u8)> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = self.client.run(|| rustix::net::socket(family, SocketType::STREAM, None))?;
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
         rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_MAX))?;
-        rustix::net::bind(&socket, &SocketAddr::new(any(to), from_port))?;
+        rustix::net::bind(&socket, &from)?;
         rustix::net::connect(&socket, &to)?;
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(ANSWER_MAX))?;
@@ -192,6 +217,26 @@ pub fn echo(stream: &mut TcpStream, payload: &[u8]) -> std::io::Result<()> {
     stream.read_exact(&mut back)?;
     assert_eq!(back, payload);
     Ok(())
+}
+
+/// Sends this many bytes and reads them back at the same time; how long that took.
+///
+/// # Errors
+///
+/// When nothing comes for three seconds.
+pub fn exchange(mut stream: &TcpStream, bytes: usize) -> std::io::Result<Duration> {
+    let began = Instant::now();
+    stream.set_read_timeout(Some(STALL_MAX))?;
+    stream.set_write_timeout(Some(STALL_MAX))?;
+    let sent: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+    let mut back = vec![0; bytes];
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (&*stream).write_all(&sent));
+        let read = stream.read_exact(&mut back);
+        writer.join().unwrap().and(read)
+    })?;
+    assert!(back == sent, "what came back is not what was sent");
+    Ok(began.elapsed())
 }
 
 /// One flow of numbered packets, one per millisecond, each of which a backend has to answer.

@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod desired;
 pub mod dice;
 pub mod echo;
+pub mod frames;
 mod lab;
 pub mod netd;
 pub mod restless;
