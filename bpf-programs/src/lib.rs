@@ -7,6 +7,7 @@ pub mod abi;
 mod arithmetic;
 mod bpffs;
 mod datapath;
+pub mod decap;
 mod entries;
 mod error;
 mod fake;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::bpffs::make_folder;
+use crate::decap;
 use crate::error::{Error, Result};
 use crate::loader;
 use crate::sys;
@@ -162,9 +163,9 @@ impl OwnedLink {
     }
 }
 
-/// Attaches the program that strips outer headers: the backend's side, without tunnel devices.
+/// Attaches the program that strips outer headers, for laboratories: whatever tunnel comes is taken.
 pub fn attach_decap(ifindex: u32, mode: Mode) -> std::result::Result<OwnedLink, LinkError> {
-    Ok(OwnedLink { link: create(ifindex, mode, loader::decap()?.as_fd())? })
+    Ok(OwnedLink { link: create(ifindex, mode, decap::for_everything()?.as_fd())? })
 }
 
 /// Attaches the program that lets everything pass, in the driver: the other end of a veth takes frames from a program

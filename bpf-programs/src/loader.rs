@@ -62,6 +62,30 @@ pub(crate) fn load_balancer(capacity: &Capacity, settings: &Settings, ncpu: u32)
         .map_max_entries("limits", ncpu);
     let mut object = loader.load(LOAD_BALANCER).map_err(|error| not_loaded("xdp_lb", error))?;
     let program = xdp(&mut object, "xdp_lb")?;
+    Ok(Loaded { program, maps: maps(&object)? })
+}
+
+/// A digest of the decapsulating program that is embedded in this binary.
+pub(crate) fn decap_digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(DECAP)
+}
+
+/// Loads the program that strips outer headers, for `ncpu` CPUs.
+pub(crate) fn decap(ncpu: u32) -> Result<Loaded> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("counts", ncpu);
+    let mut object = loader.load(DECAP).map_err(|error| not_loaded("xdp_decap", error))?;
+    let program = xdp(&mut object, "xdp_decap")?;
+    Ok(Loaded { program, maps: maps(&object)? })
+}
+
+/// Loads the program that lets everything pass.
+pub(crate) fn pass() -> Result<OwnedFd> {
+    let mut object = EbpfLoader::new().load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
+    xdp(&mut object, "xdp_pass")
+}
+
+fn maps(object: &Ebpf) -> Result<BTreeMap<String, OwnedFd>> {
     let mut maps = BTreeMap::new();
     for (name, map) in object.maps() {
         let (Map::Array(data) | Map::LpmTrie(data) | Map::LruHashMap(data)) = map else {
@@ -70,19 +94,7 @@ pub(crate) fn load_balancer(capacity: &Capacity, settings: &Settings, ncpu: u32)
         let fd = data.fd().as_fd().try_clone_to_owned();
         maps.insert(name.to_owned(), fd.map_err(|error| Error::kernel("duplicate", name, error))?);
     }
-    Ok(Loaded { program, maps })
-}
-
-/// Loads the program that strips outer headers.
-pub(crate) fn decap() -> Result<OwnedFd> {
-    let mut object = EbpfLoader::new().load(DECAP).map_err(|error| not_loaded("xdp_decap", error))?;
-    xdp(&mut object, "xdp_decap")
-}
-
-/// Loads the program that lets everything pass.
-pub(crate) fn pass() -> Result<OwnedFd> {
-    let mut object = EbpfLoader::new().load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
-    xdp(&mut object, "xdp_pass")
+    Ok(maps)
 }
 
 fn xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {

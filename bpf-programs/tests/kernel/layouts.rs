@@ -9,7 +9,7 @@ use netd_bpf::abi::{
 };
 
 /// A struct: its size, and each member's name and offset, in order; all in bytes.
-type Layout = (usize, Vec<(String, usize)>);
+pub type Layout = (usize, Vec<(String, usize)>);
 
 macro_rules! layout {
     ($type:ty: $($member:ident),+) => {
@@ -86,7 +86,7 @@ fn text(bytes: &[u8], at: usize) -> String {
 }
 
 /// A section of a 64-bit little-endian ELF file.
-fn section<'a>(elf: &'a [u8], wanted: &str) -> &'a [u8] {
+pub fn section<'a>(elf: &'a [u8], wanted: &str) -> &'a [u8] {
     let headers = u64_at(elf, 40);
     let header = |n: usize| &elf[headers + n * 64..];
     let content = |n: usize| &elf[u64_at(header(n), 24)..][..u64_at(header(n), 32)];
@@ -97,7 +97,7 @@ fn section<'a>(elf: &'a [u8], wanted: &str) -> &'a [u8] {
 }
 
 /// The structs of a `.BTF` section (the kernel's Documentation/bpf/btf.rst describes it).
-fn structs(btf: &[u8]) -> BTreeMap<String, Layout> {
+pub fn structs(btf: &[u8]) -> BTreeMap<String, Layout> {
     let header = u32_at(btf, 4);
     let (types, types_length) = (header + u32_at(btf, 8), u32_at(btf, 12));
     let names = &btf[header + u32_at(btf, 16)..];

@@ -5,6 +5,7 @@
 mod bed;
 mod cases;
 mod clock;
+mod decap;
 mod established;
 mod exhaustive;
 mod floods;

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-mod dice;
+pub mod dice;
 mod frames;
 mod tables;
 

@@ -1,0 +1,8 @@
+//! The backend's side: the program and a model of it on the same frames, and its maps.
+
+mod bed;
+mod cases;
+mod lengths;
+mod model;
+mod pins;
+mod random;
