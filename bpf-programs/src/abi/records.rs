@@ -25,7 +25,7 @@ pub struct FlowKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
-    /// The backend's [`Backend::counter`].
+    /// The backend's [counter](super::Backend::counter).
     pub counter: u32,
     /// The backend's line within the frontend's block.
     pub index: u32,
