@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the sources are, without `.bpf.c`; the objects are named like the files.
-const PROGRAMS: [&str; 5] = ["xdp_lb", "xdp_decap", "xdp_pass", "tc_probe", "examples/harness"];
+const PROGRAMS: [&str; 6] = [
+    "xdp_lb",
+    "xdp_decap",
+    "xdp_pass",
+    "tc_probe",
+    "examples/ns_per_packet/harness",
+    "examples/ns_per_packet/peers",
+];
 
 /// The oldest clang whose output is known to load.
 const OLDEST_CLANG: u32 = 15;
