@@ -57,45 +57,46 @@ static __always_inline int is_young(const struct frontend *frontend, const struc
 	return ns_since(record->seen_ns) < frontend->affinity_seconds * NS_PER_SECOND;
 }
 
-// A client whose backend drains: its connections stay there, new ones go where the ring says.
-static __always_inline __u32 leaving_index(const struct frontend *frontend, const struct asked *asked,
-					   struct flow *client)
+// The client's record where there is one that counts: the backend keeps flows, and it is not too old.
+static __always_inline struct flow *record_of_client(const struct frontend *frontend, const struct flow_key *client)
 {
-	const __u32 index = recorded_index(frontend, asked);
+	struct flow *record = bpf_map_lookup_elem(&flows, client);
 
-	if (index != NO_INDEX)
-		return index;
-	if (!(asked->traits & IS_FIRST)) {
-		refresh(client, asked);
-		return client->index;
-	}
-	remember(frontend, &asked->key, asked, asked->index);
-	return asked->index;
+	return record && is_young(frontend, record) && backend_of(frontend, record) ? record : NULL;
 }
 
+// The flow's own record comes before the client's: it has one because it began while the client's backend drained, or
+// before the service knew clients. Nearly all have none, and while no slot changes none is looked for.
 static __always_inline __u32 client_index(const struct frontend *frontend, const struct asked *asked)
 {
-	struct flow_key client __attribute__((aligned(8))) = asked->key;
+	struct flow_key key __attribute__((aligned(8))) = asked->key;
 	__u32 index = NO_INDEX;
-	struct flow *record;
+	struct flow *client;
+	struct flow *own = NULL;
 
-	client.source_port = 0;
-	record = bpf_map_lookup_elem(&flows, &client);
-	if (record && is_young(frontend, record)) {
-		const struct backend *backend = backend_of(frontend, record);
-
-		if (backend && backend->state != ACTIVE)
-			return leaving_index(frontend, asked, record);
-		if (backend) {
-			refresh(record, asked);
-			return record->index;
-		}
+	key.source_port = 0;
+	client = record_of_client(frontend, &key);
+	if (frontend->flags & (KEEP_FLOWS | RANDOM)) {
+		own = bpf_map_lookup_elem(&flows, &asked->key);
+		index = own ? decided(frontend, own, asked) : NO_INDEX;
 	}
-	if (frontend->flags & (KEEP_FLOWS | RANDOM))
-		index = recorded_index(frontend, asked);
-	if (index == NO_INDEX)
+	if (index != NO_INDEX) {
+		if (!client)
+			remember(frontend, &key, asked, index);
+		return index;
+	}
+	if (!client) {
 		index = index_of_new_flow(frontend, asked);
-	remember(frontend, &client, asked, index);
+		remember(frontend, &key, asked, index);
+	} else {
+		index = decided(frontend, client, asked);
+	}
+	if (index == NO_INDEX)
+		// The client's backend drains: its connections stay there, new ones go where the ring says.
+		index = asked->index;
+	else if (!own)
+		return index;
+	remember(frontend, &asked->key, asked, index);
 	return index;
 }
 

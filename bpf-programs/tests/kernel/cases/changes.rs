@@ -2,7 +2,7 @@
 
 use super::hall::{
     BEYOND, CHANCE, CHANCE_PATHLESS, CLOSED, DRAINED, DRAINING, EMPTIED, EMPTY, FAILED, LEAVING, NEW, OLD,
-    OPEN, REFUSING, STICKY, STICKY_OPEN,
+    OPEN, REFUSING, STICKY, STICKY_DRAINING, STICKY_OPEN,
 };
 use super::layers::{ACK, FAMILIES, FIN, Family, RST, SYN, ip};
 use super::{Case, case};
@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         windows(family, &mut cases);
         records(family, &mut cases);
         affinity(family, &mut cases);
+        sticky_drains(family, &mut cases);
         sticky_windows(family, &mut cases);
         chance(family, &mut cases);
         nothing_to_choose(family, &mut cases);
@@ -174,27 +175,85 @@ fn affinity(family: Family, cases: &mut Vec<Case>) {
             .counts(KeptFlows),
     );
     cases.push(
-        over("what follows such a flow's SYN follows it", tcp(ACK))
-            .recorded(CLIENT, LEAVING, 5)
-            .after(tcp(SYN))
-            .sent_to(NEW),
-    );
-    cases.push(
-        over("the client's other flows stay", ip(family).tcp(12346, STICKY))
-            .recorded(CLIENT, LEAVING, 5)
-            .after(tcp(SYN))
-            .sent_to(LEAVING),
-    );
-    cases.push(
         over("a SYN with RST leaves it without a record", tcp(SYN | RST))
             .recorded(CLIENT, LEAVING, 5)
             .sent_to(NEW),
+    );
+}
+
+/// A service with affinity of which backends drain, or have drained: flows' own records are looked for.
+fn sticky_drains(family: Family, cases: &mut Vec<Case>) {
+    let tcp = |flags| ip(family).tcp(12345, STICKY_DRAINING).with(flags);
+    let other = ip(family).tcp(12346, STICKY_DRAINING);
+    let over = |name: &str, packet| case(format!("{name}, over {family}"), packet);
+    cases.push(
+        over("what follows the SYN of a flow that left its client's backend follows it", tcp(ACK))
+            .recorded(CLIENT, LEAVING, 5)
+            .after(tcp(SYN))
+            .sent_to(NEW),
+    );
+    cases.push(
+        over("the client's other flows stay with the backend that drains", other.clone())
+            .recorded(CLIENT, LEAVING, 5)
+            .after(tcp(SYN))
+            .sent_to(LEAVING),
     );
     cases.push(
         over("a flow's own record counts where the client's backend drains", tcp(SYN))
             .recorded(CLIENT, LEAVING, 5)
             .recorded(FLOW, OLD, 5)
             .sent_to(OLD),
+    );
+    cases.push(
+        over("a flow that left the client's backend stays away when that is active again", tcp(ACK))
+            .recorded(CLIENT, OLD, 5)
+            .recorded(FLOW, NEW, 5)
+            .sent_to(NEW),
+    );
+    cases.push(
+        over("the client's other flows go where the client's record says", other.clone())
+            .recorded(CLIENT, OLD, 5)
+            .recorded(FLOW, NEW, 5)
+            .sent_to(OLD),
+    );
+    cases.push(
+        over("a SYN leaves its own record's backend that drains for the client's, and is recorded", tcp(SYN))
+            .recorded(CLIENT, OLD, 5)
+            .recorded(FLOW, LEAVING, 5)
+            .sent_to(OLD)
+            .counts(KeptFlows),
+    );
+    cases.push(
+        over("what follows such a SYN follows it to the client's backend", tcp(ACK))
+            .recorded(CLIENT, OLD, 5)
+            .recorded(FLOW, LEAVING, 5)
+            .after(tcp(SYN))
+            .sent_to(OLD),
+    );
+    cases.push(
+        over("a new client's SYN replaces the flow's record as well", tcp(SYN))
+            .recorded(FLOW, LEAVING, 5)
+            .sent_to(NEW)
+            .counts(KeptFlows)
+            .counts(KeptFlows),
+    );
+    cases.push(
+        over("a RST replaces neither record", tcp(RST | SYN))
+            .recorded(CLIENT, OLD, 31)
+            .recorded(FLOW, LEAVING, 5)
+            .sent_to(NEW),
+    );
+    cases.push(
+        over("a flow's record comes before a client's that is too old, and makes it anew", tcp(ACK))
+            .recorded(CLIENT, OLD, 31)
+            .recorded(FLOW, LEAVING, 5)
+            .sent_to(LEAVING)
+            .counts(KeptFlows),
+    );
+    cases.push(
+        over("UDP stays with the client's backend that drains", ip(family).udp(12345, STICKY_DRAINING))
+            .recorded(CLIENT, LEAVING, 5)
+            .sent_to(LEAVING),
     );
 }
 
@@ -208,9 +267,14 @@ fn sticky_windows(family: Family, cases: &mut Vec<Case>) {
         over("in the window a new client goes where the ring says", tcp(SYN)).sent_to(NEW).counts(KeptFlows),
     );
     cases.push(
-        over("in the window the client's record counts before the flow's", tcp(ACK))
+        over("in the window the flow's record counts before the client's", tcp(ACK))
             .recorded(CLIENT, 0, 5)
-            .recorded(FLOW, NEW, 5)
+            .recorded(FLOW, OLD, 5)
+            .sent_to(OLD),
+    );
+    cases.push(
+        over("in the window the client's record counts before the ring", tcp(ACK))
+            .recorded(CLIENT, 0, 5)
             .sent_to(0),
     );
     cases.push(

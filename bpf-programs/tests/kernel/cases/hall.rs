@@ -66,8 +66,10 @@ pub const STICKY_OPEN: u16 = 107;
 pub const CROSSED_SPREAD: u16 = 108;
 /// At random, and all backends without a path.
 pub const CHANCE_PATHLESS: u16 = 109;
+/// Affinity as in [`STICKY`] and KEEP_FLOWS, the ring as it was.
+pub const STICKY_DRAINING: u16 = 110;
 
-const PORTS: std::ops::RangeInclusive<u16> = PLAIN..=CHANCE_PATHLESS;
+const PORTS: std::ops::RangeInclusive<u16> = PLAIN..=STICKY_DRAINING;
 
 pub const OLD: u16 = 1;
 pub const NEW: u16 = 2;
@@ -186,8 +188,11 @@ fn service(family: Family, port: u16, key: FrontendKey) -> Service {
         }
         _ => {}
     }
-    if matches!(port, STICKY | STICKY_OPEN) {
+    if matches!(port, STICKY | STICKY_OPEN | STICKY_DRAINING) {
         (service.affinity, service.slots) = (Some(30), vec![NEW; 251]);
+    }
+    if port == STICKY_DRAINING {
+        service.previous = Some(service.slots.clone());
     }
     service
 }

@@ -4,6 +4,10 @@ use super::dice::Dice;
 use super::tables::{FIRST_PORT, PORTS, vips};
 use crate::cases::layers::{ACK, FIN, Family, Layers, PUSH, RST, SYN, Transport, ip};
 
+/// Clients are numbered from 1 on.
+pub const CLIENTS: u64 = 12;
+pub const CLIENT_PORTS: std::ops::Range<u16> = 1000..1020;
+
 /// Sound frames of one round; the others are made from them.
 pub struct Stock {
     frames: Vec<Vec<u8>>,
@@ -73,7 +77,10 @@ fn client(dice: &mut Dice, family: Family) -> String {
             Family::V6 => dice.of(&["::", "::1", "ff02::1", "::ffff:1.2.3.4", vip]).into(),
         };
     }
-    let number = 1 + dice.roll(12);
+    client_address(family, 1 + dice.roll(CLIENTS))
+}
+
+pub fn client_address(family: Family, number: u64) -> String {
     if family == Family::V4 { format!("10.1.2.{number}") } else { format!("2001:db8::{number}") }
 }
 
@@ -136,7 +143,7 @@ fn transport(dice: &mut Dice, packet: Layers, family: Family, vip: &str) -> Laye
 fn ports(dice: &mut Dice) -> (u16, u16) {
     let to =
         if dice.one_in(12) { dice.roll(1 << 16) as u16 } else { FIRST_PORT + dice.roll(PORTS.into()) as u16 };
-    let from = if dice.one_in(20) { to } else { 1000 + dice.roll(20) as u16 };
+    let from = if dice.one_in(20) { to } else { CLIENT_PORTS.start + dice.roll(CLIENT_PORTS.len() as u64) as u16 };
     (from, to)
 }
 

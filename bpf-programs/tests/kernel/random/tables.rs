@@ -3,9 +3,10 @@
 use netd_bpf::abi::{Backend, GUE, IN_USE, OTHER_FAMILY, READY, TCP, UDP, presum};
 
 use super::dice::Dice;
-use crate::bed::{Bed, INGRESS, NEXT_HOP_MAC, key};
+use super::frames::{CLIENT_PORTS, CLIENTS, client_address};
+use crate::bed::{Bed, INGRESS, NEXT_HOP_MAC, key, now_ns};
 use crate::cases::layers::{FAMILIES, Family};
-use crate::reference::{Pool, Range, Service, Unknown, Vip};
+use crate::reference::{FlowId, Pool, Range, Record, Service, Unknown, Vip};
 
 /// Addresses of VIPs; which of them have an entry, services, or neither, is chance.
 pub const VIPS_V4: [&str; 4] = ["192.0.2.10", "192.0.2.11", "192.0.2.200", "198.51.100.7"];
@@ -13,6 +14,9 @@ pub const VIPS_V6: [&str; 4] =
     ["2001:db8:100::10", "2001:db8:100::11", "2001:db8:100:2::1", "2001:db8:200::7"];
 pub const FIRST_PORT: u16 = 80;
 pub const PORTS: u16 = 3;
+
+/// Records that a service has before a round, at most.
+const RECORDS_MAX: u64 = 40;
 
 /// Puts other tables into a bed.
 pub fn lay(bed: &mut Bed, dice: &mut Dice) {
@@ -27,7 +31,8 @@ pub fn lay(bed: &mut Bed, dice: &mut Dice) {
                 for protocol in [TCP, UDP] {
                     if !dice.one_in(4) {
                         let service = service(dice, family, vip, port, protocol);
-                        bed.add(service);
+                        bed.add(service.clone());
+                        records(bed, dice, family, &service);
                     }
                 }
             }
@@ -75,11 +80,27 @@ fn service(dice: &mut Dice, family: Family, vip: &str, port: u16, protocol: u8) 
         service.wide_previous = count >= 255 || dice.one_in(3);
         service.window_open = dice.one_in(2);
     }
-    service.affinity = dice.one_in(4).then_some(86_400);
+    service.affinity = dice.one_in(4).then_some(dice.of(&[20, 86_400]));
     if dice.one_in(3) {
         sources(dice, family, &mut service);
     }
     service
+}
+
+/// What earlier rings, and backends in other states, may have left behind.
+fn records(bed: &mut Bed, dice: &mut Dice, family: Family, service: &Service) {
+    for _ in 0..dice.roll(RECORDS_MAX) {
+        let client = client_address(family, 1 + dice.roll(CLIENTS)).parse().unwrap();
+        let port = CLIENT_PORTS.start + dice.roll(CLIENT_PORTS.len() as u64) as u16;
+        let client_port = if service.affinity.is_some() && dice.one_in(2) { 0 } else { port };
+        let index = dice.roll(service.backends.len() as u64 + 1) as u32;
+        let counter = match service.backends.get(index as usize) {
+            Some(backend) if !dice.one_in(8) => backend.counter,
+            _ => dice.roll(20_000) as u32,
+        };
+        let seen_ns = now_ns().saturating_sub(dice.of(&[0, 5, 100]) * 1_000_000_000);
+        bed.record(FlowId { client, client_port, to: service.key }, Record { counter, index, seen_ns });
+    }
 }
 
 fn sources(dice: &mut Dice, family: Family, service: &mut Service) {

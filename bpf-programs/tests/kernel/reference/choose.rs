@@ -22,8 +22,8 @@ pub struct Question<'a> {
 pub struct Choice {
     /// The backend's place in the block; it may be beyond it.
     pub index: Option<u32>,
-    /// A record was made or replaced.
-    pub written: bool,
+    /// How many records were made or replaced.
+    pub written: u32,
 }
 
 /// Times are written at most once a second.
@@ -39,46 +39,50 @@ pub fn choose(question: &Question<'_>, records: &mut Records) -> Choice {
 impl Question<'_> {
     fn without_affinity(&self, records: &mut Records) -> Choice {
         if !self.service.random && !self.slot_changed() {
-            return Choice { index: self.current(), written: false };
+            return Choice { index: self.current(), written: 0 };
         }
         let record = records.get(&self.flow).copied();
         if let Some(index) = record.and_then(|record| self.decides(record)) {
             self.refresh(&self.flow, records);
-            return Choice { index: Some(index), written: false };
+            return Choice { index: Some(index), written: 0 };
         }
         let index = self.anew();
         let window = self.service.window_open && self.service.previous.is_some();
         let worth_it = self.service.random || window || record.is_some();
         let written = worth_it && self.write(self.flow, index, records);
-        Choice { index, written }
+        Choice { index, written: u32::from(written) }
     }
 
     fn with_affinity(&self, timeout_ns: u64, records: &mut Records) -> Choice {
         let client = FlowId { client_port: 0, ..self.flow };
-        let own = records.get(&self.flow).and_then(|record| self.decides(*record));
-        let young = |record: &&Record| self.now_ns.saturating_sub(record.seen_ns) < timeout_ns;
-        let of_client = records.get(&client).filter(young).copied();
-        let valid = of_client.filter(|record| self.keeps(record.index, Some(record.counter)));
-        if let Some(record) = valid {
-            if self.service.backends[record.index as usize].state == ACTIVE {
-                self.refresh(&client, records);
-                return Choice { index: Some(record.index), written: false };
-            }
-            if let Some(index) = own {
-                self.refresh(&self.flow, records);
-                return Choice { index: Some(index), written: false };
-            }
-            if self.flags.syn {
-                let index = self.current();
-                let written = self.write(self.flow, index, records);
-                return Choice { index, written };
-            }
-            self.refresh(&client, records);
-            return Choice { index: Some(record.index), written: false };
-        }
         let reads_own = self.service.random || self.service.previous.is_some();
-        let index = own.filter(|_| reads_own).or_else(|| self.anew());
-        let written = self.write(client, index, records);
+        let own = records.get(&self.flow).copied().filter(|_| reads_own);
+        let counts = |record: &Record| {
+            self.now_ns.saturating_sub(record.seen_ns) < timeout_ns
+                && self.keeps(record.index, Some(record.counter))
+        };
+        let of_client = records.get(&client).copied().filter(counts);
+        if let Some(index) = own.and_then(|own| self.decides(own)) {
+            self.refresh(&self.flow, records);
+            let written = of_client.is_none() && self.write(client, Some(index), records);
+            return Choice { index: Some(index), written: u32::from(written) };
+        }
+        let (index, leaves, mut written) = match of_client {
+            None => {
+                let index = self.anew();
+                (index, false, u32::from(self.write(client, index, records)))
+            }
+            Some(record) => match self.decides(record) {
+                Some(index) => {
+                    self.refresh(&client, records);
+                    (Some(index), false, 0)
+                }
+                None => (self.current(), true, 0),
+            },
+        };
+        if leaves || own.is_some() {
+            written += u32::from(self.write(self.flow, index, records));
+        }
         Choice { index, written }
     }
 

@@ -144,7 +144,7 @@ impl Model {
         let hash = hash::flow_hash(service, &flow);
         let question = Question { service, flow, hash, flags: manner.flags, now_ns: self.now_ns, told };
         let Choice { index, written } = choose::choose(&question, &mut self.flows);
-        if written {
+        for _ in 0..written {
             self.count(number, Count::KeptFlows);
         }
         let service = &self.services[at];
