@@ -1,0 +1,191 @@
+//! Announcing, withdrawing and listing.
+
+use crate::Client;
+use crate::api;
+use crate::call::{CALL_MAX, LISTING_MAX, answered, next, within};
+use crate::error::Error;
+use crate::path::{Announcement, Community, Family, LargeCommunity};
+use crate::path_wire::{self, announcing, withdrawing};
+use futures_util::stream;
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Paths in one message: with fewer the daemon is slower, more make it no faster.
+const PATHS_PER_MESSAGE: usize = 100;
+
+/// Paths in one call. The daemon takes 15,000 to 40,000 a second, so a call stays well below its deadline also on a
+/// machine that is ten times slower.
+const PATHS_PER_CALL: usize = 2_000;
+
+/// What netd announces now, and what of it is not netd's alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// netd's own.
+    pub ours: BTreeMap<IpNetwork, Announcement>,
+    /// Prefixes that somebody else announces through this daemon.
+    pub foreign: BTreeMap<IpNetwork, String>,
+}
+
+/// A route of a session, as a peer sent it or as it is sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedRoute {
+    /// The prefix.
+    pub prefix: IpNetwork,
+    /// Through which address.
+    pub next_hop: Option<IpAddr>,
+    /// The ASes on the way, the nearest first.
+    pub as_path: Vec<u32>,
+    /// Standard communities.
+    pub communities: Vec<Community>,
+    /// Large communities.
+    pub large_communities: Vec<LargeCommunity>,
+    /// The multi-exit discriminator.
+    pub med: Option<u32>,
+    /// The local preference.
+    pub local_pref: Option<u32>,
+}
+
+impl Client {
+    /// Announces these, in place of what netd said of the same prefixes before. Saying the same again changes nothing
+    /// but may be sent again.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call. Some of them may be in force then.
+    pub async fn announce(&self, announcements: &[Announcement]) -> Result<(), Error> {
+        for call in announcements.chunks(PATHS_PER_CALL) {
+            self.stream("announce", call.iter().map(announcing).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Withdraws netd's announcements of these prefixes. Withdrawing what is not announced succeeds.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call. Some of them may be withdrawn then.
+    pub async fn withdraw(&self, prefixes: &[IpNetwork]) -> Result<(), Error> {
+        for call in prefixes.chunks(PATHS_PER_CALL) {
+            self.stream("withdraw", call.iter().map(withdrawing).collect()).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream(&self, call: &'static str, paths: Vec<api::Path>) -> Result<(), Error> {
+        let message = |paths: &[api::Path]| api::AddPathStreamRequest {
+            table_type: api::TableType::Global.into(),
+            vrf_id: String::new(),
+            paths: paths.to_vec(),
+        };
+        let messages: Vec<_> = paths.chunks(PATHS_PER_MESSAGE).map(message).collect();
+        answered(call, self.api().add_path_stream(stream::iter(messages))).await
+    }
+
+    /// Everything that netd announces. The whole table is read: this is not for every pass.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call, also when one of netd's own paths makes no sense.
+    pub async fn announced(&self) -> Result<Announced, Error> {
+        let mut found = Announced::default();
+        for family in Family::ALL {
+            let paths = |path: &api::Path| -> Result<(), Error> {
+                if !path_wire::is_local(path) {
+                    return Ok(());
+                }
+                if path_wire::is_ours(path) {
+                    let announcement = path_wire::announced(path).map_err(Error::Undecodable)?;
+                    found.ours.insert(announcement.prefix, announcement);
+                } else if let Ok(prefix) = path_wire::prefix(path) {
+                    found.foreign.insert(prefix, "announced by somebody else through the same gobgpd".into());
+                }
+                Ok(())
+            };
+            self.list(api::TableType::Global, family, String::new(), paths).await?;
+        }
+        Ok(found)
+    }
+
+    /// What a peer has sent, at most `limit` routes of a family, before any policy.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call; [`Error::Refused`] when there is no such peer.
+    pub async fn received(
+        &self,
+        peer: IpAddr,
+        family: Family,
+        limit: usize,
+    ) -> Result<Vec<ReceivedRoute>, Error> {
+        self.of_session(api::TableType::AdjIn, peer, family, limit).await
+    }
+
+    /// What is sent to a peer, at most `limit` routes of a family, after all policies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::received`].
+    pub async fn sent(
+        &self,
+        peer: IpAddr,
+        family: Family,
+        limit: usize,
+    ) -> Result<Vec<ReceivedRoute>, Error> {
+        self.of_session(api::TableType::AdjOut, peer, family, limit).await
+    }
+
+    async fn of_session(
+        &self,
+        table: api::TableType,
+        peer: IpAddr,
+        family: Family,
+        limit: usize,
+    ) -> Result<Vec<ReceivedRoute>, Error> {
+        let mut routes = Vec::new();
+        let take = |path: &api::Path| {
+            if routes.len() < limit {
+                routes.push(route(path).map_err(Error::Undecodable)?);
+            }
+            Ok(())
+        };
+        self.list(table, family, peer.to_string(), take).await?;
+        routes.sort_by_key(|route| route.prefix);
+        Ok(routes)
+    }
+
+    async fn list(
+        &self,
+        table: api::TableType,
+        family: Family,
+        name: String,
+        mut take: impl FnMut(&api::Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let call = "list routes";
+        let family = Some(path_wire::family(family));
+        let request = api::ListPathRequest { table_type: table.into(), name, family, ..Default::default() };
+        let mut stream = within(LISTING_MAX, call, self.api().list_path(request)).await?;
+        let mut limit = LISTING_MAX;
+        while let Some(answer) = next(limit, call, &mut stream).await? {
+            limit = CALL_MAX;
+            for path in answer.destination.iter().flat_map(|destination| &destination.paths) {
+                take(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn route(path: &api::Path) -> Result<ReceivedRoute, String> {
+    let Announcement { prefix, next_hop, communities, large_communities, local_pref, med, prepend, to: _ } =
+        path_wire::announced(path)?;
+    Ok(ReceivedRoute {
+        prefix,
+        next_hop,
+        as_path: prepend,
+        communities: communities.into_iter().collect(),
+        large_communities: large_communities.into_iter().collect(),
+        med,
+        local_pref,
+    })
+}
