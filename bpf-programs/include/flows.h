@@ -106,19 +106,20 @@ static __always_inline __u32 index_without_record(const struct frontend *fronten
 static __noinline __u32 kept_index(const struct frontend *frontend, const struct asked *asked)
 {
 	const __u32 previous = previous_index(frontend, asked->hash);
+	const int is_changed = previous != NO_INDEX && previous != asked->index;
 	struct flow *record;
 	__u32 index;
 
-	if (previous == NO_INDEX || previous == asked->index)
+	if (!is_changed && !(frontend->flags & RECORDS_ANYWHERE))
 		return asked->index;
 	record = bpf_map_lookup_elem(&flows, &asked->key);
 	index = record ? decided(frontend, record, asked) : NO_INDEX;
 	if (index != NO_INDEX)
 		return index;
 	index = index_without_record(frontend, asked);
-	// After the window a flow without a record is the current ring's, and needs none. A record that decides no more
-	// is replaced: the packets behind a SYN that left a backend go after it.
-	if (record || (frontend->flags & WINDOW_OPEN))
+	// After the window a flow without a record is the current ring's, and needs none; nor does one on which the rings
+	// agree. A record that decides no more is replaced: the packets behind a SYN that left a backend go after it.
+	if (record || (is_changed && (frontend->flags & WINDOW_OPEN)))
 		remember(frontend, &asked->key, asked, index);
 	return index;
 }

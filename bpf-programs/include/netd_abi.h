@@ -25,6 +25,8 @@
 #define PING 1024
 #define UNKNOWN_DROP 2048
 #define UNKNOWN_REJECT 4096
+// With KEEP_FLOWS: flows of any slot may have records, also where the rings agree.
+#define RECORDS_ANYWHERE 8192
 
 // backend.flags
 #define READY 1

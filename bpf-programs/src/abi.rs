@@ -33,6 +33,8 @@ pub const KEEP_FLOWS: u32 = 2;
 pub const WINDOW_OPEN: u32 = 4;
 /// [`Frontend::flags`]: the slots of the previous ring take two bytes each.
 pub const WIDE_PREVIOUS: u32 = 8;
+/// [`Frontend::flags`]: with [`KEEP_FLOWS`], flows of any slot may have records, also where the rings agree.
+pub const RECORDS_ANYWHERE: u32 = 8192;
 /// [`Frontend::flags`]: the service does more than the programs' short way knows; set with [`RANDOM`], [`AFFINITY`] or
 /// [`SOURCES`].
 pub const CAREFUL: u32 = 16;

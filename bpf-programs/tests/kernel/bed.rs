@@ -7,9 +7,9 @@ use std::process::Command;
 use etherparse::{IpHeaders, PacketBuilder};
 use netd_bpf::abi::{
     self, AFFINITY, Backend, CAREFUL, COPY, Flow, FlowKey, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, PING,
-    PoolKey, RANDOM, READY, REJECT_NO_BACKEND, SOURCE_ALLOWED, SOURCE_DENIED, SOURCES, SOURCES_LISTED,
-    Settings as AbiSettings, Source, SourceKey, UNKNOWN_DROP, UNKNOWN_REJECT, WIDE_PREVIOUS, WIDE_SLOTS,
-    WINDOW_OPEN,
+    PoolKey, RANDOM, READY, RECORDS_ANYWHERE, REJECT_NO_BACKEND, SOURCE_ALLOWED, SOURCE_DENIED, SOURCES,
+    SOURCES_LISTED, Settings as AbiSettings, Source, SourceKey, UNKNOWN_DROP, UNKNOWN_REJECT, WIDE_PREVIOUS,
+    WIDE_SLOTS, WINDOW_OPEN,
 };
 use netd_bpf::{Capacity, Datapath, Maps, Verdict};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -271,6 +271,7 @@ fn flags(service: &Service) -> u32 {
     flag(service.wide, WIDE_SLOTS)
         | flag(service.previous.is_some(), KEEP_FLOWS)
         | flag(service.window_open, WINDOW_OPEN)
+        | flag(service.records_anywhere, RECORDS_ANYWHERE)
         | flag(service.wide_previous, WIDE_PREVIOUS)
         | flag(service.random, RANDOM | CAREFUL)
         | flag(service.affinity.is_some(), AFFINITY | CAREFUL)

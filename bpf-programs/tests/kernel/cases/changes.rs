@@ -1,8 +1,8 @@
 //! Flows while backends change: windows, records, affinity, chance.
 
 use super::hall::{
-    BEYOND, CHANCE, CHANCE_PATHLESS, CLOSED, DRAINED, DRAINING, EMPTIED, EMPTY, FAILED, LEAVING, NEW, OLD,
-    OPEN, REFUSING, STICKY, STICKY_DRAINING, STICKY_OPEN,
+    ANYWHERE, ANYWHERE_CLOSED, BEYOND, CHANCE, CHANCE_PATHLESS, CLOSED, DRAINED, DRAINING, EMPTIED, EMPTY,
+    FAILED, LEAVING, NEW, OLD, OPEN, REFUSING, STICKY, STICKY_DRAINING, STICKY_OPEN,
 };
 use super::layers::{ACK, FAMILIES, FIN, Family, RST, SYN, ip};
 use super::{Case, case};
@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
     for family in FAMILIES {
         windows(family, &mut cases);
         records(family, &mut cases);
+        anywhere(family, &mut cases);
         affinity(family, &mut cases);
         sticky_drains(family, &mut cases);
         sticky_windows(family, &mut cases);
@@ -134,6 +135,33 @@ fn records(family: Family, cases: &mut Vec<Case>) {
             .recorded(CLIENT, OLD, 5)
             .sent_to(NEW),
     );
+}
+
+/// Where the size of the ring has changed, flows of slots that have not changed may have records as well.
+fn anywhere(family: Family, cases: &mut Vec<Case>) {
+    let tcp = |port, flags| ip(family).tcp(12345, port).with(flags);
+    let over = |name: &str, packet| case(format!("{name}, over {family}"), packet);
+    cases.push(
+        over("a record is followed in a slot that has not changed", tcp(ANYWHERE, ACK))
+            .recorded(FLOW, OLD, 5)
+            .sent_to(OLD),
+    );
+    let unknown = "in such a slot an unknown flow goes where both rings say, without a record";
+    cases.push(over(unknown, tcp(ANYWHERE, ACK)).sent_to(NEW));
+    cases.push(over("a SYN there needs no record", tcp(ANYWHERE, SYN)).sent_to(NEW));
+    cases.push(
+        over("a SYN there leaves the recorded backend that drains, and is recorded", tcp(ANYWHERE, SYN))
+            .recorded(FLOW, LEAVING, 5)
+            .sent_to(NEW)
+            .counts(KeptFlows),
+    );
+    cases.push(
+        over("with records anywhere a record is followed after the window", tcp(ANYWHERE_CLOSED, ACK))
+            .recorded(FLOW, OLD, 5)
+            .sent_to(OLD),
+    );
+    let after = "with records anywhere an unknown flow is the current ring's after the window";
+    cases.push(over(after, tcp(ANYWHERE_CLOSED, ACK)).sent_to(NEW));
 }
 
 fn affinity(family: Family, cases: &mut Vec<Case>) {

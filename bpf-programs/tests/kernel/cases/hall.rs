@@ -68,8 +68,12 @@ pub const CROSSED_SPREAD: u16 = 108;
 pub const CHANCE_PATHLESS: u16 = 109;
 /// Affinity as in [`STICKY`] and KEEP_FLOWS, the ring as it was.
 pub const STICKY_DRAINING: u16 = 110;
+/// Nothing moves from [`NEW`], but records are anywhere; the window is open, [`LEAVING`] terminating.
+pub const ANYWHERE: u16 = 111;
+/// All slots moved from [`OLD`] to [`NEW`], the window is closed, records are anywhere.
+pub const ANYWHERE_CLOSED: u16 = 112;
 
-const PORTS: std::ops::RangeInclusive<u16> = PLAIN..=STICKY_DRAINING;
+const PORTS: std::ops::RangeInclusive<u16> = PLAIN..=ANYWHERE_CLOSED;
 
 pub const OLD: u16 = 1;
 pub const NEW: u16 = 2;
@@ -180,7 +184,7 @@ fn service(family: Family, port: u16, key: FrontendKey) -> Service {
         REFUSING => (service.slots, service.reject_no_backend) = (Vec::new(), true),
         BEYOND => service.slots = vec![9; 251],
         LISTED | BARRED => ranges(&mut service, port),
-        OPEN..=EMPTIED | STICKY_OPEN => moved(&mut service, port),
+        OPEN..=EMPTIED | STICKY_OPEN | ANYWHERE | ANYWHERE_CLOSED => moved(&mut service, port),
         SLOTS_16381 => service.slots = marked(16381, [8056, 4598, 9864, 10504]),
         SLOTS_251 => service.slots = marked(251, [148, 141, 139, 0]),
         CHANCE | CHANCE_PATHLESS => {
@@ -208,7 +212,8 @@ fn marked(slots: usize, marks: [usize; 4]) -> Vec<u16> {
 
 fn moved(service: &mut Service, port: u16) {
     (service.slots, service.previous) = (vec![NEW; 251], Some(vec![OLD; 509]));
-    service.window_open = !matches!(port, CLOSED | DRAINED);
+    service.window_open = !matches!(port, CLOSED | DRAINED | ANYWHERE_CLOSED);
+    service.records_anywhere = matches!(port, ANYWHERE | ANYWHERE_CLOSED);
     let old = &mut service.backends[usize::from(OLD)];
     match port {
         DRAINING | DRAINED => old.state = TERMINATING,
@@ -217,6 +222,7 @@ fn moved(service: &mut Service, port: u16) {
             old.state = TERMINATING;
             service.slots.clear();
         }
+        ANYWHERE => service.previous = Some(vec![NEW; 509]),
         _ => {}
     }
 }

@@ -79,6 +79,7 @@ fn service(dice: &mut Dice, family: Family, vip: &str, port: u16, protocol: u8) 
         service.previous = Some(ring(dice, slots));
         service.wide_previous = count >= 255 || dice.one_in(3);
         service.window_open = dice.one_in(2);
+        service.records_anywhere = dice.one_in(3);
     }
     service.affinity = dice.one_in(4).then_some(dice.of(&[20, 86_400]));
     if dice.one_in(3) {

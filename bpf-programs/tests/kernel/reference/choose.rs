@@ -38,7 +38,8 @@ pub fn choose(question: &Question<'_>, records: &mut Records) -> Choice {
 
 impl Question<'_> {
     fn without_affinity(&self, records: &mut Records) -> Choice {
-        if !self.service.random && !self.slot_changed() {
+        let looks = self.service.random || self.service.records_anywhere || self.slot_changed();
+        if !looks {
             return Choice { index: self.current(), written: 0 };
         }
         let record = records.get(&self.flow).copied();
@@ -47,7 +48,7 @@ impl Question<'_> {
             return Choice { index: Some(index), written: 0 };
         }
         let index = self.anew();
-        let window = self.service.window_open && self.service.previous.is_some();
+        let window = self.service.window_open && self.slot_changed();
         let worth_it = self.service.random || window || record.is_some();
         let written = worth_it && self.write(self.flow, index, records);
         Choice { index, written: u32::from(written) }

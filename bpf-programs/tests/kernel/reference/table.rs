@@ -17,6 +17,8 @@ pub struct Service {
     pub previous: Option<Vec<u16>>,
     pub wide_previous: bool,
     pub window_open: bool,
+    /// With `previous`: records are looked for in slots that have not changed, too.
+    pub records_anywhere: bool,
     pub backends: Vec<Backend>,
     pub random: bool,
     /// The timeout in seconds.
@@ -91,6 +93,7 @@ impl Service {
             previous: None,
             wide_previous: false,
             window_open: false,
+            records_anywhere: false,
             backends,
             random: false,
             affinity: None,
