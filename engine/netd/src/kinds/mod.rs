@@ -2,6 +2,10 @@
 
 pub mod attachment;
 pub mod balancer;
+pub mod bgp_instance;
+pub mod bgp_path;
+pub mod bgp_peer;
+pub mod decap;
 pub mod metrics;
 pub mod neighbour;
 pub mod route;
@@ -10,7 +14,7 @@ pub mod vip;
 
 use crate::balancer::Balancer;
 use crate::metrics::Page;
-use crate::target::KindEntry;
+use crate::target::{KindEntry, Target};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,45 +35,71 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
         KindEntry {
             name: neighbour::NAME,
             guarded: false,
+            carries_traffic: true,
             desired: neighbour::desired,
             target: Box::new(neighbour::NeighbourTarget::default()),
         },
         KindEntry {
             name: route::NAME,
             guarded: true,
+            carries_traffic: true,
             desired: route::desired,
             target: Box::new(route::RouteTarget::default()),
         },
         KindEntry {
+            name: decap::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: decap::desired,
+            target: Box::new(decap::DecapTarget::new(&context.bpf_dir)),
+        },
+        KindEntry {
             name: balancer::NAME,
             guarded: false,
+            carries_traffic: true,
             desired: balancer::desired,
             target: Box::new(balancer::BalancerTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
             name: service::NAME,
             guarded: true,
+            carries_traffic: true,
             desired: service::desired,
             target: Box::new(service::ServiceTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
             name: vip::NAME,
             guarded: false,
+            carries_traffic: true,
             desired: vip::desired,
             target: Box::new(vip::VipTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
             name: attachment::NAME,
             guarded: false,
+            carries_traffic: true,
             desired: attachment::desired,
             target: Box::new(attachment::AttachmentTarget::new(balancer)),
         },
     ];
+    kinds.extend(announcing());
     kinds.extend(context.page.clone().map(|page| KindEntry {
         name: metrics::NAME,
         guarded: false,
+        carries_traffic: false,
         desired: metrics::desired,
         target: Box::new(metrics::MetricsTarget::new(page)),
     }));
     kinds
+}
+
+/// What tells the network of this node: after the datapath, and gone before it. The paths come before the peers, so that a
+/// session that opens anew begins with all of them: a peer that kept the routes meanwhile would drop what is missing.
+fn announcing() -> Vec<KindEntry> {
+    let entry = |name, guarded, desired, target| KindEntry { name, guarded, carries_traffic: false, desired, target };
+    vec![
+        entry(bgp_instance::NAME, false, bgp_instance::desired, Box::new(bgp_instance::InstanceTarget) as Box<dyn Target>),
+        entry(bgp_path::NAME, true, bgp_path::desired, Box::new(bgp_path::PathTarget)),
+        entry(bgp_peer::NAME, true, bgp_peer::desired, Box::new(bgp_peer::PeerTarget)),
+    ]
 }

@@ -4,8 +4,10 @@
 //! the device stays the same: the link's program is replaced in one step. A program that somebody else attached is left
 //! alone, and the device is a conflict.
 
+mod attach;
 mod target;
 
+pub(crate) use attach::attach;
 pub use target::AttachmentTarget;
 
 use crate::facts::{AttachedMode, Facts, RouteAction};
@@ -17,6 +19,10 @@ use std::sync::Arc;
 
 /// The kind's name.
 pub const NAME: KindName = "attachment";
+
+/// What is to be known of a device on which a program runs in the network stack.
+pub(crate) const GENERIC_NOTE: &str =
+    "generic mode: the driver has no native XDP, or the file says so; every packet costs several times more";
 
 /// The key under which the lack of a default route is reported.
 const DEFAULT_DEVICES: &str = "default-route-devices";
@@ -123,7 +129,8 @@ impl AttachmentSpec {
     }
 }
 
-/// The devices on which the program is wanted: those of the file, else those of the default routes.
+/// The devices on which the program is wanted: those of the file, else those of the default routes that do not
+/// decapsulate.
 ///
 /// A device that was attached because of a default route stays attached as long as it exists and the file lists none.
 /// Without services and pools there is nothing to attach.
@@ -137,12 +144,16 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         return Ok(desired);
     }
     let listed = &config.load_balancer.devices;
-    let names = if listed.is_empty() { default_devices(facts) } else { listed.iter().cloned().collect() };
+    let decapsulates = |device: &String| config.decap.iter().any(|decap| decap.devices.contains(device));
+    let mut names = if listed.is_empty() { default_devices(facts) } else { listed.iter().cloned().collect() };
+    let has_any = !names.is_empty();
     if listed.is_empty() {
+        names.retain(|device| !decapsulates(device));
         // A route that comes and goes must not take the program off a device that packets for VIPs arrive at.
-        desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
+        let links = facts.links.values().filter(|link| !decapsulates(&link.name));
+        desired.kept = links.map(|link| Key::new(&link.name)).collect();
     }
-    if names.is_empty() {
+    if !has_any && config.decap.is_none() {
         let reason = "there is no default route whose device could be taken; list [load_balancer] devices";
         desired.held.insert(Key::new(DEFAULT_DEVICES), reason.into());
     }
@@ -181,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::facts::{Link, NextHop, Route};
-    use netd_schema::{LoadBalancer, Service};
+    use netd_schema::{Decap, LoadBalancer, Service};
 
     fn config(devices: &[&str]) -> Config {
         Config {
@@ -247,6 +258,18 @@ mod tests {
     fn k5_a_device_that_is_missing_waits_and_the_others_do_not() {
         let desired = desired(&config(&["eth0", "eth7"]), &facts(None)).unwrap();
         assert_eq!(keys(&desired), (vec!["eth0"], vec!["eth7"]));
+    }
+
+    #[test]
+    fn a_device_that_decapsulates_does_not_balance_because_of_a_default_route() {
+        let decap = Some(Decap { devices: vec!["eth1".into()], ..Decap::default() });
+        let of_backend = Config { decap, ..config(&[]) };
+        let desired = desired(&of_backend, &facts(Some(3))).unwrap();
+        assert_eq!(keys(&desired), (vec![], vec![]));
+        // What a file before this one attached there goes.
+        assert!(desired.kept.contains("eth0") && !desired.kept.contains("eth1"));
+        let desired = super::desired(&of_backend, &facts(Some(2))).unwrap();
+        assert_eq!(keys(&desired), (vec!["eth0"], vec![]));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Pinned XDP links: reads which there are, attaches, replaces programs, detaches.
 
-use super::{AttachmentSpec, Mode, NAME, Program};
+use super::attach::attach;
+use super::{AttachmentSpec, GENERIC_NOTE, Mode, NAME, Program};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::kinds::service::{sentence, smallest_capacity};
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::Datapath;
-use netd_bpf::links::{self, LinkError};
+use netd_bpf::links;
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,9 +57,7 @@ fn observe(root: &Path, current: Option<u32>, facts: &Facts) -> Result<Observati
         let xdp = facts.links.get(&link.ifindex).and_then(|device| device.xdp);
         let mode = xdp.map_or(Mode::Unknown, |xdp| xdp.mode.into());
         if mode == Mode::Generic {
-            let note = "generic mode: the driver has no native XDP, or the file says so; every packet costs several \
-                        times more";
-            observation.notes.insert(key.clone(), note.into());
+            observation.notes.insert(key.clone(), GENERIC_NOTE.into());
         }
         // A device that was renamed keeps its link; it is then one of another name than is wanted.
         let renamed = facts.links.get(&link.ifindex).is_some_and(|device| device.name != link.device);
@@ -143,35 +142,14 @@ impl AttachmentTarget {
     /// Attaches the current program, or turns a link that is there over to it.
     fn attach(&self, root: &Path, spec: &AttachmentSpec) -> Result<Outcome, Outcome> {
         self.ensure_current()?;
-        let attach = |mode| {
-            self.balancer.with_datapath(|datapath| {
+        attach(&spec.device, spec.mode, |mode| {
+            let tried = self.balancer.with_datapath(|datapath| {
                 datapath
                     .map(|datapath| links::attach(root, &spec.device, spec.ifindex, mode, datapath.program()))
-            })
-        };
-        let (first, fallback) = match spec.mode {
-            Mode::Auto | Mode::Unknown => (links::Mode::Native, Some(links::Mode::Generic)),
-            Mode::Native => (links::Mode::Native, None),
-            Mode::Generic => (links::Mode::Generic, None),
-        };
-        let missing = || Outcome::Failed("there is no program to attach".into());
-        let tried = attach(first).map_err(Outcome::Failed)?.ok_or_else(missing)?;
-        let result = match (tried, fallback) {
-            (Err(error @ (LinkError::NotSupported { .. } | LinkError::MtuTooLarge(_))), Some(mode)) => {
-                tracing::warn!(
-                    device = %spec.device,
-                    reason = %sentence(&error),
-                    "native XDP is not possible; falling back to generic mode, which is slow"
-                );
-                attach(mode).map_err(Outcome::Failed)?.ok_or_else(missing)?
-            }
-            (result, _) => result,
-        };
-        match result {
-            Ok(()) => Ok(Outcome::Applied),
-            Err(LinkError::Busy(_)) => Ok(Outcome::Conflict("another XDP program".into())),
-            Err(error) => Ok(Outcome::Failed(sentence(&error))),
-        }
+            });
+            let missing = || Outcome::Failed("there is no program to attach".into());
+            tried.map_err(Outcome::Failed)?.ok_or_else(missing)
+        })
     }
 
     /// Makes maps if there are none, and makes the program the one that this binary carries.
