@@ -87,6 +87,31 @@ fn k28_next_hops_are_resolved_before_any_packet_and_released_when_no_backend_nee
     assert!(!node.ip(&["neigh"]).contains("managed"));
 }
 
+/// The kernel announces no entry that is not resolved yet: whoever asked for one has to look without being told.
+#[test]
+fn k28_a_next_hop_that_does_not_answer_is_seen_by_the_reader_that_asked_for_it() {
+    let Some(lab) = Lab::new() else { return };
+    let (node, _peer) = network(&lab);
+    node.run_async(|| async {
+        let mut reader = FactsReader::new("lb-1".into());
+        let before = reader.read().await.unwrap();
+        let desired = neighbour::desired(&config(&["10.0.0.99"]), &before).unwrap().table;
+        let steps: Vec<Step> = desired
+            .into_iter()
+            .map(|(key, to)| Step {
+                id: ResourceId { kind: neighbour::NAME, key },
+                action: Action::Create { to },
+            })
+            .collect();
+        assert_eq!(steps.len(), 1);
+        let outcomes = NeighbourTarget::default().apply(&steps, &before).await;
+        assert_eq!(outcomes, [Outcome::Applied]);
+        reader.touched();
+        let after = reader.read().await.unwrap();
+        assert!(after.neighbours.iter().any(|((_, at), found)| *at == ip("10.0.0.99") && found.managed));
+    });
+}
+
 #[test]
 fn k28_a_next_hop_that_changes_its_mac_is_followed() {
     let Some(lab) = Lab::new() else { return };

@@ -23,10 +23,13 @@ const TRUST_MAX: Duration = Duration::from_secs(30);
 ///
 /// A table is read again when the kernel announced a change of it, when announcements were lost, and at least every
 /// half a minute; links always, because the kernel does not announce every change of theirs. Announcements of changes
-/// that this process made are already queued when the change is acknowledged, so a read after a change never answers
-/// with what was before it.
+/// that this process made are already queued when the change is acknowledged, and of neighbours, of which the kernel
+/// announces none that is not resolved yet, it is told by [`FactsReader::touched`]: so a read after a change never
+/// answers with what was before it.
 pub struct FactsReader {
     node: String,
+    /// Whether this process has changed something since the last read.
+    is_touched: bool,
     /// Away while a read is under way; lost when that read is cancelled, and then made anew.
     sight: Option<Box<Sight>>,
 }
@@ -35,7 +38,7 @@ impl FactsReader {
     /// A reader for the node that the file calls `node`. It looks at the network namespace of its first read.
     #[must_use]
     pub fn new(node: String) -> Self {
-        Self { node, sight: None }
+        Self { node, is_touched: false, sight: None }
     }
 
     /// What the node is now.
@@ -51,7 +54,7 @@ impl FactsReader {
                 Box::new(opened.map_err(|error| format!("open netlink: {error}"))?)
             }
         };
-        let routes_are_stale = sight.look().await?;
+        let routes_are_stale = sight.look(std::mem::take(&mut self.is_touched)).await?;
         // Routes are read from a blocking socket, and copying very many takes a while.
         let reading = tokio::task::spawn_blocking(move || {
             if routes_are_stale {
@@ -69,6 +72,11 @@ impl FactsReader {
             Ok(Err(reason)) => Err(reason),
             Err(error) => Err(format!("reading the facts ended early: {error}")),
         }
+    }
+
+    /// This process has changed something: what the kernel does not announce is read again.
+    pub fn touched(&mut self) {
+        self.is_touched = true;
     }
 
     /// Forgets what was read: the next read asks the kernel for everything.
@@ -104,7 +112,7 @@ impl Sight {
     /// Brings the facts up to date but for the routes, and says whether those are stale.
     ///
     /// After an error this must not be used again: it may be half read.
-    async fn look(&mut self) -> Result<bool, String> {
+    async fn look(&mut self, is_touched: bool) -> Result<bool, String> {
         let announced = self.listener.drain().await;
         let announced = announced.map_err(|error| format!("hear announcements: {error}"))?;
         let aged = self.read_at.is_none_or(|at| clock::now().saturating_duration_since(at) >= TRUST_MAX);
@@ -116,7 +124,7 @@ impl Sight {
             let read = addresses(&mut self.connection).await;
             self.facts.addresses = read.map_err(|error| format!("read addresses: {error}"))?;
         }
-        if stale.neighbours {
+        if stale.neighbours || is_touched {
             let read = neighbours(&mut self.connection).await;
             self.facts.neighbours = read.map_err(|error| format!("read neighbours: {error}"))?;
         }

@@ -46,6 +46,10 @@ impl ReadFacts for WithVerdicts {
         Ok(facts)
     }
 
+    fn touched(&mut self) {
+        self.reader.touched();
+    }
+
     fn forget(&mut self) {
         self.reader.forget();
     }

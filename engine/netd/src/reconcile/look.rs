@@ -22,6 +22,9 @@ pub trait ReadFacts: Send {
     /// A sentence. Without facts nothing is planned.
     async fn read(&mut self) -> Result<Facts, String>;
 
+    /// Something was changed by this process: the next read answers with that, announced or not.
+    fn touched(&mut self) {}
+
     /// The next read answers with nothing that was read before.
     fn forget(&mut self) {}
 }
@@ -30,6 +33,10 @@ pub trait ReadFacts: Send {
 impl ReadFacts for crate::facts::FactsReader {
     async fn read(&mut self) -> Result<Facts, String> {
         Self::read(self).await
+    }
+
+    fn touched(&mut self) {
+        Self::touched(self);
     }
 
     fn forget(&mut self) {

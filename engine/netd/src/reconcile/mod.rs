@@ -329,6 +329,7 @@ impl Reconciler {
             let has_progressed = walk.count(&done);
             log_outcomes(&done);
             outcomes.extend(done);
+            self.setup.facts.touched();
             match self.look().await {
                 Ok(again) => look = again,
                 Err(why) => {
