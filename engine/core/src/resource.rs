@@ -189,6 +189,8 @@ pub struct DesiredKind {
     pub kept: BTreeSet<Key>,
     /// What an operator should know about a resource that can be had, but not whole: "backend 10.1.0.3 has no path".
     pub notes: BTreeMap<Key, String>,
+    /// Those of `notes` that speak of something that is missing and may come by itself within moments.
+    pub coming: BTreeSet<Key>,
 }
 
 /// What the file and the facts ask for, by kind; `Err` says why it cannot be known now.

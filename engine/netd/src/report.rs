@@ -251,7 +251,7 @@ pub struct ResourceNote {
     pub key: String,
     /// The remark.
     pub note: String,
-    /// Whether something of what is wanted is missing still, and may come: a backend's path.
+    /// Whether something of what is wanted is missing still, and may come within moments: a neighbour's answer.
     #[serde(default)]
     pub incomplete: bool,
 }

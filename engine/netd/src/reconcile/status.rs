@@ -64,10 +64,12 @@ impl Standing {
         let mut kinds: BTreeMap<&str, KindReport> = BTreeMap::new();
         for &kind in order {
             let report = kinds.entry(kind).or_default();
-            if let Some(Ok(wanted)) = desired.0.get(kind) {
-                report.desired = wanted.table.len() + wanted.held.len();
-            }
             report.unread = self.unread.get(kind).cloned();
+        }
+        // What is only decided has no place in the order.
+        for (&kind, wanted) in &desired.0 {
+            let Ok(wanted) = wanted else { continue };
+            kinds.entry(kind).or_default().desired = wanted.table.len() + wanted.held.len();
         }
         for (id, status) in &self.not_ready {
             let report = kinds.entry(id.kind).or_default();
@@ -132,7 +134,7 @@ pub(crate) fn notes(desired: &Desired, observed: &Observed) -> Vec<ResourceNote>
     let mut notes = Vec::new();
     for (kind, wanted) in &desired.0 {
         let Ok(wanted) = wanted else { continue };
-        notes.extend(wanted.notes.iter().map(|(key, note)| (*kind, key, note, true)));
+        notes.extend(wanted.notes.iter().map(|(key, note)| (*kind, key, note, wanted.coming.contains(key))));
         if let Some(Reading::Known(found)) = observed.0.get(kind) {
             notes.extend(found.notes.iter().map(|(key, note)| (*kind, key, note, false)));
         }

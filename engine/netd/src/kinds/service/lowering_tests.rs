@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::facts::{Address, Link, Mac, Neighbour, NextHop, Route, RouteAction};
+use crate::health::Verdicts;
+use crate::health::verdict::{BackendId, Group, Unhealthy};
 use netd_schema::{BackendState, LoadBalancer, Protocol};
 
 /// One link with both families, backends on it as neighbours .2 and .3, and everything else behind .1.
@@ -113,6 +115,20 @@ fn k28_a_backend_without_path_is_wanted_and_noted() {
     assert_eq!(spec(&desired, "192.0.2.10:80/tcp").backends[1].path, None);
     let note = &desired.notes["192.0.2.10:80/tcp"];
     assert_eq!(note, "backend 10.1.0.77 has no path: next hop 10.1.0.77 on eth0 is not resolved");
+    assert!(desired.coming.contains("192.0.2.10:80/tcp"), "the next hop may answer yet");
+}
+
+#[test]
+fn an_unhealthy_backend_is_noted_and_nothing_that_comes_by_itself_in_moments() {
+    let mut config = config(&["192.0.2.10"], &["10.1.0.2", "10.1.0.3"]);
+    config.services[0].health_check = Some(netd_schema::HealthCheck::default());
+    let group = Group { service: "web".into(), vip: [192, 0, 2, 10].into() };
+    let id = BackendId { address: [10, 1, 0, 2].into(), port: None };
+    let unhealthy = Unhealthy { since_unix_ms: 1, why: "connection refused".into() };
+    let health = Verdicts { unhealthy: [(group, [(id, unhealthy)].into())].into(), ..Verdicts::default() };
+    let desired = desired(&config, &Facts { health: Arc::new(health), ..facts() }).unwrap();
+    assert!(desired.notes["192.0.2.10:80/tcp"].contains("10.1.0.2 is unhealthy since"));
+    assert!(desired.coming.is_empty());
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub use spec::{BackendPath, BackendSpec, ServiceSpec, state_word};
 pub use target::ServiceTarget;
 pub(crate) use target::sentence;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, PathError};
 use crate::health::{InForce, in_force};
 use netd_core::{DesiredKind, Key, KindName};
 use netd_schema::{Backend, Config, Port, Service};
@@ -59,8 +59,11 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             for port in &service.ports {
                 let (spec, problems) = frontend(&asked, (vip, port), &in_force, &mut paths);
                 let key = spec.key();
-                if let Some(note) = note(&problems) {
+                if let Some(note) = note(&problems.notes) {
                     desired.notes.insert(key.clone(), note);
+                }
+                if problems.is_coming {
+                    desired.coming.insert(key.clone());
                 }
                 desired.table.insert(key, Arc::new(spec));
             }
@@ -83,6 +86,13 @@ fn note(problems: &[String]) -> Option<String> {
     }
 }
 
+/// What is to be said about a frontend.
+struct Problems {
+    notes: Vec<String>,
+    /// Whether one of them may end by itself within moments.
+    is_coming: bool,
+}
+
 /// What the frontends of a service have in common.
 struct Asked<'a> {
     config: &'a Config,
@@ -95,14 +105,16 @@ fn frontend(
     (vip, port): (IpAddr, &Port),
     in_force: &InForce,
     paths: &mut Paths,
-) -> (ServiceSpec, Vec<String>) {
-    let mut problems = in_force.notes.clone();
+) -> (ServiceSpec, Problems) {
+    let mut problems = Problems { notes: in_force.notes.clone(), is_coming: false };
     let mut backends: Vec<BackendSpec> = service
         .backends_of(vip)
         .map(|backend| {
             let path = paths.to(backend.address);
             if let Err(why) = &path {
-                problems.push(format!("backend {} has no path: {why}", backend.address));
+                problems.notes.push(format!("backend {} has no path: {why}", backend.address));
+                // A neighbour that is asked answers within milliseconds; a new IPv6 address is checked first.
+                problems.is_coming |= matches!(why, PathError::Unresolved { .. } | PathError::NoSource(_));
             }
             BackendSpec { state: in_force.state_of(backend), ..backend_spec(backend, port, path.ok()) }
         })
@@ -139,8 +151,14 @@ impl ServiceSpec {
     /// The name among services.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key::new(format!("{}/{}", std::net::SocketAddr::new(self.vip, self.port), self.protocol.name()))
+        frontend_key(self.vip, self.port, self.protocol)
     }
+}
+
+/// The key of the frontend with this address, port and protocol.
+#[must_use]
+pub fn frontend_key(vip: IpAddr, port: u16, protocol: netd_schema::Protocol) -> Key {
+    Key::new(format!("{}/{}", std::net::SocketAddr::new(vip, port), protocol.name()))
 }
 
 #[cfg(test)]
