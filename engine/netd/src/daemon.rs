@@ -55,7 +55,14 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         reports: report.clone(),
         requests,
         store: reconciler.ledger().store(),
-        traffic: Arc::new(move || traffic::read(&bpf_dir)),
+        traffic: {
+            let board = Arc::clone(&health);
+            Arc::new(move || {
+                let mut services = traffic::read(&bpf_dir)?;
+                health::tell_why(&mut services, &board.verdicts());
+                Ok(services)
+            })
+        },
         flows: Arc::new(move |idle| traffic::flows(&flows_of, idle)),
     };
     let config = global.config.clone();

@@ -16,8 +16,8 @@ pub(super) async fn run(global: &Global, args: &BackendsArgs) -> anyhow::Result<
 
 /// The backends of a service, for whoever shows the service itself.
 pub(super) fn of_one(service: &Shown) -> String {
-    let has_rates = service.rates.is_some();
-    table::table(&head(has_rates), numbers(has_rates), rows(service, has_rates))
+    let columns = Columns::of(std::slice::from_ref(service));
+    table::table(&columns.head(), columns.numbers(), rows(service, columns))
 }
 
 fn text(services: &[Shown], _: &[String]) -> String {
@@ -26,38 +26,59 @@ fn text(services: &[Shown], _: &[String]) -> String {
         return "No service with backends is in force; `netd plan` shows what the file asks for.\n"
             .to_owned();
     }
-    let has_rates = services.iter().any(|one| one.rates.is_some());
-    let mut head = head(has_rates);
+    let columns = Columns::of(services);
+    let mut head = columns.head();
     head.insert(0, "service");
     let mut all = Vec::new();
     for service in services {
-        for mut row in rows(service, has_rates) {
+        for mut row in rows(service, columns) {
             row.insert(0, escape(&service.traffic.service));
             all.push(row);
         }
     }
     if count > 1 {
-        all.push(total(services, has_rates));
+        all.push(total(services, columns));
     }
-    table::table(&head, numbers(has_rates).map(|column| column + 1), all)
+    table::table(&head, columns.numbers().map(|column| column + 1), all)
 }
 
-fn head(has_rates: bool) -> Vec<&'static str> {
-    let mut head = vec!["backend", "state", "weight", "packets", "bytes", "share"];
-    if has_rates {
-        head.extend(["packets/s", "bytes/s"]);
+/// Which columns there are beside those that always are.
+#[derive(Clone, Copy)]
+struct Columns {
+    rates: bool,
+    why: bool,
+}
+
+impl Columns {
+    fn of(services: &[Shown]) -> Self {
+        let mut backends = services.iter().flat_map(|one| &one.traffic.backends);
+        Self {
+            rates: services.iter().any(|one| one.rates.is_some()),
+            why: backends.any(|backend| backend.why.is_some()),
+        }
     }
-    head
+
+    fn head(self) -> Vec<&'static str> {
+        let mut head = vec!["backend", "state", "weight", "packets", "bytes", "share"];
+        if self.rates {
+            head.extend(["packets/s", "bytes/s"]);
+        }
+        if self.why {
+            head.push("why");
+        }
+        head
+    }
+
+    /// Those that are aligned as numbers.
+    fn numbers(self) -> std::ops::Range<usize> {
+        2..if self.rates { 8 } else { 6 }
+    }
 }
 
-fn numbers(has_rates: bool) -> std::ops::Range<usize> {
-    2..if has_rates { 8 } else { 6 }
-}
-
-fn rows(service: &Shown, has_rates: bool) -> Vec<Vec<String>> {
+fn rows(service: &Shown, columns: Columns) -> Vec<Vec<String>> {
     let all = service.traffic.packets;
     let each = service.traffic.backends.iter().zip(backend_rates(service));
-    each.map(|(backend, rates)| row(backend, rates, has_rates, all)).collect()
+    each.map(|(backend, rates)| row(backend, rates, columns, all)).collect()
 }
 
 /// The rates of each backend; `None` at the first look.
@@ -66,8 +87,8 @@ fn backend_rates(service: &Shown) -> impl Iterator<Item = Option<BackendRates>> 
     known.chain(std::iter::repeat(None))
 }
 
-fn row(backend: &BackendTraffic, rates: Option<BackendRates>, has_rates: bool, all: u64) -> Vec<String> {
-    let BackendTraffic { address, port, state, weight, packets, bytes } = backend;
+fn row(backend: &BackendTraffic, rates: Option<BackendRates>, columns: Columns, all: u64) -> Vec<String> {
+    let BackendTraffic { address, port, state, why, weight, packets, bytes } = backend;
     let mut row = vec![
         socket(*address, *port),
         escape(state),
@@ -76,9 +97,12 @@ fn row(backend: &BackendTraffic, rates: Option<BackendRates>, has_rates: bool, a
         bytes.to_string(),
         share(*packets, all),
     ];
-    if has_rates {
+    if columns.rates {
         let cells = rates.map(|rates| [rate(rates.packets), rate(rates.bytes)]);
         row.extend(cells.unwrap_or_default());
+    }
+    if columns.why {
+        row.push(why.as_deref().map(escape).unwrap_or_default());
     }
     row
 }
@@ -91,7 +115,7 @@ fn share(packets: u64, all: u64) -> String {
     }
 }
 
-fn total(services: &[Shown], has_rates: bool) -> Vec<String> {
+fn total(services: &[Shown], columns: Columns) -> Vec<String> {
     let backends = || services.iter().flat_map(|one| &one.traffic.backends);
     let sum = |count: fn(&BackendTraffic) -> u64| {
         backends().fold(0, |sum: u64, one| sum.wrapping_add(count(one))).to_string()
@@ -106,11 +130,12 @@ fn total(services: &[Shown], has_rates: bool) -> Vec<String> {
         sum(|one| one.bytes),
         empty(),
     ];
-    if has_rates {
+    if columns.rates {
         let rates = || services.iter().filter_map(|one| one.rates.as_ref());
         row.push(rate(rates().map(|one| one.packets).sum()));
         row.push(rate(rates().map(|one| one.bytes).sum()));
     }
+    row.resize(columns.head().len() + 1, empty());
     row
 }
 
@@ -122,8 +147,9 @@ fn lines(service: &Shown) -> Vec<String> {
             Some(rates) => [rates.packets, rates.bytes].map(|one| format!(" +{}/s", rate(one))),
             None => [(); 2].map(|()| String::new()),
         };
+        let why = backend.why.as_deref().map(|why| format!(" ({})", escape(why))).unwrap_or_default();
         format!(
-            "{} {} {} weight {} packets {}{packets} bytes {}{bytes}",
+            "{} {} {}{why} weight {} packets {}{packets} bytes {}{bytes}",
             escape(&service.traffic.service),
             socket(backend.address, backend.port),
             escape(&backend.state),
@@ -159,14 +185,7 @@ mod tests {
     use crate::kinds::service::ServiceTraffic;
 
     fn shown(name: &str, has_rates: bool) -> Shown {
-        let backend = |last: u16, packets| BackendTraffic {
-            address: [0xfd00, 0, 0, 0, 0, 0, 0, last].into(),
-            port: 80,
-            state: "active".into(),
-            weight: 100,
-            packets,
-            bytes: packets * 10,
-        };
+        let backend = |last: u16, packets| BackendTraffic::active([0xfd00, 0, 0, 0, 0, 0, 0, last], packets);
         let traffic = ServiceTraffic {
             service: name.into(),
             packets: 40,
@@ -187,9 +206,9 @@ mod tests {
         let text = text(&[shown("web", false)], &[]);
         let expected = "\
 SERVICE  BACKEND       STATE   WEIGHT  PACKETS  BYTES  SHARE
-web      [fd00::1]:80  active     100       30    300  75.0%
-web      [fd00::2]:80  active     100       10    100  25.0%
-total                                       40    400
+web      [fd00::1]:80  active     100       30   3000  75.0%
+web      [fd00::2]:80  active     100       10   1000  25.0%
+total                                       40   4000
 ";
         assert_eq!(text, expected);
     }
@@ -200,13 +219,30 @@ total                                       40    400
         assert_eq!(
             lines(&shown("web", true)),
             [
-                "web [fd00::1]:80 active weight 100 packets 30 +5.0/s bytes 300 +50/s",
-                "web [fd00::2]:80 active weight 100 packets 10 +0/s bytes 100 +0/s",
+                "web [fd00::1]:80 active weight 100 packets 30 +5.0/s bytes 3000 +50/s",
+                "web [fd00::2]:80 active weight 100 packets 10 +0/s bytes 1000 +0/s",
             ]
         );
         let value = json(&[shown("web", true)]);
         assert_eq!(value.pointer("/0/per_second/packets"), Some(&json!(5.0)));
         assert_eq!(value.pointer("/1/service"), Some(&json!("web")));
+    }
+
+    #[test]
+    fn why_a_backend_gets_no_new_flows_is_said_where_it_is_known() {
+        let mut shown = shown("web", false);
+        shown.traffic.backends[0].state = "quarantined".into();
+        shown.traffic.backends[0].why = Some("unhealthy since noon: connection refused".into());
+        let text = text(std::slice::from_ref(&shown), &[]);
+        let expected = "\
+SERVICE  BACKEND       STATE        WEIGHT  PACKETS  BYTES  SHARE  WHY
+web      [fd00::1]:80  quarantined     100       30   3000  75.0%  unhealthy since noon: connection refused
+web      [fd00::2]:80  active          100       10   1000  25.0%
+total                                            40   4000
+";
+        assert_eq!(text, expected);
+        assert!(lines(&shown)[0].contains("quarantined (unhealthy since noon: connection refused) weight"));
+        assert_eq!(json(&[shown]).pointer("/1/why"), None);
     }
 
     #[test]

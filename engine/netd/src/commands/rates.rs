@@ -1,6 +1,5 @@
 //! Decides what went through per second, from two looks at the counters.
 
-use super::traffic::drops;
 use crate::kinds::service::ServiceTraffic;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,8 +52,10 @@ pub(super) fn rates(before: Option<&ServiceTraffic>, now: &ServiceTraffic, elaps
             }
         })
         .collect();
-    let dropped_before: BTreeMap<&str, u64> = before.map(drops).into_iter().flatten().collect();
-    let dropped = drops(now)
+    let dropped_before: BTreeMap<&str, u64> =
+        before.map(ServiceTraffic::drops).into_iter().flatten().collect();
+    let dropped = now
+        .drops()
         .into_iter()
         .map(|(reason, count)| per_second(dropped_before.get(reason).copied().unwrap_or_default(), count));
     Rates {
@@ -78,17 +79,11 @@ mod tests {
     use crate::kinds::service::BackendTraffic;
 
     fn service(backends: &[(u8, u64)], no_backend: u64) -> ServiceTraffic {
-        let backend = |&(last, packets): &(u8, u64)| BackendTraffic {
-            address: [10, 0, 0, last].into(),
-            port: 80,
-            state: "active".into(),
-            weight: 100,
-            packets,
-            bytes: packets * 100,
-        };
+        let backend = |&(last, packets): &(u8, u64)| BackendTraffic::active([10, 0, 0, last], packets);
         let backends: Vec<_> = backends.iter().map(backend).collect();
         let packets = backends.iter().map(|backend| backend.packets).sum();
-        ServiceTraffic { backends, packets, no_backend, ..ServiceTraffic::default() }
+        let counts = [("no_backend".into(), no_backend)].into();
+        ServiceTraffic { backends, packets, counts, ..ServiceTraffic::default() }
     }
 
     const TWO_SECONDS: Duration = Duration::from_secs(2);

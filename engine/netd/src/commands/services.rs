@@ -1,7 +1,7 @@
 //! `netd services`: what went through each service, and what was dropped.
 
 use super::rates::shown as rate;
-use super::traffic::{dropped, drops};
+use super::traffic::dropped;
 use super::watch::{self, Pictures, Shown};
 use super::{backends, table};
 use crate::cli::{Global, ServicesArgs};
@@ -52,7 +52,7 @@ fn row(shown: &Shown, has_rates: bool) -> Vec<String> {
         in_use(service),
         service.packets.to_string(),
         service.bytes.to_string(),
-        service.kept_flows.to_string(),
+        service.kept_flows().to_string(),
         dropped(service).to_string(),
     ];
     if has_rates {
@@ -73,7 +73,7 @@ fn total(services: &[Shown], has_rates: bool) -> Vec<String> {
         backends.to_string(),
         sum(|one| one.packets),
         sum(|one| one.bytes),
-        sum(|one| one.kept_flows),
+        sum(ServiceTraffic::kept_flows),
         sum(dropped),
     ];
     if has_rates {
@@ -110,7 +110,7 @@ fn in_use(service: &ServiceTraffic) -> String {
 
 /// The reasons for which something was dropped, with how much.
 fn reasons(service: &ServiceTraffic) -> String {
-    let counted = drops(service).into_iter().filter(|(_, count)| *count > 0);
+    let counted = service.drops().into_iter().filter(|(_, count)| *count > 0);
     counted.map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
 }
 
@@ -121,7 +121,7 @@ fn detail(shown: &Shown) -> String {
     // Writing into a String cannot fail.
     let _ = writeln!(text, "  frontends   {}", service.frontends.join(" "));
     let mut counted =
-        vec![("packets", service.packets), ("bytes", service.bytes), ("kept flows", service.kept_flows)];
+        vec![("packets", service.packets), ("bytes", service.bytes), ("kept flows", service.kept_flows())];
     counted.push(("dropped", dropped(service)));
     let per_second = |name: &str| match (&shown.rates, name) {
         (Some(rates), "packets") => format!("   {}/s", rate(rates.packets)),
@@ -132,8 +132,11 @@ fn detail(shown: &Shown) -> String {
     for (name, count) in counted {
         let _ = writeln!(text, "  {name:<11} {count}{}", per_second(name));
     }
-    for (reason, count) in drops(service) {
-        let _ = writeln!(text, "    {reason:<13} {count}");
+    indented(&mut text, &service.drops());
+    let besides = service.besides();
+    if besides.iter().any(|(_, count)| *count > 0) {
+        text.push_str("  besides\n");
+        indented(&mut text, &besides);
     }
     if service.backends.is_empty() {
         text.push_str("  no backends\n");
@@ -142,6 +145,13 @@ fn detail(shown: &Shown) -> String {
     text.push('\n');
     text.push_str(&backends::of_one(shown));
     text
+}
+
+/// What is not zero, a line each.
+fn indented(text: &mut String, counts: &[(&str, u64)]) {
+    for (name, count) in counts.iter().filter(|(_, count)| *count > 0) {
+        let _ = writeln!(text, "    {name:<13} {count}");
+    }
 }
 
 /// What a reader of a log or a pipe gets.
@@ -184,21 +194,16 @@ mod tests {
 
     fn service(name: &str, packets: u64) -> ServiceTraffic {
         let backend = |last: u8, state: &'static str, packets| BackendTraffic {
-            address: [10, 0, 0, last].into(),
-            port: 80,
             state: state.into(),
-            weight: 100,
-            packets,
-            bytes: packets * 100,
+            ..BackendTraffic::active([10, 0, 0, last], packets)
         };
         ServiceTraffic {
             service: name.into(),
             frontends: vec!["192.0.2.10:80/tcp".into()],
             packets,
             bytes: packets * 100,
-            no_next_hop: 3,
+            counts: [("no_next_hop".into(), 3), ("echo_replies".into(), 9)].into(),
             backends: vec![backend(1, "active", packets), backend(2, "terminating", 0)],
-            ..ServiceTraffic::default()
         }
     }
 
@@ -227,9 +232,13 @@ total                              4       42   4200           0        6
     #[test]
     fn a_named_service_is_shown_with_its_backends() {
         let text = text(&[shown("web", 40, true)], &["web".into()]);
-        for part in
-            ["  packets     40   12/s\n", "    no_next_hop   3\n", "10.0.0.2:80", "terminating", "100.0%"]
-        {
+        for part in [
+            "  packets     40   12/s\n",
+            "    no_next_hop   3\n  besides\n    echo_replies  9\n\n",
+            "10.0.0.2:80",
+            "terminating",
+            "100.0%",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }

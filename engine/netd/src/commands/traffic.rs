@@ -167,18 +167,9 @@ pub(super) fn hint<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone)
     }
 }
 
-/// What was dropped, by the name of the reason.
-pub(crate) fn drops(service: &ServiceTraffic) -> Vec<(&'static str, u64)> {
-    vec![
-        ("no_backend", service.no_backend),
-        ("no_next_hop", service.no_next_hop),
-        ("too_long", service.too_long),
-    ]
-}
-
 /// All that was dropped.
 pub(super) fn dropped(service: &ServiceTraffic) -> u64 {
-    drops(service).iter().fold(0, |sum, (_, count)| sum.wrapping_add(*count))
+    service.drops().iter().fold(0, |sum, (_, count)| sum.wrapping_add(*count))
 }
 
 /// Where packets of a backend arrive.
@@ -223,14 +214,7 @@ mod tests {
 
     #[test]
     fn a_backend_of_two_protocols_is_one_backend() {
-        let backend = |packets| BackendTraffic {
-            address: [10, 0, 0, 1].into(),
-            port: 53,
-            state: "active".into(),
-            weight: 100,
-            packets,
-            bytes: packets * 100,
-        };
+        let backend = |packets| BackendTraffic::active([10, 0, 0, 1], packets);
         let mut service = ServiceTraffic { backends: vec![backend(3), backend(4)], ..Default::default() };
         merge(&mut service);
         assert_eq!(service.backends, [backend(7)]);

@@ -92,12 +92,17 @@ pub(super) fn before() -> Unhealthy {
     Unhealthy { since_unix_ms: 0, why: "found unhealthy before netd started".into() }
 }
 
-fn sentence(id: &BackendId, unhealthy: &Unhealthy) -> String {
+/// Since when and why a backend is given no new flows.
+pub(super) fn why_not(unhealthy: &Unhealthy) -> String {
     let Unhealthy { since_unix_ms, why } = unhealthy;
     match since_unix_ms {
-        0 => format!("backend {} is unhealthy: {why}", shown(id)),
-        since => format!("backend {} is unhealthy since {}: {why}", shown(id), clock::shown(*since)),
+        0 => format!("unhealthy: {why}"),
+        since => format!("unhealthy since {}: {why}", clock::shown(*since)),
     }
+}
+
+fn sentence(id: &BackendId, unhealthy: &Unhealthy) -> String {
+    format!("backend {} is {}", shown(id), why_not(unhealthy))
 }
 
 fn shown(id: &BackendId) -> String {

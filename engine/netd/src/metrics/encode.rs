@@ -2,7 +2,7 @@
 //! name, counters end in `_total`.
 
 use super::tally::Tally;
-use crate::commands::traffic::{drops, socket};
+use crate::commands::traffic::socket;
 use crate::kinds::service::{BackendTraffic, ServiceTraffic};
 use crate::report::{FileState, KindReport, Report, Word};
 use prometheus_client::collector::Collector;
@@ -256,13 +256,22 @@ impl Snapshot {
             services().flat_map(|service| {
                 let label =
                     |(reason, count)| ([("service", service.service.as_str()), ("reason", reason)], count);
-                drops(service).into_iter().map(label)
+                service.drops().into_iter().map(label)
+            }),
+        )?;
+        out.counter(
+            "netd_service_events",
+            "What was counted of a service besides: answers to clients, fragments, what was left to the kernel.",
+            services().flat_map(|service| {
+                let label =
+                    |(event, count)| ([("service", service.service.as_str()), ("event", event)], count);
+                service.besides().into_iter().map(label)
             }),
         )?;
         out.counter(
             "netd_service_kept_flows",
             "Records made of flows whose slot was given to another backend.",
-            services().map(|service| ([("service", service.service.as_str())], service.kept_flows)),
+            services().map(|service| ([("service", service.service.as_str())], service.kept_flows())),
         )?;
         out.gauge(
             "netd_frontend_info",

@@ -6,18 +6,11 @@ use crate::report::{InForceReport, Reason};
 use std::collections::BTreeSet;
 
 fn service() -> ServiceTraffic {
-    let backend = |last, packets| BackendTraffic {
-        address: [0xfd00, 0, 0, 0, 0, 0, 0, last].into(),
-        port: 80,
-        state: "active".into(),
-        weight: 100,
-        packets,
-        bytes: packets * 10,
-    };
+    let backend = |last: u16, packets| BackendTraffic::active([0xfd00, 0, 0, 0, 0, 0, 0, last], packets);
     ServiceTraffic {
         service: "web".into(),
         frontends: vec!["[2001:db8::1]:80/tcp".into(), "192.0.2.10:80/tcp".into()],
-        no_backend: 7,
+        counts: [("no_backend".into(), 7), ("echo_replies".into(), 3)].into(),
         backends: vec![backend(1, 30), backend(2, u64::MAX / 10)],
         ..ServiceTraffic::default()
     }
@@ -69,6 +62,7 @@ fn what_is_known_is_on_the_page() {
         "netd_flows_kept 12",
         "netd_service_packets_total{service=\"web\"} 5",
         "netd_service_dropped_packets_total{service=\"web\",reason=\"no_backend\"} 7",
+        "netd_service_events_total{service=\"web\",event=\"echo_replies\"} 3",
         "netd_frontend_info{service=\"web\",frontend=\"192.0.2.10:80/tcp\"} 1",
         "netd_backend_packets_total{service=\"web\",backend=\"[fd00::1]:80\"} 30",
         "netd_backend_info{service=\"web\",backend=\"[fd00::2]:80\",state=\"active\"} 1",

@@ -55,14 +55,7 @@ mod tests {
     use crate::kinds::service::BackendTraffic;
 
     fn service(backends: &[(u8, u64)]) -> Vec<ServiceTraffic> {
-        let backend = |&(last, packets): &(u8, u64)| BackendTraffic {
-            address: [10, 0, 0, last].into(),
-            port: 80,
-            state: "active".into(),
-            weight: 100,
-            packets,
-            bytes: packets * 100,
-        };
+        let backend = |&(last, packets): &(u8, u64)| BackendTraffic::active([10, 0, 0, last], packets);
         let backends = backends.iter().map(backend).collect();
         vec![ServiceTraffic { service: "web".into(), backends, ..ServiceTraffic::default() }]
     }

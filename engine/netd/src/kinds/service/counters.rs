@@ -4,7 +4,7 @@ use super::paths::HeldPaths;
 use super::target::{held, sentence};
 use crate::facts::Facts;
 use netd_bpf::Maps;
-use netd_bpf::abi::IN_USE;
+use netd_bpf::abi::{IN_USE, ServiceCounter};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,16 +21,52 @@ pub struct ServiceTraffic {
     pub packets: u64,
     /// Their bytes, from the IP header of the client's packet on.
     pub bytes: u64,
-    /// Packets dropped because no backend could be used.
-    pub no_backend: u64,
-    /// Packets dropped because the way to their backend is not known.
-    pub no_next_hop: u64,
-    /// Flows that were recorded because their slot changed.
-    pub kept_flows: u64,
-    /// Packets dropped because the tunnel's header would make them longer than IP can say.
-    pub too_long: u64,
+    /// What else the kernel counts of it, by the name of the count: what was dropped, by reason; what was answered.
+    #[serde(flatten)]
+    pub counts: BTreeMap<Cow<'static, str>, u64>,
     /// By backend, sorted by address and port.
     pub backends: Vec<BackendTraffic>,
+}
+
+/// The counts that say how many packets were dropped, each for one reason. The others count something besides.
+const DROPS: [&str; 8] = [
+    "no_backend",
+    "no_next_hop",
+    "malformed",
+    "too_big",
+    "source_denied",
+    "martian",
+    "unknown_port",
+    "fragment_lost",
+];
+
+/// The count of records that were made of flows; it has a place of its own where counts are shown.
+const KEPT_FLOWS: &str = "kept_flows";
+
+impl ServiceTraffic {
+    /// What was dropped, by the name of the reason.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        DROPS.into_iter().map(|name| (name, self.count(name))).collect()
+    }
+
+    /// What was counted besides, by its name: answers to clients, fragments, what was left to the kernel.
+    #[must_use]
+    pub fn besides(&self) -> Vec<(&'static str, u64)> {
+        let names = ServiceCounter::default().named().into_iter().map(|(name, _)| name);
+        let others = names.filter(|name| !DROPS.contains(name) && *name != KEPT_FLOWS);
+        others.map(|name| (name, self.count(name))).collect()
+    }
+
+    /// The records that were made of flows whose slot changed.
+    #[must_use]
+    pub fn kept_flows(&self) -> u64 {
+        self.count(KEPT_FLOWS)
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
 }
 
 /// The traffic of one backend of a service.
@@ -42,6 +78,9 @@ pub struct BackendTraffic {
     pub port: u16,
     /// The word of the file for its state.
     pub state: Cow<'static, str>,
+    /// Why it is not given new flows although the file says that it is active, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Its weight.
     pub weight: u16,
     /// Packets sent to it.
@@ -83,6 +122,7 @@ pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
                 address: backend.address,
                 port: backend.port,
                 state: super::spec::state_word(backend.state).into(),
+                why: None,
                 weight: backend.weight,
                 packets: sum.packets,
                 bytes: sum.bytes,
@@ -91,14 +131,43 @@ pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
     }
     for (&id, service) in &mut services {
         service.service = maps.service_name(id).map_err(|error| sentence(&error))?;
-        let drops = maps.service_counter(id).map_err(|error| sentence(&error))?;
-        service.no_backend = drops.no_backend;
-        service.no_next_hop = drops.no_next_hop;
-        service.kept_flows = drops.kept_flows;
-        service.too_long = drops.malformed;
+        let counted = maps.service_counter(id).map_err(|error| sentence(&error))?;
+        service.counts = counted.named().into_iter().map(|(name, count)| (name.into(), count)).collect();
         service.backends.sort_by_key(|backend| (backend.address, backend.port));
     }
     let mut services: Vec<_> = services.into_values().collect();
     services.sort_by(|one, other| one.service.cmp(&other.service));
     Ok(services)
+}
+
+#[cfg(test)]
+impl BackendTraffic {
+    /// An active backend on port 80 with the usual weight that was sent these packets, of 100 bytes each.
+    pub fn active(address: impl Into<IpAddr>, packets: u64) -> Self {
+        Self {
+            address: address.into(),
+            port: 80,
+            state: "active".into(),
+            why: None,
+            weight: 100,
+            packets,
+            bytes: packets.wrapping_mul(100),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_of_the_kernel_is_shown_in_one_place() {
+        let all: BTreeSet<&str> =
+            ServiceCounter::default().named().into_iter().map(|(name, _)| name).collect();
+        let traffic = ServiceTraffic::default();
+        let (drops, besides) = (traffic.drops(), traffic.besides());
+        let shown: Vec<&str> =
+            drops.iter().chain(&besides).map(|(name, _)| *name).chain([KEPT_FLOWS]).collect();
+        assert_eq!((shown.len(), shown.into_iter().collect::<BTreeSet<_>>()), (all.len(), all));
+    }
 }
