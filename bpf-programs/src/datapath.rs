@@ -174,6 +174,11 @@ impl Datapath {
         run(self.program.as_fd(), frame)
     }
 
+    /// As [`Datapath::run`], on a frame that comes in by the device of the caller's namespace with this index.
+    pub fn run_from(&self, frame: &[u8], ingress: u32) -> Result<(Verdict, Vec<u8>)> {
+        run_by(self.program.as_fd(), frame, Some(ingress))
+    }
+
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
     fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
         let ncpu = possible_cpus()?;
@@ -235,10 +240,14 @@ impl Datapath {
     }
 }
 
-/// Runs an XDP program once.
+/// Runs an XDP program once, on a frame that comes in by the loopback device.
 pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+    run_by(program, frame, None)
+}
+
+fn run_by(program: BorrowedFd<'_>, frame: &[u8], ingress: Option<u32>) -> Result<(Verdict, Vec<u8>)> {
     let (verdict, out) =
-        sys::xdp_run(program, frame).map_err(|error| Error::kernel("test run", "xdp", error))?;
+        sys::xdp_run(program, frame, ingress).map_err(|error| Error::kernel("test run", "xdp", error))?;
     let verdict = match verdict {
         1 => Verdict::Drop,
         2 => Verdict::Pass,

@@ -120,10 +120,19 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(LINK_DETACH, &mut attr) }.map(drop)
 }
 
-/// Runs an XDP program once on a frame: its verdict, and the frame as it left it.
-pub(crate) fn xdp_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+/// Runs an XDP program once on a frame: its verdict, and the frame as it left it. `ingress` is the device by which the
+/// frame comes in; without one it is the loopback device.
+pub(crate) fn xdp_run(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    ingress: Option<u32>,
+) -> io::Result<(u32, Vec<u8>)> {
     let mut out = vec![0; frame.len() + FRAME_ROOM];
+    let context =
+        ingress.map(|ingress| XdpContext { end: frame.len() as u32, ingress, ..XdpContext::zeroed() });
     let mut attr = TestRunAttr {
+        context_size_in: context.map_or(0, |_| size_of::<XdpContext>() as u32),
+        context_in: context.as_ref().map_or(0, |context| &raw const *context as u64),
         program: program.as_raw_fd() as u32,
         data_size_in: frame.len() as u32,
         data_size_out: out.len() as u32,
@@ -131,7 +140,7 @@ pub(crate) fn xdp_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32,
         data_out: out.as_mut_ptr() as u64,
         ..TestRunAttr::zeroed()
     };
-    // SAFETY: both buffers live until after the call and have the lengths given.
+    // SAFETY: the buffers and the context live until after the call and have the lengths given.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     out.truncate(attr.data_size_out as usize);
     Ok((attr.verdict, out))
@@ -351,6 +360,18 @@ struct TestRunAttr {
     cpu: u32,
     batch_size: u32,
     padding: u32,
+}
+
+/// `struct xdp_md`: where the frame begins and ends, and whence it comes.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct XdpContext {
+    begin: u32,
+    end: u32,
+    meta: u32,
+    ingress: u32,
+    queue: u32,
+    egress: u32,
 }
 
 fn info<I: Pod>(object: BorrowedFd<'_>) -> io::Result<I> {

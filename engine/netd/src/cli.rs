@@ -193,8 +193,14 @@ pub enum Command {
     Drain(DrainArgs),
     /// Say what the load balancer does with a packet, and why.
     ///
-    /// Runs the loaded program on the packet, which is counted like any other, and explains each step from the maps. With
-    /// `--offline` it answers from the file alone.
+    /// Runs the loaded program on the packet, and explains each step from the maps. The packet goes nowhere, and leaves no
+    /// record of a flow, but the counters count it like any other. With --offline the file alone answers.
+    ///
+    /// Examples:
+    ///   netd explain "tcp 198.51.100.7:4242 > 192.0.2.10:80"
+    ///   netd explain "udp [2001:db8::7]:53 > [2001:db8:100::10]:53" --json
+    ///   netd explain --offline --config next.toml "tcp 198.51.100.7:4242 > 192.0.2.10:80 ack"
+    #[command(verbatim_doc_comment)]
     Explain(PacketArgs),
     /// Show how a service's Maglev table shares out its flows.
     ///
@@ -209,6 +215,14 @@ pub enum Command {
     #[command(verbatim_doc_comment)]
     Maglev(MaglevArgs),
     /// Show netd at work between throw-away network namespaces.
+    ///
+    /// Makes namespaces for a client, a router, the load balancer and four backends, sends HTTP through them while the file
+    /// is edited and netd is killed, checks each of its claims, and leaves nothing behind. Needs root. Exits with 0 if
+    /// everything was as it should be, else with 1.
+    ///
+    /// Examples:
+    ///   netd demo
+    #[command(verbatim_doc_comment)]
     Demo,
     /// Print the completions of a shell.
     ///

@@ -191,6 +191,9 @@ pub struct PacketArgs {
     /// The packet: "tcp 198.51.100.7:4242 > 192.0.2.10:80", for TCP with syn (the default), ack, fin or rst behind it.
     #[arg(required = true, value_name = "PACKET")]
     pub packet: Vec<String>,
+    /// The device by which the packet comes in; that of the route to its client if not given.
+    #[arg(long, value_name = "DEVICE", conflicts_with = "offline")]
+    pub device: Option<String>,
     /// Answer from the file alone: without rights, without a daemon, without looking at the node.
     #[arg(long)]
     pub offline: bool,

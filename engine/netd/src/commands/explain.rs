@@ -5,7 +5,7 @@ use crate::balancer::Balancer;
 use crate::cli::{Global, PacketArgs, say};
 use crate::commands::instance_of;
 use crate::explain::{self, Explanation, Packet};
-use crate::facts::Facts;
+use crate::facts::FactsReader;
 use anyhow::anyhow;
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global, args: &PacketArgs) -> anyhow::Result<Ex
             let config = maglev::read(&global.config, global.color.is_on()).map_err(|why| anyhow!(why))?;
             explain::offline::explain(&config, &packet).map_err(|why| anyhow!(why))?
         }
-        false => loaded(&agree::with_daemon(global).await?, &packet)?,
+        false => loaded(&agree::with_daemon(global).await?, &packet, args.device.as_deref()).await?,
     };
     if args.json {
         say(&format!("{:#}\n", serde_json::to_value(&answer)?))?;
@@ -26,8 +26,9 @@ pub(super) async fn run(global: &Global, args: &PacketArgs) -> anyhow::Result<Ex
     Ok(if answer.disagreements.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn loaded(global: &Global, packet: &Packet) -> anyhow::Result<Explanation> {
+async fn loaded(global: &Global, packet: &Packet, device: Option<&str>) -> anyhow::Result<Explanation> {
     node::check_rights().map_err(|error| error.context("`--offline` answers from the file alone"))?;
     let balancer = Balancer::new(instance_of(global).bpf_dir);
-    explain::loaded(&balancer, &Facts::default(), packet).map_err(|why| anyhow!(why))
+    let facts = FactsReader::new(node::node_name(global)).read().await.map_err(|why| anyhow!(why))?;
+    explain::loaded(&balancer, &facts, packet, device).map_err(|why| anyhow!(why))
 }

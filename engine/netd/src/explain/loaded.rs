@@ -1,158 +1,93 @@
-//! What the loaded program says about a packet: it is run on it, and the maps tell why.
+//! What the loaded program says about a packet: it is run on it, and the maps and its counters tell why.
 
+use super::counted::{Counting, because};
 use super::frame::{Sent, sent};
-use super::{Evidence, Explanation, Packet, Verdict, flow_hash};
+use super::ingress::{Ingress, ingress};
+use super::promise::{self, Promise};
+use super::{Evidence, Explanation, Packet, Verdict};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
-use crate::kinds::service::{HeldFrontend, held_frontend, sentence};
-use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey};
-use netd_bpf::{Datapath, Maps};
-use std::net::{IpAddr, SocketAddr};
+use crate::kinds::service::sentence;
+use netd_bpf::abi::FlowKey;
+use netd_bpf::{Datapath, Maps, links};
+use std::net::SocketAddr;
 
-/// Runs the loaded program on the packet and says what it did, step by step.
+/// Runs the loaded program on the packet and says what it did, step by step. Of the facts, which are those of the
+/// calling thread's network namespace, it takes devices and their names.
 ///
-/// The packet is counted like any other; a record that it makes is removed again.
+/// The packet comes in by `device`, or by the one that is likely. It is counted like any other; a record that it makes
+/// is removed again.
 ///
 /// # Errors
 ///
-/// A sentence, when nothing is loaded or the maps cannot be read.
-pub fn explain(balancer: &Balancer, facts: &Facts, packet: &Packet) -> Result<Explanation, String> {
+/// A sentence, when nothing is loaded, the maps cannot be read, or the program is not on `device`.
+pub fn explain(
+    balancer: &Balancer,
+    facts: &Facts,
+    packet: &Packet,
+    device: Option<&str>,
+) -> Result<Explanation, String> {
+    let attached = balancer.root().map_or(Ok(Vec::new()), |root| told(links::list(&root)))?;
+    let ingress = ingress(&attached, facts, packet, device)?;
     balancer.with_datapath(|datapath| match datapath {
-        Some(datapath) => run(datapath, facts, packet),
+        Some(datapath) => run(datapath, facts, packet, ingress.as_ref()),
         None => Err("nothing is loaded: netd has not applied a file with services here (`--offline` answers from the \
                      file alone)"
             .into()),
     })?
 }
 
-fn run(datapath: &mut Datapath, facts: &Facts, packet: &Packet) -> Result<Explanation, String> {
-    let mut answer = Explanation::new(packet, Evidence::Program);
-    let key = FrontendKey {
-        address: packet.destination.ip(),
-        port: packet.destination.port(),
-        protocol: packet.protocol.number(),
-    };
-    let frontend = told(entry(datapath.maps_ref(), &key))?;
-    if let Some(frontend) = &frontend {
-        told(promise(datapath.maps_ref(), facts, packet, &key, frontend, &mut answer))?;
-    } else {
-        answer.step("frontend", format!("no service has {key}"));
-        told(unknown(datapath.maps_ref(), &key, &mut answer))?;
-    }
-    let before = told(records(datapath.maps_ref(), packet))?;
-    let (verdict, frame) = told(datapath.run(&packet.frame()?))?;
-    forget_new(datapath.maps(), packet, &before)?;
-    Ok(conclude(answer, verdict, sent(&frame), facts))
-}
-
-fn told<T>(result: netd_bpf::Result<T>) -> Result<T, String> {
-    result.map_err(|error| sentence(&error))
-}
-
-fn entry(maps: &dyn Maps, key: &FrontendKey) -> netd_bpf::Result<Option<Frontend>> {
-    Ok(maps.frontends()?.into_iter().find(|(found, _)| found == key).map(|(_, frontend)| frontend))
-}
-
-/// Says what the maps promise for a packet of a frontend.
-fn promise(
-    maps: &dyn Maps,
+fn run(
+    datapath: &mut Datapath,
     facts: &Facts,
     packet: &Packet,
-    key: &FrontendKey,
-    frontend: &Frontend,
-    answer: &mut Explanation,
-) -> netd_bpf::Result<()> {
-    let service = maps.service_name(frontend.service)?;
-    let Some(held) = held_frontend(maps, facts, key, frontend) else {
-        answer.step("frontend", "its entry is damaged; the next pass writes it anew");
-        return Ok(());
-    };
-    answer.frontend = Some(held.spec.key().to_string());
-    answer.step("frontend", format!("{} of service {service}", held.spec.key()));
-    answer.service = Some(service);
-    if frontend.flags & abi::SOURCES != 0 {
-        answer.step("source", "the service lets in by address: the longest prefix decides");
-    }
-    let hash = flow_hash(packet, held.spec.hash_seed, frontend.flags & abi::AFFINITY != 0);
-    answer.flow_hash = Some(hash);
-    answer.step("hash", format!("{hash:08x}"));
-    if frontend.slots > 0 {
-        let slot = hash % frontend.slots;
-        answer.table_size = Some(frontend.slots);
-        answer.slot = Some(slot);
-        answer.step("slot", format!("{slot} of {}", frontend.slots));
-    }
-    let promised = answer.slot.and_then(|slot| held.backend_of(slot));
-    match promised {
-        Some(backend) => {
-            answer.backend = Some(backend);
-            answer.step("ring", format!("names backend {backend}"));
+    ingress: Option<&Ingress>,
+) -> Result<Explanation, String> {
+    let mut answer = Explanation::new(packet, Evidence::Program);
+    match ingress {
+        Some(device) => answer.step("device", format!("comes in by {}", device.name)),
+        None => {
+            answer.step("device", "comes in by lo: the program is on no device of this network namespace")
         }
-        None => answer.step("ring", "names no backend"),
     }
-    recorded(maps, packet, frontend, &held, answer)
+    let promise = told(promise::promise(datapath.maps_ref(), facts, packet, &mut answer))?;
+    let before = told(promise::records(datapath.maps_ref(), packet))?;
+    let counting = promise.service.map(|service| Counting::begin(datapath.maps_ref(), service));
+    let counting = told(counting.transpose())?;
+    let frame = packet.frame()?;
+    let (verdict, frame) = told(match ingress {
+        Some(device) => datapath.run_from(&frame, device.ifindex),
+        None => datapath.run(&frame),
+    })?;
+    forget_new(datapath.maps(), packet, &before)?;
+    let counted = told(counting.map(|counting| counting.end(datapath.maps_ref())).transpose())?;
+    let ran = Ran { verdict, sent: sent(&frame), counted: counted.unwrap_or_default() };
+    Ok(conclude(answer, &ran, &promise, ingress))
 }
 
-/// Says what records there are that may decide instead of the ring.
-fn recorded(
-    maps: &dyn Maps,
-    packet: &Packet,
-    frontend: &Frontend,
-    held: &HeldFrontend,
-    answer: &mut Explanation,
-) -> netd_bpf::Result<()> {
-    if frontend.flags & abi::RANDOM != 0 {
-        answer.step("random", "a new flow takes a slot at random");
-    }
-    if frontend.flags & abi::KEEP_FLOWS != 0 {
-        let window = if frontend.flags & abi::WINDOW_OPEN != 0 {
-            "flows without a record are taken for old ones"
-        } else {
-            "only flows with a record are kept"
-        };
-        answer.step("change", format!("the ring has changed: {window}"));
-    }
-    for (key, flow) in records(maps, packet)? {
-        let whose = if key.source_port == [0, 0] { "client" } else { "flow" };
-        let backend =
-            held.backend_at(flow.index).map_or_else(|| "a backend that is gone".into(), |at| at.to_string());
-        answer.step("record", format!("the {whose} has one, of backend {backend}"));
-    }
-    Ok(())
+/// What the program did.
+struct Ran {
+    verdict: netd_bpf::Verdict,
+    sent: Option<Sent>,
+    /// The names of the counts that grew.
+    counted: Vec<&'static str>,
 }
 
-/// Says what becomes of packets that no service takes.
-fn unknown(maps: &dyn Maps, key: &FrontendKey, answer: &mut Explanation) -> netd_bpf::Result<()> {
-    if let Some(vip) = entry(maps, &FrontendKey::vip_entry(key.address))? {
-        let service = maps.service_name(vip.service)?;
-        answer.step("vip", format!("{} is a VIP of {service}", key.address));
-        return Ok(());
+impl Ran {
+    /// Why, as far as the counts say it.
+    fn reason(&self, otherwise: &str) -> String {
+        let reasons: Vec<&str> = self.counted.iter().filter_map(|name| because(name)).collect();
+        if reasons.is_empty() { otherwise.to_owned() } else { reasons.join(", or ") }
     }
-    answer.step("vip", format!("{} is no VIP", key.address));
-    Ok(())
-}
-
-/// The records of the packet's flow and client.
-fn records(maps: &dyn Maps, packet: &Packet) -> netd_bpf::Result<Vec<(FlowKey, abi::Flow)>> {
-    let mapped = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
-    let of_flow = FlowKey {
-        source: mapped(packet.source.ip()),
-        destination: mapped(packet.destination.ip()),
-        source_port: packet.source.port().to_be_bytes(),
-        destination_port: packet.destination.port().to_be_bytes(),
-        protocol: packet.protocol.number(),
-        ..FlowKey::default()
-    };
-    let of_client = FlowKey { source_port: [0, 0], ..of_flow };
-    Ok(maps.flows()?.into_iter().filter(|(key, _)| *key == of_flow || *key == of_client).collect())
 }
 
 /// Removes the records that the run made.
-fn forget_new(maps: &mut dyn Maps, packet: &Packet, before: &[(FlowKey, abi::Flow)]) -> Result<(), String> {
-    let after = told(records(maps, packet))?;
+fn forget_new(
+    maps: &mut dyn Maps,
+    packet: &Packet,
+    before: &[(FlowKey, netd_bpf::abi::Flow)],
+) -> Result<(), String> {
+    let after = told(promise::records(maps, packet))?;
     let new: Vec<FlowKey> = after
         .into_iter()
         .map(|(key, _)| key)
@@ -165,44 +100,48 @@ fn forget_new(maps: &mut dyn Maps, packet: &Packet, before: &[(FlowKey, abi::Flo
 }
 
 /// What the program did, beside what the maps promised.
-fn conclude(
-    mut answer: Explanation,
-    verdict: netd_bpf::Verdict,
-    sent: Option<Sent>,
-    facts: &Facts,
-) -> Explanation {
-    let _ = facts;
-    match verdict {
+fn conclude(mut answer: Explanation, ran: &Ran, promise: &Promise, ingress: Option<&Ingress>) -> Explanation {
+    if !ran.counted.is_empty() {
+        answer.step("counted", format!("as {}", ran.counted.join(", ")));
+    }
+    match ran.verdict {
         netd_bpf::Verdict::Pass => {
-            disagree_if(&mut answer, |answer| answer.backend.is_some(), "the program left it to the kernel");
+            if answer.backend.is_some() {
+                answer.disagreements.push("the program left it to the kernel".into());
+            }
             answer.ends(Verdict::Pass, "left to the kernel as it came")
         }
         netd_bpf::Verdict::Drop => {
             answer.backend = None;
-            answer.ends(Verdict::Drop, "the program dropped it; `netd services` counts why")
+            answer.ends(Verdict::Drop, ran.reason("the program dropped it"))
         }
         netd_bpf::Verdict::Aborted => {
             answer.disagreements.push("the program failed".into());
             answer.ends(Verdict::Drop, "the program failed")
         }
-        netd_bpf::Verdict::Transmit | netd_bpf::Verdict::Redirect => match sent {
+        netd_bpf::Verdict::Transmit | netd_bpf::Verdict::Redirect => match &ran.sent {
             Some(Sent::Tunnel { source, destination, port, how }) => {
-                let backend = SocketAddr::new(destination, port);
+                let backend = SocketAddr::new(*destination, *port);
                 if let Some(promised) = answer.backend.filter(|promised| *promised != backend) {
                     answer.step("backend", format!("{backend}, by its record, instead of {promised}"));
                 } else {
                     answer.step("backend", backend.to_string());
                 }
                 answer.backend = Some(backend);
-                answer.outer_source = Some(source);
-                answer.outer_destination = Some(destination);
+                answer.outer_source = Some(*source);
+                answer.outer_destination = Some(*destination);
                 answer.step("tunnel", format!("{how} to {destination} from {source}"));
+                if answer.flow_hash.is_none() {
+                    answer.disagreements.push("the program forwarded what the maps do not let in".into());
+                }
+                leaves(&mut answer, ran.verdict, promise.way_to(backend), ingress);
                 let service = answer.service.clone().unwrap_or_default();
                 answer.ends(Verdict::Forward, format!("to backend {backend} of {service}"))
             }
             Some(Sent::Answer(what)) => {
                 answer.backend = None;
-                answer.ends(Verdict::Reject, format!("the client is answered with {what}"))
+                let reason = ran.reason("so the file wants it");
+                answer.ends(Verdict::Reject, format!("{reason}; the client is answered with {what}"))
             }
             None => {
                 answer.disagreements.push("what the program sent cannot be read".into());
@@ -212,8 +151,24 @@ fn conclude(
     }
 }
 
-fn disagree_if(answer: &mut Explanation, is_so: impl Fn(&Explanation) -> bool, what: &str) {
-    if is_so(answer) {
-        answer.disagreements.push(what.to_owned());
+/// Says by which device it leaves: where it is the one that it came in by, the program sends it back, and otherwise
+/// over to the other.
+fn leaves(
+    answer: &mut Explanation,
+    verdict: netd_bpf::Verdict,
+    way: Option<&promise::Way>,
+    ingress: Option<&Ingress>,
+) {
+    let Some(way) = way else { return };
+    let is_back = verdict == netd_bpf::Verdict::Transmit;
+    let how = if is_back { "back out by" } else { "redirected to" };
+    answer.step("leaves", format!("{how} {} for {}", way.device, way.mac));
+    answer.device = Some(way.device.clone());
+    if is_back != ingress.is_some_and(|device| device.ifindex == way.ifindex) {
+        answer.disagreements.push("the program sent it by another device than the maps name".into());
     }
+}
+
+fn told<T>(result: netd_bpf::Result<T>) -> Result<T, String> {
+    result.map_err(|error| sentence(&error))
 }

@@ -3,11 +3,14 @@
 //! [`offline`] answers from the file alone. `loaded` reads the maps, runs the loaded program on the packet and says
 //! so if the program did anything else than the maps promise.
 
+mod counted;
 mod flow_hash;
 mod frame;
+mod ingress;
 mod loaded;
 pub mod offline;
 mod packet;
+mod promise;
 
 pub use flow_hash::{flow_hash, outer_source};
 pub use loaded::explain as loaded;
@@ -81,7 +84,7 @@ pub struct Explanation {
     pub outer_source: Option<IpAddr>,
     /// The destination of the tunnel's header.
     pub outer_destination: Option<IpAddr>,
-    /// The device by which it leaves.
+    /// The device by which it leaves; `None` offline.
     pub device: Option<String>,
     /// What happened, in order.
     pub steps: Vec<Step>,

@@ -1,10 +1,10 @@
 //! What the file alone says about a packet: no node, no kernel, no privilege.
 
-use super::{Evidence, Explanation, Packet, Verdict, flow_hash, outer_source};
+use super::{Evidence, Explanation, Packet, TcpFlags, Verdict, flow_hash, outer_source};
 use crate::facts::Facts;
 use crate::kinds::service::{self, ServiceSpec, maglev};
 use ipnetwork::IpNetwork;
-use netd_schema::{Algorithm, BackendState, Config, NoBackend, UnknownPort};
+use netd_schema::{Algorithm, BackendState, Config, NoBackend, Protocol, UnknownPort};
 use std::net::IpAddr;
 
 /// Explains what the file asks for.
@@ -44,11 +44,10 @@ fn balanced(config: &Config, spec: &ServiceSpec, packet: &Packet, mut answer: Ex
     let chosen = table.get(slot as usize).and_then(|&member| members.get(usize::from(member)));
     let Some(backend) = chosen.and_then(|(position, _)| spec.backends.get(*position)) else {
         let reason = "the service has no backend that may be used";
-        let verdict = match spec.policy.no_backend {
-            NoBackend::Reject => Verdict::Reject,
-            NoBackend::Drop => Verdict::Drop,
+        return match spec.policy.no_backend {
+            NoBackend::Reject => rejected(answer, packet, reason),
+            NoBackend::Drop => answer.ends(Verdict::Drop, reason),
         };
-        return answer.ends(verdict, reason);
     };
     answer.table_size = Some(spec.table_size);
     answer.slot = Some(slot);
@@ -86,7 +85,7 @@ fn picked(packet: &Packet, prefix: &IpNetwork) -> IpAddr {
 }
 
 /// Why a client is not let in; `None` if it is.
-fn denied(spec: &ServiceSpec, client: IpAddr) -> Option<String> {
+pub(super) fn denied(spec: &ServiceSpec, client: IpAddr) -> Option<String> {
     let longest = |prefixes: &[IpNetwork]| {
         prefixes.iter().filter(|prefix| prefix.contains(client)).max_by_key(|prefix| prefix.prefix()).copied()
     };
@@ -116,9 +115,17 @@ fn unknown(config: &Config, packet: &Packet, mut answer: Explanation) -> Explana
     answer.step("vip", whose);
     match policy {
         UnknownPort::Drop => answer.ends(Verdict::Drop, "unknown ports are dropped"),
-        UnknownPort::Reject => answer.ends(Verdict::Reject, "unknown ports are rejected"),
+        UnknownPort::Reject => rejected(answer, packet, "unknown ports are rejected"),
         UnknownPort::Pass => answer.ends(Verdict::Pass, "unknown ports are left to the kernel"),
     }
+}
+
+/// RFC 9293: a reset is never answered.
+fn rejected(answer: Explanation, packet: &Packet, reason: &str) -> Explanation {
+    if packet.protocol == Protocol::Tcp && packet.flags == TcpFlags::Rst {
+        return answer.ends(Verdict::Drop, format!("{reason}, and nobody answers a reset"));
+    }
+    answer.ends(Verdict::Reject, reason)
 }
 
 #[cfg(test)]

@@ -66,6 +66,13 @@ fn what_no_service_takes_has_the_policy_of_its_vip_or_pool() {
 }
 
 #[test]
+fn a_reset_is_never_answered() {
+    let answer = answer("tcp 10.1.2.3:1 > 192.0.2.99:81 rst");
+    assert_eq!(answer.verdict, Verdict::Drop);
+    assert!(answer.reason.contains("nobody answers a reset"));
+}
+
+#[test]
 fn a_service_without_backends_rejects_by_default() {
     let answer = answer("udp 10.1.2.3:1 > 192.0.2.11:53");
     assert_eq!((answer.verdict, answer.slot), (Verdict::Reject, None));

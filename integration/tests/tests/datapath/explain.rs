@@ -1,10 +1,16 @@
 //! `netd explain` and the packet itself agree.
 
 use crate::{DNS, NOTHING, WEB, at, client, servers, web};
+use netd::balancer::Balancer;
+use netd::explain::{Evidence, Explanation, Packet, loaded, offline};
+use netd::facts::FactsReader;
+use netd_integration_tests::bed::vips;
 use netd_integration_tests::bed::{backend_v4, backend_v6};
-use netd_integration_tests::desired::file;
+use netd_integration_tests::desired::{Service, file, file_with};
+use netd_integration_tests::dice::Dice;
 use netd_integration_tests::{Bed, Lab};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 fn explain(bed: &Bed, more: &[&str], packet: &str) -> Value {
@@ -67,6 +73,7 @@ fn it_names_the_backend_that_the_packet_reaches_online_and_offline() {
                 };
                 assert_eq!(online["outer_source"], source);
                 assert_eq!(online["outer_destination"], destination.to_string());
+                assert_eq!(online["device"], format!("b{number}"));
             }
         }
     }
@@ -170,6 +177,116 @@ fn other_families_and_gue_are_explained() {
                 assert_eq!(backend(&explain(&bed, &[], &text)), real);
             }
         }
+    }
+}
+
+/// Whether a packet goes back or over to another device depends on where it comes in; the answer says both.
+#[test]
+fn it_says_by_which_devices_the_packet_comes_and_goes() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    bed.write(&file_with("devices = [\"eth0\", \"b1\"]", &[web(1)]));
+    bed.apply();
+    let text = packet("tcp", 21000, at(WEB)[0]);
+    for (more, comes, goes) in [
+        (&[][..], "comes in by eth0", "redirected to b1 for "),
+        (&["--device", "b1"], "comes in by b1", "back out by b1 for "),
+    ] {
+        let answer = explain(&bed, more, &text);
+        let how = |what: &str| {
+            let steps = answer["steps"].as_array().unwrap();
+            let step = steps.iter().find(|step| step["what"] == what).unwrap();
+            step["how"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(how("device"), comes, "{answer:#}");
+        assert!(how("leaves").starts_with(goes), "{answer:#}");
+        assert_eq!(answer["device"], "b1");
+    }
+    let said = bed.netd(&["explain", "--device", "lo", &text]);
+    assert!(
+        said.code == Some(1) && said.err.contains("the program is not on lo; it is on b1, eth0"),
+        "{said:?}"
+    );
+}
+
+/// What differs between the two answers for a packet: nothing but where they come from.
+#[test]
+fn the_file_and_the_loaded_program_agree_on_thousands_of_packets() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 4);
+    bed.write(&of_all_kinds());
+    bed.apply();
+    let config = netd_schema::parse("desired.toml", of_all_kinds().as_bytes()).unwrap().config;
+    let balancer = Balancer::new(bed.bpf_dir());
+    let verdicts = bed.lb.run_async(|| async {
+        let facts = FactsReader::new("lb".into()).read().await.unwrap();
+        let mut dice = Dice::new(7);
+        let mut verdicts = BTreeMap::new();
+        for _ in 0..3000 {
+            let text = thrown(&mut dice);
+            let packet: Packet = text.parse().unwrap();
+            let file = offline::explain(&config, &packet).unwrap();
+            let loaded = loaded(&balancer, &facts, &packet, None).unwrap();
+            let told = |answer: &Explanation| Explanation {
+                reason: String::new(),
+                evidence: Evidence::File,
+                device: None,
+                steps: Vec::new(),
+                ..answer.clone()
+            };
+            assert_eq!(told(&file), told(&loaded), "{text}\n{}\n{}", file.text(), loaded.text());
+            *verdicts.entry(loaded.verdict.word()).or_insert(0) += 1;
+        }
+        verdicts
+    });
+    assert!(verdicts.values().all(|count| *count > 100) && verdicts.len() == 4, "{verdicts:?}");
+}
+
+/// Services of every kind of answer, numbered by their VIPs.
+fn of_all_kinds() -> String {
+    let service = |name: &str, vip, backends| {
+        let service = Service::new(name, vip).port("tcp", WEB, WEB).port("udp", DNS, DNS);
+        (1..=backends).fold(service, Service::backend)
+    };
+    let ranges = "source_ranges = { allow = [\"10.0.0.0/8\", \"2001:db8::/32\"], deny = [\"10.66.0.0/16\"] }";
+    let mut text = file_with(
+        "devices = [\"eth0\"]\nrss_source = [\"10.9.0.0/16\", \"f00d::/48\"]\nicmp_errors_per_second = 1000000",
+        &[
+            service("web", 10, 3).backend_with(4, "weight = 30"),
+            service("shut", 11, 3).with(ranges).with("unknown_port = \"reject\""),
+            service("empty", 12, 0).with("no_backend = \"drop\"").with("unknown_port = \"pass\""),
+            service("refusing", 13, 0),
+            service("affine", 14, 4).with("affinity = \"1h\"").with("mode = \"dsr-gue\""),
+            service("six", 15, 4).with("backend_family = \"ipv6\"").with("table_size = 4093"),
+            Service::new("moved", 16).port("tcp", WEB, 8080).port("udp", DNS, 5353).backend(1).backend(2),
+            Service::new("leaving", 17).port("tcp", WEB, WEB).backend_with(1, "state = \"terminating\""),
+        ],
+    );
+    text.push_str("\n[[ip_pools]]\nname = \"public\"\nranges = [\"192.0.2.0/27\", \"2001:db8:100::/120\"]\n");
+    text.push_str("unassigned = \"reject\"\n");
+    text
+}
+
+/// A packet for one of them, or beside.
+fn thrown(dice: &mut Dice) -> String {
+    let vip = vips(u8::try_from(8 + dice.below(28)).unwrap())[usize::from(dice.below(2) == 0)];
+    let port = [WEB, WEB, DNS, NOTHING][dice.below(4) as usize];
+    let [low, high] = [dice.below(0x1_0000), dice.below(0x1_0000)];
+    let client: IpAddr = match vip {
+        IpAddr::V4(_) => {
+            let [first, second] = [[10, 1], [10, 66], [203, 0]][dice.below(3) as usize];
+            [first, second, (low >> 8) as u8, low as u8].into()
+        }
+        IpAddr::V6(_) => {
+            let first = [0x2001, 0x2a00][dice.below(2) as usize];
+            [first, 0xdb8, low as u16, 0, 0, 0, high as u16, 1].into()
+        }
+    };
+    let client = SocketAddr::new(client, 1024 + (high as u16 >> 1));
+    let target = SocketAddr::new(vip, port);
+    match dice.below(6) {
+        0 | 1 => format!("udp {client} > {target}"),
+        flag => format!("tcp {client} > {target} {}", ["syn", "ack", "fin", "rst"][flag as usize - 2]),
     }
 }
 

@@ -6,13 +6,14 @@ use super::spec::ServiceSpec;
 use super::target::held;
 use crate::facts::Facts;
 use netd_bpf::Maps;
-use netd_bpf::abi::{Frontend, FrontendKey, IN_USE};
+use netd_bpf::abi::{Frontend, FrontendKey, IN_USE, SOURCES};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What a frontend means, and what its ring names.
 #[derive(Clone, Debug)]
 pub struct HeldFrontend {
-    /// What it means, but for its sources.
+    /// What it means.
     pub spec: ServiceSpec,
     ring: Vec<u16>,
     /// Where each line of its block sends packets.
@@ -43,7 +44,12 @@ pub fn held_frontend(
 ) -> Option<HeldFrontend> {
     let held = held(maps, key, frontend)?;
     let service = maps.service_name(frontend.service).ok()?;
-    let spec = layout::spec(key, &held, service, &mut HeldPaths::new(facts))?;
+    let mut spec = layout::spec(key, &held, service, &mut HeldPaths::new(facts))?;
+    if frontend.flags & SOURCES != 0 {
+        let all = maps.sources().ok()?;
+        let own = all.iter().filter(|(key, _)| key.service == frontend.service);
+        Arc::make_mut(&mut spec.policy).add_sources(own);
+    }
     let socket =
         |line: &netd_bpf::abi::Backend| (line.flags & IN_USE != 0).then(|| layout::socket(line, key));
     let lines = held.lines.iter().map(socket).collect();

@@ -1,0 +1,163 @@
+//! What the maps promise for a packet, before the program runs on it.
+
+use super::offline::denied;
+use super::{Explanation, Packet, flow_hash};
+use crate::facts::{Facts, Mac};
+use crate::kinds::service::{HeldFrontend, held_frontend};
+use netd_bpf::Maps;
+use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// What conclusions are drawn from.
+#[derive(Debug, Default)]
+pub(super) struct Promise {
+    /// Whose counters count the packet, if a service's do.
+    pub(super) service: Option<u32>,
+    ways: BTreeMap<SocketAddr, Way>,
+}
+
+impl Promise {
+    /// The way to a backend that the maps have.
+    pub(super) fn way_to(&self, backend: SocketAddr) -> Option<&Way> {
+        self.ways.get(&backend)
+    }
+}
+
+/// The way to a backend.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// The name of the device, as the facts have it.
+    pub(super) device: String,
+    pub(super) ifindex: u32,
+    pub(super) mac: Mac,
+}
+
+/// Says what the maps promise.
+pub(super) fn promise(
+    maps: &dyn Maps,
+    facts: &Facts,
+    packet: &Packet,
+    answer: &mut Explanation,
+) -> netd_bpf::Result<Promise> {
+    let key = FrontendKey {
+        address: packet.destination.ip(),
+        port: packet.destination.port(),
+        protocol: packet.protocol.number(),
+    };
+    let Some(frontend) = entry(maps, &key)? else {
+        answer.step("frontend", format!("no service has {}/{}", packet.destination, packet.protocol.name()));
+        return unknown(maps, &key, answer);
+    };
+    let mut promise = Promise { service: Some(frontend.service), ways: BTreeMap::new() };
+    let Some(held) = held_frontend(maps, facts, &key, &frontend) else {
+        answer.step("frontend", "its entry is damaged; the next pass writes it anew");
+        return Ok(promise);
+    };
+    for backend in &held.spec.backends {
+        let Some(path) = &backend.path else { continue };
+        let way = Way { device: path.device.clone(), ifindex: path.ifindex, mac: path.destination_mac };
+        promise.ways.insert(backend.socket(), way);
+    }
+    of_frontend(maps, packet, &frontend, &held, answer)?;
+    Ok(promise)
+}
+
+fn entry(maps: &dyn Maps, key: &FrontendKey) -> netd_bpf::Result<Option<Frontend>> {
+    Ok(maps.frontends()?.into_iter().find(|(found, _)| found == key).map(|(_, frontend)| frontend))
+}
+
+fn of_frontend(
+    maps: &dyn Maps,
+    packet: &Packet,
+    frontend: &Frontend,
+    held: &HeldFrontend,
+    answer: &mut Explanation,
+) -> netd_bpf::Result<()> {
+    let service = maps.service_name(frontend.service)?;
+    answer.frontend = Some(held.spec.key().to_string());
+    answer.step("frontend", format!("{} of service {service}", held.spec.key()));
+    answer.service = Some(service);
+    if let Some(reason) = denied(&held.spec, packet.source.ip()) {
+        answer.step("source", reason);
+        return Ok(());
+    }
+    let has_affinity = frontend.flags & abi::AFFINITY != 0;
+    let hash = flow_hash(packet, held.spec.hash_seed, has_affinity);
+    answer.flow_hash = Some(hash);
+    let left_out = if has_affinity { ", of the client's address without its port" } else { "" };
+    answer.step("hash", format!("{hash:08x}{left_out}"));
+    if frontend.slots > 0 {
+        let slot = hash % frontend.slots;
+        answer.table_size = Some(frontend.slots);
+        answer.slot = Some(slot);
+        answer.step("slot", format!("{slot} of {}", frontend.slots));
+    }
+    match answer.slot.and_then(|slot| held.backend_of(slot)) {
+        Some(backend) => {
+            answer.backend = Some(backend);
+            answer.step("ring", format!("names backend {backend}"));
+        }
+        None => answer.step("ring", "names no backend"),
+    }
+    recorded(maps, packet, frontend, held, answer)
+}
+
+/// Says what records there are that may decide instead of the ring.
+fn recorded(
+    maps: &dyn Maps,
+    packet: &Packet,
+    frontend: &Frontend,
+    held: &HeldFrontend,
+    answer: &mut Explanation,
+) -> netd_bpf::Result<()> {
+    if frontend.flags & abi::RANDOM != 0 {
+        answer.step("random", "a new flow takes a slot at random");
+    }
+    if frontend.flags & abi::KEEP_FLOWS != 0 {
+        let window = if frontend.flags & abi::WINDOW_OPEN != 0 {
+            "flows without a record are taken for old ones"
+        } else {
+            "only flows with a record are kept"
+        };
+        answer.step("change", format!("the ring has changed: {window}"));
+    }
+    for (key, flow) in records(maps, packet)? {
+        let whose = if key.source_port == [0, 0] { "client" } else { "flow" };
+        let backend =
+            held.backend_at(flow.index).map_or_else(|| "a backend that is gone".into(), |at| at.to_string());
+        answer.step("record", format!("the {whose} has one, of backend {backend}"));
+    }
+    Ok(())
+}
+
+/// Says what becomes of packets that no service takes.
+fn unknown(maps: &dyn Maps, key: &FrontendKey, answer: &mut Explanation) -> netd_bpf::Result<Promise> {
+    let vip = entry(maps, &FrontendKey::vip_entry(key.address))?;
+    match &vip {
+        Some(vip) => {
+            let service = maps.service_name(vip.service)?;
+            answer.step("vip", format!("{} is a VIP of {service}", key.address));
+        }
+        None => answer.step("vip", format!("{} is no VIP", key.address)),
+    }
+    Ok(Promise { service: vip.map(|vip| vip.service), ways: BTreeMap::new() })
+}
+
+/// The records of the packet's flow and client.
+pub(super) fn records(maps: &dyn Maps, packet: &Packet) -> netd_bpf::Result<Vec<(FlowKey, abi::Flow)>> {
+    let mapped = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let of_flow = FlowKey {
+        source: mapped(packet.source.ip()),
+        destination: mapped(packet.destination.ip()),
+        source_port: packet.source.port().to_be_bytes(),
+        destination_port: packet.destination.port().to_be_bytes(),
+        protocol: packet.protocol.number(),
+        ..FlowKey::default()
+    };
+    let of_client = FlowKey { source_port: [0, 0], ..of_flow };
+    Ok(maps.flows()?.into_iter().filter(|(key, _)| *key == of_flow || *key == of_client).collect())
+}
