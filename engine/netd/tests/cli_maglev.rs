@@ -95,7 +95,7 @@ fn one_frontend_is_chosen_by_its_name() {
 #[test]
 fn a_service_that_is_not_there_or_has_no_table_is_an_error() {
     let (code, _, error) = maglev("", [100, 100, 100], &["wbe"]);
-    assert_eq!((code, error.as_str()), (Some(1), "error: there is no service `wbe`; there are: web\n"));
+    assert_eq!((code, error.as_str()), (Some(1), "error: there is no service `wbe`; did you mean `web`?\n"));
     let (code, _, error) = maglev("algorithm = \"random\"", [100, 100, 100], &["web"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("picked at random"), "{error}");

@@ -16,7 +16,8 @@ pub struct Global {
     /// The name by which this node finds itself in `[[nodes]]`; the host name if not given.
     #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
-    /// Names this netd among several on one host: each has its own socket, state and pins.
+    /// Names this netd among several on one host, of which each network namespace can have one: each has its own
+    /// socket, state and pins.
     #[arg(long, global = true, value_name = "NAME", default_value = crate::instance::DEFAULT_NAME)]
     pub instance: InstanceName,
     /// Where the state is kept; /var/lib/netd/INSTANCE if not given.

@@ -1,6 +1,6 @@
 //! `netd maglev`: which share of the flows each backend of a service gets, and what would move without it.
 
-use super::{agree, node, table};
+use super::{agree, node, table, traffic};
 use crate::balancer::Balancer;
 use crate::cli::{Global, MaglevArgs, say};
 use crate::commands::instance_of;
@@ -16,9 +16,6 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// So many names of services are told when there is none of the name that was given.
-const NAMES_TOLD_MAX: usize = 10;
 
 pub(super) async fn run(global: &Global, args: &MaglevArgs) -> anyhow::Result<ExitCode> {
     let shown = match args.offline {
@@ -89,10 +86,8 @@ pub(super) fn read(file: &Path, has_colour: bool) -> Result<Config, String> {
 
 fn asked_for(config: &Config, service: &str) -> anyhow::Result<BTreeMap<String, FrontendTable>> {
     let Some(known) = named(config, service) else {
-        let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
-        let told = names.iter().take(NAMES_TOLD_MAX).copied().collect::<Vec<_>>().join(", ");
-        let more = if names.len() > NAMES_TOLD_MAX { ", …" } else { "" };
-        bail!("there is no service `{}`; there are: {told}{more}", escape(service));
+        let known = config.services.iter().map(|service| service.name.as_str());
+        bail!("there is no service `{}`{}", escape(service), traffic::hint(service, known));
     };
     if known.algorithm == Algorithm::Random {
         bail!("service {service} has no Maglev table: its backends are picked at random");

@@ -26,6 +26,9 @@ const READING_MAX: Duration = Duration::from_secs(3);
 struct Answer {
     #[serde(flatten)]
     report: Report,
+    /// Whether this process has looked itself, because no daemon runs.
+    #[serde(skip)]
+    is_own_look: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<Vec<ResourceReport>>,
 }
@@ -50,7 +53,14 @@ pub(super) async fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<Ex
     agree::warn_of_other(global, &answer.report.config.path)?;
     match args.json {
         true => say(&format!("{:#}\n", serde_json::to_value(&answer)?))?,
-        false => say(&text(&answer.report, answer.resources.as_deref(), global.color.is_on()))?,
+        false => {
+            say(&text(&answer.report, answer.resources.as_deref(), global.color.is_on()))?;
+            if answer.is_own_look {
+                say(
+                    "\nNo netd runs here: this is how a look at the node finds it, and nobody keeps it so.\n",
+                )?;
+            }
+        }
     }
     Ok(success_if(answer.report.word == Word::Ok))
 }
@@ -63,7 +73,9 @@ async fn look(global: &Global, is_verbose: bool) -> anyhow::Result<Answer> {
     let mut reconciler = node::for_reading(global)?;
     let mut report = reconciler.survey(&source::read(&global.config)).await;
     apply::allow_command(&mut report, global);
-    Ok(Answer { report, resources: is_verbose.then(|| reconciler.resources()) })
+    // It was a look, and no pass.
+    report.pass = PassReport::default();
+    Ok(Answer { report, is_own_look: true, resources: is_verbose.then(|| reconciler.resources()) })
 }
 
 /// Whether waiting ends: the report is about the file as it is, and the node is as it says, or nothing but another
@@ -113,6 +125,9 @@ pub(super) fn text(report: &Report, resources: Option<&[ResourceReport]>, has_co
     if !listed.is_empty() {
         let _ = write!(out, "\n{}", table::resources(listed));
     }
+    if listed.is_empty() && !report.notes.is_empty() {
+        out.push('\n');
+    }
     for note in &report.notes {
         let _ = writeln!(out, "note: {} {}: {}", note.kind, escape(&note.key), escape(&note.note));
     }
@@ -155,7 +170,11 @@ fn file(out: &mut String, report: &Report) {
 
 /// Why the file is not in force, as the end of a line that names the file already.
 fn because(config: &ConfigReport) -> String {
-    let ConfigReport { path, message, .. } = config;
+    let ConfigReport { path, message, diagnostics, .. } = config;
+    if !diagnostics.is_empty() {
+        // They follow, and say it with its place.
+        return String::new();
+    }
     let about_it = message.strip_prefix(path.as_str()).and_then(|rest| rest.strip_prefix(' '));
     let read = message.strip_prefix("read ").and_then(|rest| rest.strip_prefix(path.as_str()));
     match (about_it, read.and_then(|rest| rest.strip_prefix(": "))) {
@@ -190,8 +209,9 @@ fn footer(out: &mut String, report: &Report, is_verbose: bool) {
 fn pass(pass: &PassReport, is_verbose: bool) -> String {
     let PassReport { number, reason, ended_unix_ms, applied, not_applied, rounds: _, took } = pass;
     let Stages { parse_us, facts_us, observe_us, plan_us, apply_us, verify_us, total_us } = *took;
+    let changes = if *applied == 1 { "change" } else { "changes" };
     let brief = format!(
-        "number {number}, {}, {}, {applied} changes made, {not_applied} not; {}",
+        "number {number}, {}, {}, {applied} {changes} made, {not_applied} not; {}",
         reason.word(),
         clock::shown(*ended_unix_ms),
         ms(total_us),
@@ -277,7 +297,7 @@ mod tests {
     #[test]
     fn a_report_survives_the_way_through_json() {
         let report = Report { word: Word::HeldBack, next_try_ms: Some(3), ..Report::default() };
-        let answer = Answer { report, resources: None };
+        let answer = Answer { report, is_own_look: false, resources: None };
         let json = serde_json::to_string(&answer).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&json).unwrap().report, answer.report);
     }

@@ -86,6 +86,7 @@ impl Left {
             silent => format!("; {silent} more silent for over {}", words(idle)),
         };
         match flows {
+            0 if last_seen_ms.is_none() => "No flow has sent anything since".into(),
             0 => format!("No flow has sent anything for {}{seen}{silent}", words(idle)),
             1 => format!("1 flow remains{seen}{silent}"),
             flows => format!("{flows} flows remain{seen}{silent}"),
@@ -111,6 +112,7 @@ mod tests {
     #[test]
     fn what_remains_is_said_in_a_sentence() {
         let left = |flows, silent, last_seen_ms| Left { flows, silent, last_seen_ms }.sentence(MINUTE);
+        assert_eq!(left(0, 0, None), "No flow has sent anything since");
         assert_eq!(left(12, 0, Some(3400)), "12 flows remain, last packet 3s ago");
         assert_eq!(left(1, 4, Some(400)), "1 flow remains, last packet 0s ago; 4 more silent for over 1m");
         assert_eq!(
