@@ -102,6 +102,12 @@ impl Bed {
         bed
     }
 
+    /// Takes away the program on the client's device, which bounds its MTU. Without it the client hears nothing that
+    /// the balancer's program sends back in native mode.
+    pub fn detach_client(&self) {
+        *self.client_link.lock().unwrap() = None;
+    }
+
     fn wire_client(&self) {
         for machine in [&self.client, &self.lb] {
             settle(machine);

@@ -13,7 +13,7 @@ impl Bed {
     /// many generations of maps there are. Places within the maps, counters and flows being kept are left out.
     #[must_use]
     pub fn kernel_state(&self) -> String {
-        let mut lines = self.frontends();
+        let mut lines = self.entries(|_| true);
         for link in links::list(&self.bpf_dir()).unwrap() {
             lines.push(format!(
                 "link {} on {}",
@@ -32,16 +32,22 @@ impl Bed {
         lines.join("\n")
     }
 
-    /// The frontends in the maps, a line each.
+    /// The services' frontends in the maps, a line each.
     #[must_use]
     pub fn frontends(&self) -> Vec<String> {
+        self.entries(|key| !key.is_vip_entry())
+    }
+
+    fn entries(&self, is_asked: fn(&FrontendKey) -> bool) -> Vec<String> {
         let root = self.bpf_dir();
         if !root.exists() {
             return Vec::new();
         }
         let Some(mut datapath) = Datapath::open(&root).unwrap() else { return Vec::new() };
         let maps = datapath.maps();
-        maps.frontends().unwrap().iter().map(|(key, frontend)| describe(maps, key, frontend)).collect()
+        let entries = maps.frontends().unwrap();
+        let asked = entries.iter().filter(|(key, _)| is_asked(key));
+        asked.map(|(key, frontend)| describe(maps, key, frontend)).collect()
     }
 
     fn generations(&self) -> usize {

@@ -53,7 +53,9 @@ fn changes() -> Vec<Change> {
             bed.connect(at(WEB)[0]).is_err() && bed.connect(at(WEB)[1]).is_ok()
         }),
         change(line("backend_family = \"ipv6\""), "fd00::1", serves),
-        change(line("mode = \"dsr-gue\""), "mode", |bed| bed.connect(at(WEB)[0]).is_err()),
+        change(line("mode = \"dsr-gue\""), "mode", |bed| {
+            serves(bed) && bed.netd(&["explain", "tcp 10.1.2.3:4242 > 192.0.2.10:80"]).out.contains("GUE")
+        }),
         change(line("hash_names = \"cilium-1.10\""), "hash names", serves),
         change(line("table_size = 4093"), "table size", serves),
         change(setting("hop_limit = 9"), "hop limit", serves),
