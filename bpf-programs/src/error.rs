@@ -38,7 +38,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused for want of a privilege.
-    #[error("{call} of {object} was not permitted: netd needs CAP_BPF and CAP_NET_ADMIN (or root)")]
+    #[error(
+        "{call} of {object} was not permitted: netd needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root)"
+    )]
     NoPermission {
         /// What was tried.
         call: &'static str,
@@ -46,13 +48,13 @@ pub enum Error {
         object: String,
     },
     /// The kernel's verifier, or the loader before it, refused the program.
-    #[error("the kernel did not take program {program}: {reason}\n{log}")]
+    #[error("the kernel did not take program {program}: {reason}{}", last_words(log))]
     Rejected {
         /// The program.
         program: &'static str,
         /// Why, in short.
         reason: String,
-        /// The verifier's words.
+        /// The verifier's words, all of them.
         log: String,
     },
     /// Pinned maps are there, but not as this netd knows them.
@@ -85,5 +87,31 @@ impl Error {
     }
 }
 
+/// What the verifier's log ends with, but for its statistics: why it refused. The rest is thousands of lines.
+fn last_words(log: &str) -> String {
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let is_statistics = |line: &&str| STATISTICS.iter().any(|begin| line.starts_with(begin));
+    let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.rev().find(|line| !is_statistics(line)).map_or_else(String::new, |line| format!(": {line}"))
+}
+
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_the_verifiers_last_words_and_not_all_of_them() {
+        let log = "0: R1=ctx()\n307: (0f) r3 += r2\nR3 pointer arithmetic prohibited for !root\nverification time 9 usec\n\
+                   stack depth 32\nprocessed 154 insns (limit 1000000)\n";
+        let refused =
+            |log: &str| Error::Rejected { program: "xdp_lb", reason: "EACCES".into(), log: log.into() };
+        assert_eq!(
+            refused(log).to_string(),
+            "the kernel did not take program xdp_lb: EACCES: R3 pointer arithmetic prohibited for !root"
+        );
+        assert_eq!(refused("").to_string(), "the kernel did not take program xdp_lb: EACCES");
+    }
+}

@@ -70,7 +70,7 @@ pub enum LinkError {
     )]
     MtuTooLarge(#[source] io::Error),
     /// Not a question of the device.
-    #[error("attaching was not permitted: netd needs CAP_BPF and CAP_NET_ADMIN (or root)")]
+    #[error("attaching was not permitted: netd needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root)")]
     NoPermission,
     /// Anything else, pins included.
     #[error(transparent)]

@@ -102,7 +102,7 @@ impl Balancer {
     ///
     /// A sentence. What was there before is still in force then.
     pub fn grow(&self, capacity: &Capacity) -> Result<(), String> {
-        self.lock().grow(capacity).map_err(|error| sentence(&error))
+        self.lock().grow(capacity).map_err(|error| refused(&error))
     }
 
     /// Replaces the program and maps by those that this binary carries, with the same content.
@@ -113,7 +113,7 @@ impl Balancer {
     pub fn renew(&self) -> Result<(), String> {
         let mut inner = self.lock();
         let capacity = inner.tables.as_mut().map(|tables| tables.maps().capacity());
-        capacity.map_or(Ok(()), |capacity| inner.grow(&capacity)).map_err(|error| sentence(&error))
+        capacity.map_or(Ok(()), |capacity| inner.grow(&capacity)).map_err(|error| refused(&error))
     }
 
     /// Says whether what is being written to the maps is all there: maps that supersede those of another version are
@@ -157,7 +157,7 @@ impl Balancer {
         let loaded = inner.tables.as_mut().map(|tables| (tables.maps().settings(), tables.maps().capacity()));
         match loaded {
             Some((loaded, capacity)) if loaded != settings => {
-                inner.grow(&capacity).map_err(|error| sentence(&error))
+                inner.grow(&capacity).map_err(|error| refused(&error))
             }
             Some(_) | None => Ok(()),
         }
@@ -266,6 +266,14 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// What an operator is told; the verifier's words, thousands of lines, are for the log of who asks for everything.
+fn refused(error: &netd_bpf::Error) -> String {
+    if let netd_bpf::Error::Rejected { log, .. } = error {
+        tracing::debug!(log, "the kernel did not take a program");
+    }
+    sentence(error)
 }
 
 /// Fills a new generation and turns the links over to it.

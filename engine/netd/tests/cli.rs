@@ -270,7 +270,7 @@ fn without_rights_the_sentence_names_the_capabilities() {
     };
     let (code, error) = stderr(command.args(["--instance", "test-of-the-command-line", "plan"]).arg(path));
     assert_eq!(code, Some(1));
-    assert!(error.contains("CAP_NET_ADMIN and CAP_BPF"), "{error}");
+    assert!(error.contains("CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON"), "{error}");
 }
 
 #[test]

@@ -15,8 +15,13 @@ use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
 use std::sync::Arc;
 
-/// What netd needs to change anything.
-const NEEDED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::BPF);
+/// What netd needs to change anything: links, routes and neighbours; maps and programs; and that the kernel takes a
+/// program that reads packets whose headers are not all of one length.
+const NEEDED: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::BPF, "CAP_BPF"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
+];
 
 /// A reconciler that changes things, and the locks that let it.
 pub(crate) struct Writing {
@@ -97,17 +102,12 @@ pub(crate) fn node_name(global: &Global) -> String {
 /// Fails with a sentence that names what is missing.
 pub(crate) fn check_rights() -> anyhow::Result<()> {
     let has = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-    let missing = NEEDED - has;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let named = [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"), (CapabilitySet::BPF, "CAP_BPF")];
-    let names: Vec<&str> =
-        named.iter().filter(|(set, _)| missing.contains(*set)).map(|(_, name)| *name).collect();
-    bail!(
-        "reading and changing the network needs {}: run netd as root, or by its systemd unit",
-        names.join(" and ")
-    )
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(capability, _)| !has.contains(*capability)).map(|(_, name)| *name).collect();
+    let Some((last, others)) = missing.split_last() else { return Ok(()) };
+    let named =
+        if others.is_empty() { (*last).to_owned() } else { format!("{} and {last}", others.join(", ")) };
+    bail!("reading and changing the network needs {named}: run netd as root, or by its systemd unit")
 }
 
 fn mount_bpffs(instance: &Instance) -> netd_bpf::Result<()> {

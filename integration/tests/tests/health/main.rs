@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod paths;
+mod unit;
 mod web;
 
 use netd_integration_tests::bed::{CLIENT_V4, CLIENT_V6, backend_v4, backend_v6, vips};
