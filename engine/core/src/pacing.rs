@@ -95,12 +95,13 @@ impl Pacing {
         *self = Self::default();
     }
 
-    /// In how long the next resource's time comes that it has not come for yet.
+    /// In how long the next resource's time comes, of those for which it had not come when [`Pacing::waits`] was asked.
+    /// Zero for one for which it came since.
     #[must_use]
-    pub fn next(&self, now: Duration) -> Option<Duration> {
+    pub fn next(&self, asked: Duration, now: Duration) -> Option<Duration> {
         let failing = self.failing.values().map(|failing| failing.until);
         let fights = self.fights.values().map(|fight| fight.until);
-        failing.chain(fights).filter(|until| now < *until).min().map(|until| until.saturating_sub(now))
+        failing.chain(fights).filter(|until| asked < *until).min().map(|until| until.saturating_sub(now))
     }
 }
 
@@ -140,12 +141,20 @@ mod tests {
             pacing.failed(&route("a"), failed(), now, 0);
         }
         pacing.failed(&route("b"), failed(), now, 0);
-        assert_eq!(pacing.next(now), Some(Duration::from_millis(200)));
+        assert_eq!(pacing.next(now, now), Some(Duration::from_millis(200)));
         let later = now + Duration::from_millis(200);
         assert_eq!(pacing.waits(&route("b"), later), None);
         assert_eq!(pacing.waits(&route("a"), later), Some(failed()));
-        assert_eq!(pacing.next(later), Some(Duration::from_millis(29_800)));
+        assert_eq!(pacing.next(later, later), Some(Duration::from_millis(29_800)));
         assert_eq!(pacing.waits(&route("c"), now), None);
+    }
+
+    #[test]
+    fn a_time_that_comes_between_asking_and_looking_at_the_clock_is_not_missed() {
+        let (mut pacing, asked) = (Pacing::default(), seconds(0));
+        pacing.failed(&route("a"), failed(), asked, 0);
+        assert_eq!(pacing.next(asked, asked + Duration::from_millis(150)), Some(Duration::from_millis(50)));
+        assert_eq!(pacing.next(asked, asked + Duration::from_millis(250)), Some(Duration::ZERO));
     }
 
     #[test]
@@ -156,7 +165,7 @@ mod tests {
         }
         pacing.fail_still(&BTreeSet::new());
         pacing.failed(&route("a"), failed(), now, 0);
-        assert_eq!(pacing.next(now), Some(Duration::from_millis(200)));
+        assert_eq!(pacing.next(now, now), Some(Duration::from_millis(200)));
     }
 
     #[test]
@@ -168,7 +177,7 @@ mod tests {
         assert_eq!(pacing.waits(&route("a"), now), None);
         assert!(pacing.waits(&route("f"), now).is_some());
         pacing.forget();
-        assert_eq!((pacing.waits(&route("f"), now), pacing.next(now)), (None, None));
+        assert_eq!((pacing.waits(&route("f"), now), pacing.next(now, now)), (None, None));
     }
 
     fn fight(pacing: &mut Pacing, now: Duration) {
@@ -188,7 +197,7 @@ mod tests {
         pacing.flipped(&route("f"), seconds(70), 0);
         let waits = pacing.waits(&route("f"), seconds(70)).map(|status| status.message).unwrap_or_default();
         assert!(waits.starts_with("fought over"), "{waits}");
-        assert_eq!(pacing.next(seconds(70)), Some(TRUCE_FIRST));
+        assert_eq!(pacing.next(seconds(70), seconds(70)), Some(TRUCE_FIRST));
         assert_eq!(pacing.waits(&route("f"), seconds(75)), None);
     }
 
@@ -207,7 +216,7 @@ mod tests {
         fight(&mut pacing, now);
         let mut truces = Vec::new();
         for _ in 0..8 {
-            let truce = pacing.next(now).unwrap_or_default();
+            let truce = pacing.next(now, now).unwrap_or_default();
             truces.push(truce.as_secs());
             // It is put right, and changed again a little later.
             now += truce + Duration::from_secs(3);
@@ -225,6 +234,6 @@ mod tests {
         for _ in 0..FLIPS_MAX {
             pacing.flipped(&route("f"), now, 1000);
         }
-        assert_eq!(pacing.next(now), Some(Duration::from_secs(4)));
+        assert_eq!(pacing.next(now, now), Some(Duration::from_secs(4)));
     }
 }

@@ -137,7 +137,8 @@ impl Reconciler {
             }
         };
         let next = [look, self.turns.next((self.clock)())].into_iter().flatten().min()?;
-        u64::try_from(next.as_millis()).ok()
+        // A millisecond too early would be for nothing.
+        u64::try_from(next.as_micros().div_ceil(1000)).ok()
     }
 
     fn config_report(&self, verdict: &Verdict, is_held_back: bool) -> ConfigReport {

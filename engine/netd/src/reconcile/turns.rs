@@ -17,6 +17,8 @@ pub(super) struct Turns {
     /// What of the node is in the way of changes, or out of it, as it was last.
     ground: (BTreeMap<u32, Link>, Vec<Address>),
     pub(super) seed: u64,
+    /// When this pass asked whose turn it is, if it did.
+    asked: Option<Duration>,
 }
 
 /// What of a plan is not done in this pass.
@@ -51,6 +53,7 @@ impl Turns {
             self.ground = (facts.links.clone(), facts.addresses.clone());
             self.pacing.hurry();
         }
+        self.asked = Some(now);
         for id in settled.flipped(plan) {
             self.pacing.flipped(id, now, self.spread(id, now));
         }
@@ -90,9 +93,9 @@ impl Turns {
         is_open
     }
 
-    /// In how long the next turn comes.
-    pub(super) fn next(&self, now: Duration) -> Option<Duration> {
-        self.pacing.next(now)
+    /// In how long the next turn comes, at the end of a pass.
+    pub(super) fn next(&mut self, now: Duration) -> Option<Duration> {
+        self.pacing.next(self.asked.take().unwrap_or(now), now)
     }
 
     fn spread(&self, id: &ResourceId, now: Duration) -> u64 {
