@@ -280,7 +280,10 @@ impl Engine {
         self.reconciler = Some(reconciler);
         self.work = None;
         let now = clock::now();
-        self.quiet_until = now + FACTS_GAP;
+        // Between two passes: whoever asks for plans all the time does not put off what the node needs.
+        if report.is_some() {
+            self.quiet_until = now + FACTS_GAP;
+        }
         self.is_torn_down = is_torn_down.unwrap_or(self.is_torn_down);
         if self.is_torn_down {
             self.wanted.clear();

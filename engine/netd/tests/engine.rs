@@ -152,6 +152,24 @@ async fn k14_a_change_of_the_node_is_undone_within_a_second() {
 }
 
 #[tokio::test]
+async fn k14_plans_that_are_asked_for_all_the_time_do_not_put_that_off() {
+    let mut running = Running::start();
+    running.write(FILE);
+    running.report(|report| report.word == Word::Ok).await;
+    running.world.lock().owned.retain(|(kind, _), _| *kind != ROUTE);
+    let before = clock::now();
+    running.facts_changed.notify_one();
+    while running.reports.borrow().drift.resources == 0 {
+        assert!(before.elapsed() < Duration::from_secs(2));
+        let (to, answer) = tokio::sync::oneshot::channel();
+        running.requests.send(Request::Plan(to)).await.unwrap();
+        answer.await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.end().await;
+}
+
+#[tokio::test]
 async fn k21_a_thousand_announcements_cost_few_passes() {
     let mut running = Running::start();
     running.write(FILE);
