@@ -15,9 +15,11 @@
 #![allow(clippy::unwrap_used, reason = "the scaffolding of tests says what went wrong and stops")]
 
 use crate::lab::{Lab, Namespace};
+use crate::site::Site;
 use netd_bpf::links::{self, OwnedLink};
 use rustix::mount::{UnmountFlags, unmount};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,9 +57,13 @@ pub enum Arrival {
     Decapsulate,
     /// Leaves them as they are, for a look at them from outside.
     Leave,
+    /// Nothing is there but the VIPs of number 10 as addresses, and the sources of packets are looked at strictly: netd
+    /// has to do the rest.
+    Bare,
 }
 
-/// The machines, and a folder for one instance of netd, with a bpf file system of its own.
+/// The machines, and a place for one instance of netd on the lb, with a bpf file system of its own. A bed is also that
+/// place.
 pub struct Bed {
     /// Sends to VIPs.
     pub client: Namespace,
@@ -65,8 +71,7 @@ pub struct Bed {
     pub lb: Namespace,
     /// `backends[0]` is backend 1.
     pub backends: Vec<Namespace>,
-    instance: String,
-    folder: PathBuf,
+    site: Site,
     _links: Vec<OwnedLink>,
     client_link: Mutex<Option<OwnedLink>>,
 }
@@ -85,12 +90,13 @@ impl Bed {
         let instance = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("{PREFIX}-{instance}"));
         std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
+        let lb = lab.namespace("lb");
+        let bpf = (folder.join("bpf"), "netd");
         let mut bed = Self {
             client: lab.namespace("client"),
-            lb: lab.namespace("lb"),
+            site: Site::new(&lb, "lb", instance, folder, bpf),
+            lb,
             backends: Vec::new(),
-            instance,
-            folder,
             _links: Vec::new(),
             client_link: Mutex::default(),
         };
@@ -132,7 +138,7 @@ impl Bed {
         }
         // An end of a veth without a program does not see what the other end's sends back.
         let link = self.client.run(|| attach(Arrival::Leave));
-        *self.client_link.lock().unwrap() = Some(link);
+        *self.client_link.lock().unwrap() = link;
         self.lb.ip(&["addr", "add", &format!("{LB_V4}/24"), "dev", "eth0"]);
         self.lb.ip(&["addr", "add", &format!("{LB_V6}/64"), "dev", "eth0", "nodad"]);
         self.client.ip(&["addr", "add", &format!("{CLIENT_V4}/24"), "dev", "eth0"]);
@@ -146,11 +152,10 @@ impl Bed {
         let device = device_to(number);
         let machine = lab.namespace(&format!("backend{number}"));
         settle(&machine);
-        machine.sysctl("net/ipv6/ip_nonlocal_bind", "1");
         self.lb.veth(&device, &machine, "eth0");
         self.lb.ip(&["link", "set", &device, "mtu", TUNNEL_MTU]);
         machine.ip(&["link", "set", "eth0", "mtu", TUNNEL_MTU]);
-        self._links.push(machine.run(|| attach(arrival)));
+        self._links.extend(machine.run(|| attach(arrival)));
         let (v4, v6) = (backend_v4(number).to_string(), backend_v6(number).to_string());
         machine.ip(&["addr", "add", &format!("{v4}/32"), "dev", "eth0"]);
         machine.ip(&["addr", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
@@ -158,8 +163,16 @@ impl Bed {
         for via in [TUNNEL_V4, TUNNEL_V6] {
             machine.ip(&["route", "add", "default", "via", via, "dev", "eth0", "onlink", "mtu", CLIENT_MTU]);
         }
-        machine.ip(&["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
-        machine.ip(&["-6", "route", "add", "local", "2001:db8:100::/64", "dev", "lo"]);
+        if arrival == Arrival::Bare {
+            machine.sysctl("net/ipv4/conf/all/rp_filter", "1");
+            for vip in vips(10) {
+                machine.ip(&["addr", "add", &vip.to_string(), "dev", "lo"]);
+            }
+        } else {
+            machine.sysctl("net/ipv6/ip_nonlocal_bind", "1");
+            machine.ip(&["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
+            machine.ip(&["-6", "route", "add", "local", "2001:db8:100::/64", "dev", "lo"]);
+        }
         // Solicitations are answered for addresses of the device that they come in by.
         self.lb.ip(&["addr", "add", &format!("{TUNNEL_V6}/128"), "dev", &device, "nodad"]);
         self.lb.ip(&["route", "add", &v4, "dev", &device, "src", TUNNEL_V4]);
@@ -167,56 +180,41 @@ impl Bed {
         self.backends.push(machine);
     }
 
-    /// A name that no other bed has.
+    /// A place for a netd on a backend; they count from 1.
     #[must_use]
-    pub fn instance(&self) -> &str {
-        &self.instance
+    pub fn on_backend(&self, number: usize) -> Site {
+        let name = format!("backend{number}");
+        let folder = self.folder().join(&name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let instance = backend_instance(self.instance(), number);
+        Site::new(&self.backends[number - 1], &name, instance, folder, (self.bpf_mount(), &name))
     }
+}
 
-    /// A folder of this bed, removed with it.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
+fn backend_instance(instance: &str, number: usize) -> String {
+    format!("{instance}-b{number}")
+}
 
-    /// The file that netd puts in force.
-    #[must_use]
-    pub fn config_file(&self) -> PathBuf {
-        self.folder.join("desired.toml")
-    }
+impl Deref for Bed {
+    type Target = Site;
 
-    /// Where netd keeps its state.
-    #[must_use]
-    pub fn state_dir(&self) -> PathBuf {
-        self.folder.join("state")
-    }
-
-    /// Where netd pins, below [`Bed::bpf_mount`].
-    #[must_use]
-    pub fn bpf_dir(&self) -> PathBuf {
-        self.bpf_mount().join("netd")
-    }
-
-    /// A bpf file system of this bed's own.
-    #[must_use]
-    pub fn bpf_mount(&self) -> PathBuf {
-        self.folder.join("bpf")
-    }
-
-    /// Where netd has its socket.
-    #[must_use]
-    pub fn runtime_dir(&self) -> PathBuf {
-        Path::new("/run/netd").join(&self.instance)
+    fn deref(&self) -> &Site {
+        &self.site
     }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        remove(&self.folder);
+        remove(self.folder());
         // There is none unless a daemon ran.
         let _ = std::fs::remove_dir_all(self.runtime_dir());
         // One that was killed leaves it.
         let _ = std::fs::remove_file(self.lb.run(netns_lock));
+        for (machine, number) in self.backends.iter().zip(1..) {
+            let runtime_dir = Path::new("/run/netd").join(backend_instance(self.instance(), number));
+            let _ = std::fs::remove_dir_all(runtime_dir);
+            let _ = std::fs::remove_file(machine.run(netns_lock));
+        }
     }
 }
 
@@ -287,12 +285,14 @@ fn settle(machine: &Namespace) {
     machine.sysctl("net/ipv6/conf/default/accept_dad", "0");
 }
 
-fn attach(arrival: Arrival) -> OwnedLink {
+fn attach(arrival: Arrival) -> Option<OwnedLink> {
     let index = index_of("eth0");
-    match arrival {
-        Arrival::Decapsulate => links::attach_decap(index, links::Mode::Native).unwrap(),
-        Arrival::Leave => links::attach_pass(index).unwrap(),
-    }
+    let attached = match arrival {
+        Arrival::Decapsulate => links::attach_decap(index, links::Mode::Native),
+        Arrival::Leave => links::attach_pass(index),
+        Arrival::Bare => return None,
+    };
+    Some(attached.unwrap())
 }
 
 fn remove(folder: &Path) {

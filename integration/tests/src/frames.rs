@@ -20,9 +20,17 @@ const SENDER: &str = r#"
 /// Bytes of an Ethernet header without a tag.
 const ETHERNET: usize = 14;
 
-impl Namespace {
+/// A machine as its links know it.
+pub trait Wire {
     /// Sends frames from a device, in this order.
-    pub fn send_frames(&self, device: &str, frames: &[Vec<u8>]) {
+    fn send_frames(&self, device: &str, frames: &[Vec<u8>]);
+
+    /// A device's Ethernet address.
+    fn mac(&self, device: &str) -> [u8; 6];
+}
+
+impl Wire for Namespace {
+    fn send_frames(&self, device: &str, frames: &[Vec<u8>]) {
         let index = self.run(|| index_of(device));
         let mut command = self.command("perl");
         command.args(["-e", SENDER, &index.to_string()]);
@@ -33,9 +41,7 @@ impl Namespace {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// A device's Ethernet address.
-    #[must_use]
-    pub fn mac(&self, device: &str) -> [u8; 6] {
+    fn mac(&self, device: &str) -> [u8; 6] {
         let shown = self.ip(&["-o", "link", "show", device]);
         let (_, rest) = shown.split_once("link/ether ").unwrap();
         let bytes: Vec<u8> =

@@ -12,8 +12,10 @@ pub mod frames;
 mod lab;
 pub mod netd;
 pub mod restless;
+mod site;
 pub mod snapshot;
 pub mod trace;
 
 pub use bed::{Arrival, Bed};
 pub use lab::{Lab, Namespace};
+pub use site::Site;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the scaffolding of tests says what went wrong and stops")]
 
 use crate::bed::Bed;
+use crate::site::Site;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -64,7 +65,7 @@ impl From<Output> for Said {
     }
 }
 
-impl Bed {
+impl Site {
     /// Replaces the desired file by rename, as editors do.
     pub fn write(&self, text: &str) {
         let beside = self.folder().join("desired.toml.new");
@@ -72,14 +73,14 @@ impl Bed {
         std::fs::rename(beside, self.config_file()).unwrap();
     }
 
-    /// What is put before a command so that it runs in the lb's namespace; `ip netns exec` would hide pins.
+    /// What is put before a command so that it runs in the machine's namespace; `ip netns exec` would hide pins.
     #[must_use]
     pub fn prefix(&self) -> Vec<String> {
-        let net = format!("--net={}", self.lb.path().display());
+        let net = format!("--net={}", self.netns().display());
         ["setpriv", "--pdeathsig", "KILL", "nsenter", &net, "--"].map(Into::into).into()
     }
 
-    /// netd's path and options for this bed.
+    /// netd's path and options for this place.
     #[must_use]
     pub fn arguments(&self, command: &[&str]) -> Vec<String> {
         let mut all = vec![binary().display().to_string()];
@@ -89,7 +90,7 @@ impl Bed {
             ("--state-dir", self.state_dir().display().to_string()),
             ("--bpf-dir", self.bpf_dir().display().to_string()),
             ("--instance", self.instance().to_owned()),
-            ("--node", "lb".to_owned()),
+            ("--node", self.node().to_owned()),
         ] {
             all.extend([option.to_owned(), value]);
         }
@@ -121,7 +122,7 @@ impl Bed {
         said
     }
 
-    /// As [`Bed::apply`], after a link was let go of, which the kernel takes off its device a little later: until then
+    /// As [`Site::apply`], after a link was let go of, which the kernel takes off its device a little later: until then
     /// it is somebody else's.
     pub fn apply_once_free(&self) {
         let mut last = None;
@@ -130,12 +131,6 @@ impl Bed {
             assert!(Instant::now() < until, "{last:?}");
             last = Some(self.netd(&["apply"]));
         }
-    }
-
-    /// Removes every pin while no daemon runs, as a boot does, and waits until the kernel has let go of the link.
-    pub fn remove_pins(&self) {
-        std::fs::remove_dir_all(self.bpf_dir()).unwrap();
-        wait_until("let go", LETTING_GO_MAX, || !self.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
     }
 
     /// The report of `netd status`.
@@ -149,7 +144,7 @@ impl Bed {
         self.wait_at_most(PATIENCE, what, is_wanted)
     }
 
-    /// As [`Bed::wait`], with another patience.
+    /// As [`Site::wait`], with another patience.
     pub fn wait_at_most(&self, patience: Duration, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + patience;
         loop {
@@ -209,7 +204,7 @@ impl Bed {
         self.spawn_logging_to(log)
     }
 
-    /// As [`Bed::spawn`], with the log elsewhere.
+    /// As [`Site::spawn`], with the log elsewhere.
     pub fn spawn_logging_to(&self, log: impl Into<Stdio>) -> Daemon {
         let mut command = self.netd_under(&[], &["run"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -223,6 +218,14 @@ impl Bed {
         let said = self.netd(&["status", "--json"]);
         let report: Value = serde_json::from_str(&said.out).ok()?;
         (report["pass"]["number"].as_u64()? > 0).then_some(report)
+    }
+}
+
+impl Bed {
+    /// Removes every pin while no daemon runs, as a boot does, and waits until the kernel has let go of the link.
+    pub fn remove_pins(&self) {
+        std::fs::remove_dir_all(self.bpf_dir()).unwrap();
+        wait_until("let go", LETTING_GO_MAX, || !self.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
     }
 }
 

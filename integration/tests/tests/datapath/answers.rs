@@ -4,7 +4,7 @@ use crate::{AT_ONCE, NOTHING, WEB, assert_sound, at, client, servers, try_connec
 use netd_integration_tests::bed::{CLIENT_V4, CLIENT_V6, vip_v4, vip_v6, vips};
 use netd_integration_tests::capture::Recording;
 use netd_integration_tests::desired::file;
-use netd_integration_tests::frames::{datagram, frame, of_protocol};
+use netd_integration_tests::frames::{Wire as _, datagram, frame, of_protocol};
 use netd_integration_tests::{Bed, Lab};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -4,7 +4,7 @@ use crate::{DNS, at, servers, web};
 use netd_integration_tests::bed::CLIENT_V4;
 use netd_integration_tests::capture::Recording;
 use netd_integration_tests::desired::file;
-use netd_integration_tests::frames::{datagram, fragments, frame};
+use netd_integration_tests::frames::{Wire as _, datagram, fragments, frame};
 use netd_integration_tests::{Bed, Lab};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use crate::{DNS, assert_sound, at, client, servers, web, with};
 use netd_integration_tests::capture::Recording;
 use netd_integration_tests::desired::file;
-use netd_integration_tests::frames::{datagram, frame};
+use netd_integration_tests::frames::{Wire as _, datagram, frame};
 use netd_integration_tests::{Bed, Lab};
 use std::net::SocketAddr;
 use std::time::Duration;
