@@ -1,0 +1,361 @@
+//! What this node announces by BGP: VIPs that it can serve, its pod prefixes, and aggregates of VIPs.
+//!
+//! Key: the prefix. Mark of ownership: what the crate `netd-gobgp` marks paths with; others of the same gobgpd are
+//! foreign, and a prefix that somebody else announces through it is a conflict. An update sends one UPDATE message to
+//! the peers that are told, and ends no session.
+//!
+//! A VIP is announced once its services, its own entry and a program are in the datapath, and withdrawn before any of
+//! them goes. It is withdrawn when the file leaves it without a backend, or none is in reach; when its last backend is
+//! found unhealthy, after `hold_down`, and only as long as the `floor` is kept. Before the first verdict, and while no
+//! way to a backend is resolved, it stays as it is.
+
+mod rules;
+mod spec;
+mod standing;
+mod target;
+
+pub use spec::{PathSpec, Recipients};
+pub use target::PathTarget;
+
+use super::bgp_instance::{self, own_address, this_node};
+use super::bgp_peer::peers_of;
+use super::{attachment, route, service, vip};
+use crate::facts::Facts;
+use ipnetwork::IpNetwork;
+use netd_core::{DesiredKind, Key, KindName, Need, ResourceId};
+use netd_schema::{Announced, Bgp, BgpPeer, Config, Family, Node, Service, TrafficPolicy};
+use rules::{Attributes, Rules, Subject};
+use standing::{Judge, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "bgp_path";
+
+/// What is announced of a node, before it is asked whom it can be told.
+struct Offers<'c> {
+    bgp: &'c Bgp,
+    node: Option<&'c Node>,
+    peers: Vec<&'c BgpPeer>,
+    by_prefix: BTreeMap<IpNetwork, Offer>,
+    /// What an operator should know of all VIPs.
+    note: Option<String>,
+}
+
+/// One prefix that could be announced.
+struct Offer {
+    class: Announced,
+    standing: Standing,
+    to: BTreeMap<IpAddr, Attributes>,
+    needs: Vec<Need>,
+    is_aggregate: bool,
+}
+
+/// The announcements that the file and the node's state ask for.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(bgp) = &config.bgp else { return Ok(desired) };
+    let mut offers = Offers::of(config, bgp, facts)?;
+    if offers.peers.is_empty() {
+        return Ok(desired);
+    }
+    let vips = vips(config);
+    let standings = Judge::new(facts, offers.node).standings(&vips, bgp);
+    offers.offer_vips(config, |vip| standings.of.get(&vip).cloned().unwrap_or(Standing::Down));
+    offers.note = standings.note;
+    offers.offer_pods();
+    let speaker = Need::One(ResourceId { kind: bgp_instance::NAME, key: bgp_instance::key(&bgp.gobgpd) });
+    for (&prefix, offer) in offers.by_prefix.iter().filter(|(_, offer)| offer.standing != Standing::Down) {
+        match offers.announcement(prefix, offer, facts) {
+            None => {}
+            Some(Ok(spec)) => offers.place(spec, offer, &speaker, &mut desired),
+            Some(Err(why)) => {
+                desired.held.insert(Key::new(prefix.to_string()), why);
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// The aggregates that may be announced: packets for addresses of them that nothing has must not go back to where they
+/// came from.
+#[must_use]
+pub fn aggregates(config: &Config, facts: &Facts) -> BTreeSet<IpNetwork> {
+    let Some(bgp) = &config.bgp else { return BTreeSet::new() };
+    let is_any =
+        |bgp: &Bgp| bgp.announcements.iter().any(|rule| rule.aggregate != netd_schema::Aggregate::default());
+    if !is_any(bgp) {
+        return BTreeSet::new();
+    }
+    let Ok(mut offers) = Offers::of(config, bgp, facts) else { return BTreeSet::new() };
+    offers.offer_vips(config, |_| Standing::Up);
+    offers.by_prefix.iter().filter(|(_, offer)| offer.is_aggregate).map(|(&prefix, _)| prefix).collect()
+}
+
+impl<'c> Offers<'c> {
+    fn of(config: &'c Config, bgp: &'c Bgp, facts: &Facts) -> Result<Self, String> {
+        let node = this_node(config, facts)?;
+        let own = |peer: &&BgpPeer| !facts.is_own_address(peer.address);
+        let peers: Vec<&BgpPeer> = peers_of(config, facts).into_iter().filter(own).collect();
+        Ok(Self { bgp, node, peers, by_prefix: BTreeMap::new(), note: None })
+    }
+
+    fn offer_vips(&mut self, config: &'c Config, standing: impl Fn(IpAddr) -> Standing) {
+        let pools = Pools::of(config);
+        let peers = self.peers.clone();
+        let mut rules = Rules::new(self.bgp, &peers);
+        for (vip, services) in &vips(config) {
+            let vip = *vip;
+            let pool = pools.holding(vip);
+            let subject = Subject {
+                class: Announced::Vips,
+                services: services.iter().map(|service| service.name.as_str()).collect(),
+                pool: pool.map(|(_, name)| name),
+            };
+            let told = rules.told(&subject);
+            let standing = standing(vip);
+            let needs = needs(vip, services);
+            let may_aggregate =
+                services.iter().all(|service| service.traffic_policy == TrafficPolicy::Cluster);
+            for (peer, attributes) in told.iter() {
+                let length = attributes.aggregate_of(Family::of(vip)).filter(|_| may_aggregate);
+                let aggregate =
+                    length.and_then(|length| aggregate(vip, length, pool.map(|(range, _)| range)));
+                self.add(aggregate, vip, *peer, attributes, (&standing, &needs));
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        aggregate: Option<IpNetwork>,
+        vip: IpAddr,
+        peer: IpAddr,
+        attributes: &Attributes,
+        (standing, needs): (&Standing, &[Need]),
+    ) {
+        let prefix = aggregate.unwrap_or_else(|| IpNetwork::from(vip));
+        let offer = self.by_prefix.entry(prefix).or_insert_with(|| Offer {
+            class: Announced::Vips,
+            standing: Standing::Down,
+            to: BTreeMap::new(),
+            needs: Vec::new(),
+            is_aggregate: aggregate.is_some(),
+        });
+        offer.to.entry(peer).or_default().merge(attributes);
+        // Of an aggregate one VIP has to be in the datapath: the first that can be announced.
+        if offer.standing < *standing {
+            offer.standing = standing.clone();
+            offer.needs = needs.to_vec();
+            let refuses = aggregate
+                .map(|prefix| Need::One(ResourceId { kind: route::NAME, key: Key::new(prefix.to_string()) }));
+            offer.needs.extend(refuses);
+        }
+    }
+
+    fn offer_pods(&mut self) {
+        let peers = self.peers.clone();
+        let mut rules = Rules::new(self.bgp, &peers);
+        let told = rules.told(&Subject { class: Announced::PodCidrs, services: Vec::new(), pool: None });
+        for &prefix in self.node.iter().flat_map(|node| &node.pod_cidrs) {
+            let to: BTreeMap<IpAddr, Attributes> = told.iter().cloned().collect();
+            if to.is_empty() {
+                continue;
+            }
+            let class = Announced::PodCidrs;
+            let offer = Offer { class, standing: Standing::Up, to, needs: Vec::new(), is_aggregate: false };
+            self.by_prefix.insert(prefix, offer);
+        }
+    }
+
+    /// What is said of a prefix, as far as one path can say it; `None` when no peer has its family.
+    fn announcement(
+        &self,
+        prefix: IpNetwork,
+        offer: &Offer,
+        facts: &Facts,
+    ) -> Option<Result<PathSpec, String>> {
+        let family = Family::of(prefix.ip());
+        let able: Vec<&BgpPeer> =
+            self.peers.iter().copied().filter(|peer| peer.families.contains(&family)).collect();
+        let told: Vec<(&BgpPeer, &Attributes)> =
+            able.iter().filter_map(|peer| Some((*peer, offer.to.get(&peer.address)?))).collect();
+        let (first, _) = told.first()?;
+        let is_foreign = |peer: &BgpPeer| {
+            Family::of(peer.address) != family && !(family == Family::Ipv4 && peer.extended_next_hop)
+        };
+        let mut next_hop = None;
+        if let Some((peer, _)) = told.iter().find(|(peer, _)| is_foreign(peer)) {
+            next_hop = self.own_address(family, facts);
+            if next_hop.is_none() {
+                return Some(Err(format!(
+                    "this node has no {} address that could be the next hop for {}",
+                    family.word(),
+                    peer.name
+                )));
+            }
+        }
+        let attributes = match self.united(&told, first) {
+            Ok(attributes) => attributes,
+            Err(why) => return Some(Err(why)),
+        };
+        let addresses: BTreeSet<IpAddr> = told.iter().map(|(peer, _)| peer.address).collect();
+        let to = match told.len() == able.len() {
+            true => Recipients::All(addresses),
+            false => Recipients::Only(addresses),
+        };
+        Some(Ok(PathSpec {
+            prefix,
+            next_hop,
+            communities: attributes.communities,
+            large_communities: attributes.large_communities,
+            local_preference: attributes.local_preference,
+            med: attributes.med,
+            prepend: vec![self.bgp.asn; usize::from(attributes.prepend.unwrap_or_default())],
+            to,
+        }))
+    }
+
+    /// Wants it, or leaves it as it is.
+    fn place(&self, spec: PathSpec, offer: &Offer, speaker: &Need, desired: &mut DesiredKind) {
+        let key = spec.key();
+        match &offer.standing {
+            Standing::Down => {}
+            Standing::Waits(why) => {
+                desired.held.insert(key, why.clone());
+            }
+            &Standing::Fading(rest) => {
+                let why = "its last backend was found unhealthy: it is withdrawn unless one recovers in time";
+                desired.held.insert(key, why.into());
+                desired.turns_in = Some(desired.turns_in.map_or(rest, |other| other.min(rest)));
+            }
+            Standing::Up => {
+                let needs: Vec<Need> = offer.needs.iter().chain([speaker]).cloned().collect();
+                desired.needs.insert(key.clone(), needs.into());
+                if let Some(note) = self.note.as_ref().filter(|_| offer.class == Announced::Vips) {
+                    desired.notes.insert(key.clone(), note.clone());
+                }
+                desired.table.insert(key, Arc::new(spec));
+            }
+        }
+    }
+
+    /// The node's address of a family that its peers know it by.
+    fn own_address(&self, family: Family, facts: &Facts) -> Option<IpAddr> {
+        let is_of = |address: IpAddr| (Family::of(address) == family).then_some(address);
+        let listed = self.node.and_then(|node| node.addresses.iter().copied().find_map(is_of));
+        listed.or_else(|| own_address(facts, is_of))
+    }
+
+    /// One path says the same to everybody: the local preference only iBGP peers hear, the prepended AS only eBGP peers
+    /// may.
+    fn united(&self, told: &[(&BgpPeer, &Attributes)], first: &BgpPeer) -> Result<Attributes, String> {
+        let is_internal = |peer: &BgpPeer| peer.asn == self.bgp.asn;
+        let mut united: Option<Attributes> = None;
+        let (mut preference, mut prepend) = (Side::default(), Side::default());
+        for (peer, attributes) in told {
+            let common = Attributes {
+                local_preference: None,
+                prepend: None,
+                aggregate: netd_schema::Aggregate::default(),
+                ..(*attributes).clone()
+            };
+            let differs = united.as_ref().is_some_and(|united| *united != common)
+                || match is_internal(peer) {
+                    true => !preference.agrees(attributes.local_preference),
+                    false => !prepend.agrees(attributes.prepend.map(u32::from)),
+                };
+            if differs {
+                return Err(format!(
+                    "the rules ask for other attributes for {} than for {}, which gobgpd cannot do for one prefix",
+                    peer.name, first.name
+                ));
+            }
+            united = Some(common);
+        }
+        let mut united = united.unwrap_or_default();
+        united.local_preference = preference.value();
+        united.prepend = prepend.value().and_then(|count| u8::try_from(count).ok());
+        match (united.prepend, told.iter().find(|(peer, _)| is_internal(peer))) {
+            (Some(_), Some((peer, _))) => Err(format!(
+                "the own AS cannot be prepended while the iBGP peer {} is told of the prefix, too",
+                peer.name
+            )),
+            (Some(_) | None, _) => Ok(united),
+        }
+    }
+}
+
+/// What the peers of one side have, as long as it is the same.
+#[derive(Default)]
+struct Side(Option<Option<u32>>);
+
+impl Side {
+    fn agrees(&mut self, value: Option<u32>) -> bool {
+        *self.0.get_or_insert(value) == value
+    }
+
+    fn value(self) -> Option<u32> {
+        self.0.flatten()
+    }
+}
+
+/// The VIPs of the file, each with its services.
+fn vips(config: &Config) -> BTreeMap<IpAddr, Vec<&Service>> {
+    let mut vips: BTreeMap<IpAddr, Vec<&Service>> = BTreeMap::new();
+    for service in &config.services {
+        for &vip in &service.vips {
+            vips.entry(vip).or_default().push(service);
+        }
+    }
+    vips
+}
+
+/// What has to be in the datapath before a VIP is announced.
+fn needs(address: IpAddr, services: &[&Service]) -> Vec<Need> {
+    let frontends = services.iter().flat_map(|service| {
+        service.ports.iter().map(move |port| ResourceId {
+            kind: service::NAME,
+            key: service::frontend_key(address, port.port, port.protocol),
+        })
+    });
+    let own = ResourceId { kind: vip::NAME, key: Key::new(address.to_string()) };
+    let mut needs: Vec<Need> = frontends.chain([own]).map(Need::One).collect();
+    needs.push(Need::AnyOf(attachment::NAME));
+    needs
+}
+
+/// The prefix of this length that holds the VIP, no shorter than the range of its pool; `None` if that is the VIP.
+fn aggregate(vip: IpAddr, length: u8, range: Option<IpNetwork>) -> Option<IpNetwork> {
+    let full = IpNetwork::from(vip).prefix();
+    let length = range.map_or(length, |range| length.max(range.prefix()));
+    let around = IpNetwork::new(vip, length).ok().filter(|_| length < full)?;
+    IpNetwork::new(around.network(), length).ok()
+}
+
+/// The ranges of the pools, sorted; no two overlap.
+struct Pools<'c>(Vec<(IpNetwork, &'c str)>);
+
+impl<'c> Pools<'c> {
+    fn of(config: &'c Config) -> Self {
+        let ranges =
+            |pool: &'c netd_schema::IpPool| pool.ranges.iter().map(move |range| (*range, pool.name.as_str()));
+        let mut all: Vec<(IpNetwork, &str)> = config.ip_pools.iter().flat_map(ranges).collect();
+        all.sort();
+        Self(all)
+    }
+
+    fn holding(&self, address: IpAddr) -> Option<(IpNetwork, &'c str)> {
+        let after = self.0.partition_point(|(range, _)| range.ip() <= address);
+        let before = self.0.get(after.checked_sub(1)?)?;
+        Some(*before).filter(|(range, _)| range.is_ipv4() == address.is_ipv4() && range.contains(address))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,479 @@
+//! Which prefixes a node announces, to whom, and what is said about them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::facts::{Address, Link, Mac, Neighbour, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::health::Verdicts;
+use crate::health::verdict::{BackendId, Group, Unhealthy};
+use netd_core::Described as _;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// A node with two services, a way to their backends, and an eBGP peer.
+const BASE: &str = r#"
+version = 1
+[[nodes]]
+name = "a"
+addresses = ["10.0.0.11", "2001:db8::11"]
+pod_cidrs = ["10.244.1.0/24"]
+[[nodes]]
+name = "b"
+addresses = ["10.0.0.12"]
+pod_cidrs = ["10.244.2.0/24"]
+[[services]]
+name = "web"
+vips = ["192.0.2.10"]
+ports = [{ protocol = "tcp", port = 80 }]
+backends = [{ address = "10.1.0.2" }, { address = "10.1.0.3" }]
+health_check = { kind = "tcp" }
+[[services]]
+name = "dns"
+vips = ["192.0.2.53"]
+ports = [{ protocol = "udp", port = 53 }]
+backends = [{ address = "10.1.0.4" }]
+health_check = { kind = "icmp" }
+"#;
+
+const PEER: &str = "[[bgp.peers]]\naddress = \"10.0.0.1\"\nasn = 64513\n";
+
+fn file(bgp: &str, rest: &str) -> Config {
+    let text = format!("{BASE}[bgp]\nasn = 64512\n{bgp}\n{rest}");
+    parse(&text)
+}
+
+fn parse(text: &str) -> Config {
+    netd_schema::parse("test.toml", text.as_bytes()).unwrap_or_else(|found| panic!("{found}")).config
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Everything is reached by one router on eth0, and every VIP is judged to be well.
+fn facts(config: &Config) -> Facts {
+    let eth0 = Link {
+        index: 2,
+        name: "eth0".into(),
+        mac: Some(Mac([2; 6])),
+        mtu: 1500,
+        up: true,
+        kind: String::new(),
+        xdp: None,
+    };
+    let address = |text: &str, bits| Address {
+        link: 2,
+        address: ip(text),
+        prefix_len: bits,
+        usable: true,
+        global: true,
+    };
+    let route = |prefix: &str, via: &str| Route {
+        destination: prefix.parse().unwrap(),
+        table: TABLE_MAIN,
+        metric: 0,
+        protocol: 2,
+        action: RouteAction::Forward(vec![NextHop { link: 2, via: Some(ip(via)), weight: 1 }]),
+        source: None,
+        mtu: None,
+    };
+    let known = Neighbour { mac: Some(Mac([3; 6])), valid: true, ..Neighbour::default() };
+    let mut health = Verdicts::default();
+    for service in &config.services {
+        for &vip in &service.vips {
+            health.unhealthy.insert(Group { service: service.name.clone(), vip }, BTreeMap::new());
+        }
+    }
+    Facts {
+        node: "a".into(),
+        links: BTreeMap::from([(2, eth0)]),
+        addresses: vec![address("10.0.0.11", 24), address("2001:db8::11", 64)],
+        routes: vec![route("0.0.0.0/0", "10.0.0.254"), route("::/0", "2001:db8::fe")],
+        neighbours: BTreeMap::from([((2, ip("10.0.0.254")), known), ((2, ip("2001:db8::fe")), known)]),
+        health: Arc::new(health),
+    }
+}
+
+/// Says that backends of a service have been unhealthy for so many seconds.
+fn sicken(facts: &mut Facts, service: &str, vip: &str, backends: &[&str], seconds: u64) {
+    let mut health = (*facts.health).clone();
+    let group = Group { service: service.into(), vip: ip(vip) };
+    for backend in backends {
+        let id = BackendId { address: ip(backend), port: None };
+        let why = Unhealthy { since_unix_ms: 1, why: "refused".into() };
+        health.unhealthy.entry(group.clone()).or_default().insert(id, why);
+        health.unhealthy_for.entry(group.clone()).or_default().insert(id, Duration::from_secs(seconds));
+    }
+    facts.health = Arc::new(health);
+}
+
+/// Everything that is wanted, a line each, as a plan says it; what waits after it.
+fn shown(config: &Config, facts: &Facts) -> String {
+    let desired = desired(config, facts).unwrap();
+    let mut text = String::new();
+    for spec in desired.table.values() {
+        let _ = writeln!(text, "{}", spec.headline().unwrap());
+    }
+    for (key, why) in &desired.held {
+        let _ = writeln!(text, "… {key}: {why}");
+    }
+    if let Some(turns_in) = desired.turns_in {
+        let _ = writeln!(text, "in {} ms", turns_in.as_millis());
+    }
+    text
+}
+
+#[track_caller]
+fn expect(config: &Config, expected: &[&str]) {
+    assert_eq!(
+        shown(config, &facts(config)),
+        expected.iter().map(|line| format!("{line}\n")).collect::<String>()
+    );
+}
+
+#[track_caller]
+fn expect_with(config: &Config, facts: &Facts, expected: &[&str]) {
+    assert_eq!(shown(config, facts), expected.iter().map(|line| format!("{line}\n")).collect::<String>());
+}
+
+const WEB: &str = "announce 192.0.2.10/32 to 10.0.0.1";
+const DNS: &str = "announce 192.0.2.53/32 to 10.0.0.1";
+
+#[test]
+fn vips_with_a_healthy_backend_go_to_every_peer() {
+    expect(&file("", PEER), &[WEB, DNS]);
+    expect(&file("announce = []", PEER), &[]);
+    assert_eq!(shown(&parse(BASE), &facts(&parse(BASE))), "");
+}
+
+#[test]
+fn a_plan_says_it_as_an_operator_would() {
+    let rule = "[[bgp.announcements]]\ncommunities = [\"64512:100\"]\n";
+    let config = file("", &format!("{PEER}{rule}"));
+    expect(
+        &config,
+        &[
+            "announce 192.0.2.10/32 to 10.0.0.1 (community 64512:100)",
+            "announce 192.0.2.53/32 to 10.0.0.1 (community 64512:100)",
+        ],
+    );
+}
+
+#[test]
+fn this_nodes_pod_prefixes_are_announced_and_no_others() {
+    let config = file("announce = [\"pod-cidrs\"]", PEER);
+    expect(&config, &["announce 10.244.1.0/24 to 10.0.0.1"]);
+    let facts = Facts { node: "b".into(), ..facts(&config) };
+    expect_with(&config, &facts, &["announce 10.244.2.0/24 to 10.0.0.1"]);
+}
+
+#[test]
+fn a_vip_without_a_usable_backend_in_the_file_is_not_announced() {
+    let maintenance =
+        BASE.replace("{ address = \"10.1.0.4\" }", "{ address = \"10.1.0.4\", state = \"maintenance\" }");
+    let config = parse(&format!("{maintenance}[bgp]\nasn = 64512\n{PEER}"));
+    expect(&config, &[WEB]);
+}
+
+#[test]
+fn b15_a_vip_whose_backends_are_out_of_reach_is_withdrawn_at_once() {
+    let config = file("", PEER);
+    let mut facts = facts(&config);
+    facts.links.get_mut(&2).unwrap().up = false;
+    expect_with(&config, &facts, &[]);
+}
+
+#[test]
+fn a_vip_waits_until_the_way_to_a_backend_is_resolved_and_is_not_withdrawn_for_it() {
+    let config = file("", PEER);
+    let mut facts = facts(&config);
+    facts.neighbours.clear();
+    let why = "the way to its backends is not resolved yet";
+    expect_with(&config, &facts, &[&format!("… 192.0.2.10/32: {why}"), &format!("… 192.0.2.53/32: {why}")]);
+}
+
+#[test]
+fn before_the_first_verdict_a_vip_stays_as_it_is() {
+    let config = file("", PEER);
+    let mut facts = facts(&config);
+    let mut health = (*facts.health).clone();
+    health.unjudged.insert(Group { service: "web".into(), vip: ip("192.0.2.10") });
+    facts.health = Arc::new(health);
+    expect_with(&config, &facts, &[DNS, "… 192.0.2.10/32: its backends have not been checked yet"]);
+    facts.health = Arc::default();
+    assert!(desired(&config, &facts).unwrap().table.is_empty());
+}
+
+#[test]
+fn a_vip_whose_last_backend_went_is_held_for_a_while_and_then_withdrawn() {
+    let config = file("", PEER);
+    let mut facts = facts(&config);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.2"], 100);
+    expect_with(&config, &facts, &[WEB, DNS]);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.3"], 2);
+    let why = "its last backend was found unhealthy: it is withdrawn unless one recovers in time";
+    expect_with(&config, &facts, &[DNS, &format!("… 192.0.2.10/32: {why}"), "in 3000 ms"]);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.3"], 5);
+    expect_with(&config, &facts, &[DNS]);
+}
+
+#[test]
+fn b10_verdicts_never_withdraw_more_than_the_floor_allows() {
+    let config = file("", PEER);
+    let mut facts = facts(&config);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.2", "10.1.0.3"], 100);
+    sicken(&mut facts, "dns", "192.0.2.53", &["10.1.0.4"], 100);
+    expect_with(&config, &facts, &[WEB, DNS]);
+    let note = desired(&config, &facts).unwrap().notes.remove("192.0.2.10/32").unwrap();
+    let expected = "0 of 2 VIPs have a healthy backend, less than the floor of 50 %: all stay announced";
+    assert_eq!(note, expected);
+    expect_with(&file("floor = 0", PEER), &facts, &[]);
+}
+
+#[test]
+fn with_a_local_policy_only_nodes_that_have_a_backend_announce() {
+    let local = BASE
+        .replace("{ address = \"10.1.0.4\" }", "{ address = \"10.244.2.7\" }")
+        .replace("health_check = { kind = \"icmp\" }", "traffic_policy = \"local\"");
+    let config = parse(&format!("{local}[bgp]\nasn = 64512\n{PEER}"));
+    expect(&config, &[WEB]);
+    let facts = Facts { node: "b".into(), ..facts(&config) };
+    expect_with(&config, &facts, &[WEB, DNS]);
+}
+
+#[test]
+fn a_vip_of_two_services_is_announced_for_the_better_one() {
+    let shared = BASE.replace("192.0.2.53", "192.0.2.10");
+    let config = parse(&format!("{shared}[bgp]\nasn = 64512\n{PEER}"));
+    let mut facts = facts(&config);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.2", "10.1.0.3"], 100);
+    expect_with(&config, &facts, &[WEB]);
+}
+
+#[test]
+fn b9_an_announcement_stands_on_the_datapath_and_on_the_speaker() {
+    let config = file("", PEER);
+    let needs = desired(&config, &facts(&config)).unwrap().needs.remove("192.0.2.10/32").unwrap();
+    let one = |kind, key| Need::One(ResourceId { kind, key: Key::new(key) });
+    let expected = [
+        one(service::NAME, "192.0.2.10:80/tcp"),
+        one(vip::NAME, "192.0.2.10"),
+        Need::AnyOf(attachment::NAME),
+        one(bgp_instance::NAME, "managed"),
+    ];
+    assert_eq!(needs.as_ref(), expected);
+}
+
+#[test]
+fn communities_of_all_rules_unite_and_the_rest_is_that_of_the_most_specific() {
+    let rules = "
+        [[bgp.announcements]]
+        communities = [\"64512:1\"]
+        med = 10
+        [[bgp.announcements]]
+        services = [\"web\"]
+        communities = [\"64512:2\", \"no-export\"]
+        large_communities = [\"64512:1:2\"]
+        med = 20
+        [[bgp.announcements]]
+        peers = [\"10.0.0.1\"]
+        med = 30
+        prepend = 2
+    ";
+    expect(
+        &file("", &format!("{PEER}{rules}")),
+        &[
+            "announce 192.0.2.10/32 to 10.0.0.1 (communities 64512:1 64512:2 no-export, large community 64512:1:2, \
+         MED 20, prepended 2×)",
+            "announce 192.0.2.53/32 to 10.0.0.1 (community 64512:1, MED 30, prepended 2×)",
+        ],
+    );
+}
+
+const THREE_PEERS: &str = "
+    [[bgp.peers]]
+    name = \"tor-1\"
+    address = \"10.0.0.1\"
+    asn = 64513
+    [[bgp.peers]]
+    name = \"tor-2\"
+    address = \"10.0.0.2\"
+    asn = 64513
+    [[bgp.peers]]
+    name = \"reflector\"
+    address = \"10.0.0.3\"
+    asn = 64512
+";
+
+#[test]
+fn a_rule_with_peers_tells_only_them() {
+    let rules = "[[bgp.announcements]]\nservices = [\"web\"]\npeers = [\"tor-2\", \"reflector\"]\n\
+        local_preference = 200\n";
+    let config = file("announce = []", &format!("{THREE_PEERS}{rules}"));
+    expect(&config, &["announce 192.0.2.10/32 to 10.0.0.2, 10.0.0.3 (local preference 200)"]);
+    let spec = desired(&config, &facts(&config)).unwrap().table.remove("192.0.2.10/32").unwrap();
+    let to = spec.as_any().downcast_ref::<PathSpec>().unwrap().to.clone();
+    assert_eq!(to, Recipients::Only([ip("10.0.0.2"), ip("10.0.0.3")].into()));
+}
+
+#[test]
+fn every_peer_of_the_family_is_every_peer_whoever_comes_later() {
+    let one = desired(&file("", PEER), &facts(&file("", PEER))).unwrap();
+    let three = desired(&file("", THREE_PEERS), &facts(&file("", PEER))).unwrap();
+    let spec = |desired: &DesiredKind| Arc::clone(desired.table.get("192.0.2.10/32").unwrap());
+    assert!(spec(&three).satisfied_by(spec(&one).as_ref()));
+    assert!(spec(&three).changes(spec(&one).as_ref()).is_empty());
+}
+
+#[test]
+fn attributes_that_one_path_cannot_carry_are_said_and_not_half_done() {
+    let for_one = "[[bgp.announcements]]\npeers = [\"tor-2\"]\ncommunities = [\"64512:9\"]\n";
+    let why =
+        "the rules ask for other attributes for tor-2 than for tor-1, which gobgpd cannot do for one prefix";
+    expect(
+        &file("", &format!("{THREE_PEERS}{for_one}")),
+        &[&format!("… 192.0.2.10/32: {why}"), &format!("… 192.0.2.53/32: {why}")],
+    );
+    let prepended = "[[bgp.announcements]]\nservices = [\"web\"]\nprepend = 1\n";
+    expect(
+        &file("", &format!("{THREE_PEERS}{prepended}")),
+        &[
+            "announce 192.0.2.53/32 to 10.0.0.1, 10.0.0.2, 10.0.0.3",
+            "… 192.0.2.10/32: the own AS cannot be prepended while the iBGP peer reflector is told of the prefix, too",
+        ],
+    );
+}
+
+const V6: &str = r#"
+[[services]]
+name = "six"
+vips = ["2001:db8:100::10"]
+ports = [{ protocol = "tcp", port = 80 }]
+backends = [{ address = "2001:db8:1::2" }]
+"#;
+
+#[test]
+fn a_peer_is_told_of_the_families_that_it_has_each_with_a_next_hop_of_its_own() {
+    let one = |families: &str| file("announce = [\"vips\"]", &format!("{PEER}families = {families}\n{V6}"));
+    expect(&one("[\"ipv4\"]"), &[WEB, DNS]);
+    expect(
+        &one("[\"ipv4\", \"ipv6\"]"),
+        &[WEB, DNS, "announce 2001:db8:100::10/128 to 10.0.0.1 (next hop 2001:db8::11)"],
+    );
+}
+
+#[test]
+fn with_extended_next_hops_ipv4_needs_no_address_of_its_own() {
+    let peer = |extra: &str| {
+        format!(
+            "[[bgp.peers]]\naddress = \"2001:db8::1\"\nasn = 64513\nfamilies = [\"ipv4\", \"ipv6\"]\n{extra}\n{V6}"
+        )
+    };
+    expect(
+        &file("", &peer("extended_next_hop = true")),
+        &[
+            "announce 192.0.2.10/32 to 2001:db8::1",
+            "announce 192.0.2.53/32 to 2001:db8::1",
+            "announce 2001:db8:100::10/128 to 2001:db8::1",
+        ],
+    );
+    expect(
+        &file("", &peer("")),
+        &[
+            "announce 192.0.2.10/32 to 2001:db8::1 (next hop 10.0.0.11)",
+            "announce 192.0.2.53/32 to 2001:db8::1 (next hop 10.0.0.11)",
+            "announce 2001:db8:100::10/128 to 2001:db8::1",
+        ],
+    );
+}
+
+#[test]
+fn without_an_address_of_the_family_there_is_no_next_hop() {
+    let text = format!("{BASE}{V6}[bgp]\nasn = 64512\n{PEER}families = [\"ipv6\"]\n")
+        .replace("\"10.0.0.11\", \"2001:db8::11\"", "\"10.0.0.11\"");
+    let config = parse(&text);
+    let mut facts = facts(&config);
+    facts.addresses.truncate(1);
+    // It needs a source to be in reach at all.
+    facts.addresses.push(Address { global: false, ..facts.addresses[0] });
+    let why = "this node has no IPv6 address that could be the next hop for 10.0.0.1";
+    let shown = shown(&config, &facts);
+    assert!(shown.contains(why), "{shown}");
+}
+
+const POOL: &str = "[[ip_pools]]\nname = \"public\"\nranges = [\"192.0.2.0/25\"]\n";
+
+#[test]
+fn vips_become_aggregates_with_what_all_of_them_have() {
+    let rules = "
+        [[bgp.announcements]]
+        aggregate = { ipv4 = 24 }
+        [[bgp.announcements]]
+        services = [\"web\"]
+        communities = [\"64512:1\"]
+        [[bgp.announcements]]
+        services = [\"dns\"]
+        communities = [\"64512:2\"]
+    ";
+    let config = file("", &format!("{PEER}{rules}"));
+    expect(&config, &["announce 192.0.2.0/24 to 10.0.0.1 (communities 64512:1 64512:2)"]);
+    assert_eq!(aggregates(&config, &facts(&config)), ["192.0.2.0/24".parse().unwrap()].into());
+    let needs = desired(&config, &facts(&config)).unwrap().needs.remove("192.0.2.0/24").unwrap();
+    assert!(needs.contains(&Need::One(ResourceId { kind: route::NAME, key: Key::new("192.0.2.0/24") })));
+    let in_pool = file("", &format!("{PEER}{rules}{POOL}"));
+    expect(&in_pool, &["announce 192.0.2.0/25 to 10.0.0.1 (communities 64512:1 64512:2)"]);
+}
+
+#[test]
+fn an_aggregate_lasts_as_long_as_one_of_its_vips() {
+    let config = file("floor = 0", &format!("{PEER}[[bgp.announcements]]\naggregate = {{ ipv4 = 24 }}\n"));
+    let mut facts = facts(&config);
+    sicken(&mut facts, "web", "192.0.2.10", &["10.1.0.2", "10.1.0.3"], 100);
+    expect_with(&config, &facts, &["announce 192.0.2.0/24 to 10.0.0.1"]);
+    sicken(&mut facts, "dns", "192.0.2.53", &["10.1.0.4"], 100);
+    expect_with(&config, &facts, &[]);
+    assert_eq!(aggregates(&config, &facts).len(), 1, "the refusal stays: the router may not know yet");
+}
+
+#[test]
+fn a_pool_selects_vips_by_where_they_are() {
+    let rule = "[[bgp.announcements]]\npools = [\"public\"]\ncommunities = [\"64512:7\"]\n";
+    let narrow = POOL.replace("/25", "/28");
+    expect(
+        &file("announce = []", &format!("{PEER}{rule}{narrow}")),
+        &["announce 192.0.2.10/32 to 10.0.0.1 (community 64512:7)"],
+    );
+}
+
+#[test]
+fn a_node_without_peers_announces_nothing_and_says_so_to_nobody() {
+    let elsewhere = format!("{PEER}nodes = [\"b\"]\n");
+    expect(&file("", &elsewhere), &[]);
+}
+
+#[test]
+fn every_field_of_an_announcement_is_compared() {
+    let plain = PathSpec {
+        prefix: "192.0.2.1/32".parse().unwrap(),
+        next_hop: None,
+        communities: BTreeSet::new(),
+        large_communities: BTreeSet::new(),
+        local_preference: None,
+        med: None,
+        prepend: Vec::new(),
+        to: Recipients::All(BTreeSet::new()),
+    };
+    let other = PathSpec {
+        prefix: "192.0.2.2/32".parse().unwrap(),
+        next_hop: Some(ip("10.0.0.1")),
+        communities: [netd_schema::Community(1)].into(),
+        large_communities: [netd_schema::LargeCommunity { administrator: 1, data: [2, 3] }].into(),
+        local_preference: Some(1),
+        med: Some(1),
+        prepend: vec![1],
+        to: Recipients::Only(BTreeSet::new()),
+    };
+    assert_eq!(other.changes(&plain).len(), 8);
+    assert!(plain.changes(&plain).is_empty());
+    assert_eq!(plain.headline().unwrap(), "announce 192.0.2.1/32 to every peer");
+}

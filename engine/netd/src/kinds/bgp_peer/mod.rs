@@ -1,0 +1,189 @@
+//! BGP peers of this node.
+//!
+//! Key: the peer's address. Mark of ownership: what the crate `netd-gobgp` marks peers with; others of the same gobgpd
+//! are foreign, and a peer whose address one of them has is a conflict. An update may end the session of this peer for a
+//! moment, and of no other.
+
+mod password;
+mod target;
+
+pub use password::{Password, PasswordError, read as read_password};
+pub use target::PeerTarget;
+
+use super::bgp_instance::{self, this_node};
+use crate::facts::Facts;
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_schema::{Bfd, BgpPeer, Config, Family};
+use serde::{Serialize, Serializer};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The kind's name.
+pub const NAME: KindName = "bgp_peer";
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// Where it is.
+    pub address: IpAddr,
+    /// What it is called.
+    pub name: String,
+    /// Its autonomous system.
+    pub asn: u32,
+    /// Its TCP port.
+    pub port: u16,
+    /// The file with the password; what is in it is no part of a plan.
+    pub password_file: Option<PathBuf>,
+    /// Whole seconds: after so many without a message the session is over; 0 is never.
+    pub hold: Duration,
+    /// Whole seconds, from one message to the next.
+    pub keepalive: Duration,
+    /// Whole seconds, between two tries to connect.
+    pub connect_retry: Duration,
+    /// For an eBGP peer that is not on a link of the node.
+    pub multihop_ttl: Option<u8>,
+    /// Whether packets from further than one hop are dropped.
+    pub ttl_security: bool,
+    /// The own address of the session.
+    pub source: Option<IpAddr>,
+    /// The families that are exchanged, sorted.
+    pub families: Vec<Family>,
+    /// Whether IPv4 prefixes have IPv6 next hops.
+    pub extended_next_hop: bool,
+    /// Whole seconds: for so long the peer keeps the routes of a session that broke.
+    pub graceful_restart: Option<Duration>,
+    /// How a dead peer is found within milliseconds.
+    pub bfd: Option<Bfd>,
+    /// Whether the peer opens the session.
+    pub passive: bool,
+}
+
+impl PeerSpec {
+    /// The key of the resource.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(self.address.to_string())
+    }
+
+    /// The peer as the file has it.
+    #[must_use]
+    pub fn of(peer: &BgpPeer) -> Self {
+        let BgpPeer { nodes: _, .. } = peer;
+        Self {
+            address: peer.address,
+            name: peer.name.clone(),
+            asn: peer.asn,
+            port: peer.port,
+            password_file: peer.password_file.clone(),
+            hold: peer.hold,
+            keepalive: peer.keepalive,
+            connect_retry: peer.connect_retry,
+            multihop_ttl: peer.multihop_ttl,
+            ttl_security: peer.ttl_security,
+            source: peer.source,
+            families: peer.families.clone(),
+            extended_next_hop: peer.extended_next_hop,
+            graceful_restart: peer.graceful_restart,
+            bfd: peer.bfd,
+            passive: peer.passive,
+        }
+    }
+
+    /// The fields by the words of the file.
+    fn words(&self) -> [(&'static str, String); 15] {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let seconds = |duration: Duration| format!("{}s", duration.as_secs());
+        let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
+        let families: Vec<&str> = self.families.iter().map(|family| family.name()).collect();
+        let bfd = self.bfd.map(|Bfd { transmit, receive, multiplier }| {
+            format!("{}ms/{}ms × {multiplier}", transmit.as_millis(), receive.as_millis())
+        });
+        [
+            ("name", self.name.clone()),
+            ("asn", self.asn.to_string()),
+            ("port", self.port.to_string()),
+            ("password_file", or_none(self.password_file.as_ref().map(|path| path.display().to_string()))),
+            ("hold", seconds(self.hold)),
+            ("keepalive", seconds(self.keepalive)),
+            ("connect_retry", seconds(self.connect_retry)),
+            ("multihop_ttl", or_none(self.multihop_ttl.map(|ttl| ttl.to_string()))),
+            ("ttl_security", flag(self.ttl_security)),
+            ("source", or_none(self.source.map(|source| source.to_string()))),
+            ("families", families.join(", ")),
+            ("extended_next_hop", flag(self.extended_next_hop)),
+            ("graceful_restart", or_none(self.graceful_restart.map(seconds))),
+            ("bfd", or_none(bfd)),
+            ("passive", flag(self.passive)),
+        ]
+    }
+}
+
+impl Serialize for PeerSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let address = ("address", self.address.to_string());
+        serializer.collect_map(std::iter::once(address).chain(self.words()))
+    }
+}
+
+impl Described for PeerSpec {
+    fn summary(&self) -> String {
+        let families: Vec<&str> = self.families.iter().map(|family| family.name()).collect();
+        let named = self.name != self.address.to_string();
+        let name = if named { format!("{}, ", self.name) } else { String::new() };
+        format!("{name}AS {}, {}", self.asn, families.join(" and "))
+    }
+
+    /// What it says besides what every peer has.
+    fn parts(&self) -> Vec<FieldChange> {
+        let usual = Self::of(&BgpPeer::default());
+        let own = self.words().into_iter().zip(usual.words());
+        let is_in_summary = |name: &str| matches!(name, "name" | "asn" | "families");
+        own.filter(|((name, own), (_, usual))| own != usual && !is_in_summary(name))
+            .map(|((name, own), _)| FieldChange::added(name, own))
+            .collect()
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let pairs = observed.words().into_iter().zip(self.words());
+        pairs
+            .filter(|(before, after)| before.1 != after.1)
+            .map(|((name, before), (_, after))| FieldChange::changed(name, before, after))
+            .collect()
+    }
+}
+
+/// The peers of this node.
+#[must_use]
+pub fn peers_of<'c>(config: &'c Config, facts: &Facts) -> Vec<&'c BgpPeer> {
+    let all = config.bgp.iter().flat_map(|bgp| &bgp.peers);
+    all.filter(|peer| peer.is_of(&facts.node)).collect()
+}
+
+/// The peers that the file asks for.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(bgp) = &config.bgp else { return Ok(desired) };
+    this_node(config, facts)?;
+    let speaker = ResourceId { kind: bgp_instance::NAME, key: bgp_instance::key(&bgp.gobgpd) };
+    let needs: Arc<[Need]> = Arc::from([Need::One(speaker)]);
+    for peer in peers_of(config, facts) {
+        let spec = PeerSpec::of(peer);
+        let key = spec.key();
+        if facts.is_own_address(peer.address) {
+            desired.held.insert(key, "its address is one of this node".into());
+            continue;
+        }
+        desired.needs.insert(key.clone(), Arc::clone(&needs));
+        desired.table.insert(key, Arc::new(spec));
+    }
+    Ok(desired)
+}
+
+#[cfg(test)]
+mod tests;
