@@ -47,7 +47,8 @@ impl Client {
             listen_port: listen_port.map_or(-1, i32::from),
             ..api::Global::default()
         };
-        answered("start", self.api().start_bgp(api::StartBgpRequest { global: Some(global) })).await
+        answered("start", self.api().start_bgp(api::StartBgpRequest { global: Some(global) })).await?;
+        self.mark_as_started().await
     }
 
     /// Ends all sessions and forgets everything, also what is foreign. For a daemon that is netd's alone.

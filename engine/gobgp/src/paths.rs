@@ -107,6 +107,19 @@ impl Client {
         Ok(found)
     }
 
+    /// How many paths of a family the daemon's table has, netd's and all others: a cheap look at whether it is still
+    /// what it was.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call.
+    pub async fn routes(&self, family: Family) -> Result<u64, Error> {
+        let family = Some(path_wire::family(family));
+        let request =
+            api::GetTableRequest { table_type: api::TableType::Global.into(), family, name: String::new() };
+        Ok(answered("count routes", self.api().get_table(request)).await?.num_path)
+    }
+
     /// What a peer has sent, at most `limit` routes of a family, before any policy.
     ///
     /// # Errors

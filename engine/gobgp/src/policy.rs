@@ -38,11 +38,16 @@ const REST: &str = "netd:rest";
 /// No peer has this address; it is there because a condition on an empty set would hold for everybody.
 const NOBODY: &str = "0.0.0.0/32";
 
+/// There when netd made the daemon a speaker; it goes when that ends.
+const STARTED: &str = "netd:started";
+
 /// What of it the daemon has.
 #[derive(Debug, Default)]
 struct Held {
     sets: BTreeSet<(i32, String)>,
     policies: BTreeMap<String, BTreeSet<String>>,
+    /// Those of policies, and those that were left over when their policy was shortened.
+    statements: BTreeSet<String>,
     assigned: BTreeSet<(i32, String)>,
 }
 
@@ -84,6 +89,52 @@ impl Client {
         Ok(())
     }
 
+    /// Notes in the daemon that netd made it a speaker.
+    pub(crate) async fn mark_as_started(&self) -> Result<(), Error> {
+        self.define(defined(api::DefinedType::Neighbor, STARTED, vec![NOBODY.into()])).await
+    }
+
+    /// Whether netd made the daemon a speaker; otherwise somebody else did, and it is not netd's to stop.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call.
+    pub async fn is_started_by_netd(&self) -> Result<bool, Error> {
+        Ok(self.sets(api::DefinedType::Neighbor).await?.iter().any(|set| set.name == STARTED))
+    }
+
+    /// Takes netd's policies out of the daemon, once its peers and paths are gone.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call.
+    pub async fn unprepare(&self) -> Result<(), Error> {
+        let held = self.held().await?;
+        for (direction, name) in held.assigned.iter().filter(|(_, name)| name.starts_with(MARK)) {
+            let assignment = api::PolicyAssignment {
+                name: GLOBAL.into(),
+                direction: *direction,
+                policies: vec![policy(name, Vec::new())],
+                ..Default::default()
+            };
+            let request = api::DeletePolicyAssignmentRequest { assignment: Some(assignment), all: false };
+            answered("take a policy back", self.api().delete_policy_assignment(request)).await?;
+        }
+        for name in held.policies.keys().filter(|name| name.starts_with(MARK)) {
+            let policy = Some(policy(name, Vec::new()));
+            let request = api::DeletePolicyRequest { policy, preserve_statements: true, all: true };
+            answered("delete a policy", self.api().delete_policy(request)).await?;
+        }
+        for name in held.statements.iter().filter(|name| name.starts_with(MARK)) {
+            self.undo_statement(name).await?;
+        }
+        for (kind, name) in &held.sets {
+            let kind = api::DefinedType::try_from(*kind).unwrap_or_default();
+            self.undefine(defined(kind, name, Vec::new()), Whole::Yes).await?;
+        }
+        Ok(())
+    }
+
     /// Adds what of a policy is not there yet.
     async fn extend(&self, held: &Held, mut policy: api::Policy) -> Result<(), Error> {
         if let Some(known) = held.policies.get(&policy.name) {
@@ -91,6 +142,11 @@ impl Client {
             if policy.statements.is_empty() {
                 return Ok(());
             }
+        }
+        for statement in
+            policy.statements.iter().filter(|statement| held.statements.contains(&statement.name))
+        {
+            self.undo_statement(&statement.name).await?;
         }
         let request = api::AddPolicyRequest { policy: Some(policy), refer_existing_statements: false };
         answered("add a policy", self.api().add_policy(request)).await
@@ -162,6 +218,9 @@ impl Client {
             let request = api::DeletePolicyRequest { policy, preserve_statements: false, all: false };
             answered("shorten a policy", self.api().delete_policy(request)).await?;
         }
+        if held.statements.contains(&name) {
+            self.undo_statement(&name).await?;
+        }
         for kind in [api::DefinedType::Neighbor, api::DefinedType::LargeCommunity] {
             if held.sets.contains(&(kind.into(), name.clone())) {
                 self.undefine(defined(kind, &name, Vec::new()), Whole::Yes).await?;
@@ -179,12 +238,14 @@ impl Client {
             held.sets.extend(self.sets(kind).await?.into_iter().map(|set| (kind.into(), set.name)));
         }
         let call = "list policies";
-        let answer = self.api().list_policy(api::ListPolicyRequest { name: String::new() }).await;
-        for answer in all(call, answered(call, async { answer }).await?).await? {
-            let Some(policy) = answer.policy else { continue };
+        let listed = answered(call, self.api().list_policy(api::ListPolicyRequest::default())).await?;
+        for policy in all(call, listed).await?.into_iter().filter_map(|answer| answer.policy) {
             let statements = policy.statements.into_iter().map(|statement| statement.name).collect();
             held.policies.insert(policy.name, statements);
         }
+        let listed = answered(call, self.api().list_statement(api::ListStatementRequest::default())).await?;
+        let listed = all(call, listed).await?.into_iter().filter_map(|answer| answer.statement);
+        held.statements = listed.map(|statement| statement.name).collect();
         for direction in [api::PolicyDirection::Import, api::PolicyDirection::Export] {
             let direction = direction.into();
             let request = api::ListPolicyAssignmentRequest { name: GLOBAL.into(), direction };
@@ -207,6 +268,13 @@ impl Client {
     async fn define(&self, set: api::DefinedSet) -> Result<(), Error> {
         let request = api::AddDefinedSetRequest { defined_set: Some(set) };
         answered("define a set", self.api().add_defined_set(request)).await
+    }
+
+    /// Removes a statement that no policy has any more: the daemon leaves it behind when it shortens a policy.
+    async fn undo_statement(&self, name: &str) -> Result<(), Error> {
+        let statement = Some(api::Statement { name: name.to_owned(), ..Default::default() });
+        let request = api::DeleteStatementRequest { statement, all: true };
+        answered("delete a statement", self.api().delete_statement(request)).await
     }
 
     async fn undefine(&self, set: api::DefinedSet, whole: Whole) -> Result<(), Error> {

@@ -1,0 +1,100 @@
+//! Two machines on one link: the daemon under test on the left, a router on the right.
+
+use crate::daemon::Gobgpd;
+use netd_gobgp::{Client, Endpoint, Global};
+use netd_lab::{Lab, Namespace};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// Where packages put what the tests need.
+const FOLDERS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/lib/frr", "/usr/local/bin", "/usr/local/sbin"];
+
+/// The machines.
+pub struct Site {
+    pub lab: Lab,
+    pub left: Namespace,
+    pub right: Namespace,
+    folder: TempDir,
+}
+
+impl Site {
+    pub const LEFT_V4: &str = "10.9.0.1";
+    pub const RIGHT_V4: &str = "10.9.0.2";
+    pub const LEFT_V6: &str = "fd09::1";
+    pub const RIGHT_V6: &str = "fd09::2";
+
+    /// The machines, or `None` after printing what is missing.
+    pub fn new() -> Option<Self> {
+        for (program, package) in [("gobgpd", "gobgpd"), ("bgpd", "frr"), ("bird", "bird2")] {
+            if find(program).is_none() {
+                eprintln!("SKIPPED: there is no {program}; Debian's package {package} has it");
+                return None;
+            }
+        }
+        let lab = Lab::new()?;
+        let (left, right) = (lab.namespace("left"), lab.namespace("right"));
+        left.veth("eth0", &right, "eth0");
+        for (machine, v4, v6) in
+            [(&left, Self::LEFT_V4, Self::LEFT_V6), (&right, Self::RIGHT_V4, Self::RIGHT_V6)]
+        {
+            machine.ip(&["addr", "add", &format!("{v4}/24"), "dev", "eth0"]);
+            machine.ip(&["addr", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"]);
+        }
+        let folder = tempfile::Builder::new().prefix("netdbgp").tempdir().unwrap();
+        Some(Self { lab, left, right, folder })
+    }
+
+    /// A file or a socket of this test.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A daemon on the left, connected, started, and prepared. It listens on port 179.
+    pub async fn daemon(&self) -> (Gobgpd, Client) {
+        let daemon = Gobgpd::start(&self.left, self.file("gobgpd.sock"));
+        let client = daemon.connect().await;
+        client.start(&global()).await.unwrap();
+        client.prepare().await.unwrap();
+        (daemon, client)
+    }
+}
+
+/// What the daemon under test is started as.
+pub fn global() -> Global {
+    Global { asn: crate::ASN, router_id: [10, 9, 0, 1].into(), listen_port: Some(179) }
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn unix(path: &Path) -> Endpoint {
+    Endpoint::parse(&format!("unix://{}", path.display()), None).unwrap()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.exists())
+}
+
+/// A program inside a namespace that ends with the test, even if the test is killed.
+pub fn spawn(machine: &Namespace, program: &str, arguments: &[&str]) -> Running {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "nsenter"]);
+    command.arg(format!("--net={}", machine.path().display())).arg("--");
+    command.arg(find(program).unwrap()).args(arguments);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    Running(child)
+}
+
+/// A process, killed when dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
