@@ -8,6 +8,7 @@ use crate::facts::Monitor;
 use crate::health;
 use crate::health::tunnels::{self, Tunnels};
 use crate::instance::Instance;
+use crate::kinds::decap;
 use crate::metrics::{Page, Sources};
 use crate::report::Report;
 use crate::source::{self, Watch};
@@ -114,11 +115,12 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
 
 /// Where the numbers of the metrics come from.
 fn sources(instance: &Instance, reports: &watch::Receiver<Arc<Report>>) -> Sources {
-    let (traffic_of, flows_of) = (instance.bpf_dir.clone(), instance.bpf_dir.clone());
+    let [traffic_of, flows_of, decap_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
     Sources {
         reports: reports.clone(),
         traffic: Arc::new(move || traffic::read(&traffic_of)),
         flows: Arc::new(move || traffic::count_flows(&flows_of)),
+        decap: Arc::new(move || decap::counts(&decap_of)),
     }
 }
 
