@@ -44,10 +44,11 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let page = Arc::new(Page::new(sources(&instance, &report)));
     let (own, shown) = (global.clone(), Arc::clone(&page));
     let begun = signals.unless_stopped(move || node::for_serving(&own, shown)).await?;
-    let Some(node::Writing { mut reconciler, health, locks }) = begun else { return Ok(ExitCode::SUCCESS) };
+    let Some(node::Writing { mut reconciler, health, changed: facts_changed, locks }) = begun else {
+        return Ok(ExitCode::SUCCESS);
+    };
     page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
-    let facts_changed = Arc::new(Notify::new());
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (stop, stopped) = watch::channel(false);
     let server = Server::bind(&instance.socket())?;

@@ -6,6 +6,7 @@ use netd::facts::{Address, Facts, Link, Mac, NextHop, Route, RouteAction};
 use netd::kinds::{self, Context};
 use netd::metrics::{Page, Sources};
 use netd::report::Report;
+use netd::speaker::Speaker;
 use netd_core::{Desired, Observation, Observed, Plan, Reading};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,9 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
     let config = netd_schema::parse(&file, text.as_bytes())
         .unwrap_or_else(|why| panic!("{}", why.render(false)))
         .config;
-    let kinds = kinds::all(&Context { bpf_dir: "/nowhere".into(), page: Some(page()) });
+    let nowhere = Path::new("/nowhere");
+    let speaker = Arc::new(tokio::sync::Mutex::new(Speaker::new(nowhere, None)));
+    let kinds = kinds::all(&Context { bpf_dir: nowhere.into(), page: Some(page()), speaker });
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default()))).collect();

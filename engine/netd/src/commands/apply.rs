@@ -40,7 +40,7 @@ pub(super) async fn apply(global: &Global, allow: Option<&str>) -> anyhow::Resul
     if let Some(bytes) = client.post("/v1/apply", &json!({ "allow": allow })).await? {
         return serde_json::from_slice(&bytes).context("the daemon's answer is not a report");
     }
-    let node::Writing { mut reconciler, health: _, locks } = node::for_writing(global)?;
+    let node::Writing { mut reconciler, locks, .. } = node::for_writing(global)?;
     show_progress(&mut reconciler);
     let mut report = settle(&mut reconciler, &source::read(&global.config), allow).await;
     end(reconciler);

@@ -10,10 +10,12 @@ use crate::ledger::Ledger;
 use crate::metrics::Page;
 use crate::netns_lock::NetnsLock;
 use crate::reconcile::{Reconciler, Setup};
+use crate::speaker::Speaker;
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
 use std::sync::Arc;
+use tokio::sync::{Mutex, Notify};
 
 /// What netd needs to change anything: links, routes and neighbours; maps and programs; and that the kernel takes a
 /// program that reads packets whose headers are not all of one length.
@@ -28,6 +30,8 @@ pub(crate) struct Writing {
     pub(crate) reconciler: Reconciler,
     /// What its passes know of the backends' health.
     pub(crate) health: Arc<health::Board>,
+    /// Told when something of the node may have changed.
+    pub(crate) changed: Arc<Notify>,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
 }
@@ -60,8 +64,11 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
         tracing::error!(%error, "maps and links cannot be pinned");
     }
     let health = Arc::new(health::Board::default());
-    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), page, &health);
-    Ok(Writing { reconciler, health, locks })
+    let changed = Arc::new(Notify::new());
+    let listening = page.as_ref().map(|_| Arc::clone(&changed));
+    let context = context(&instance, page, listening);
+    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, &health);
+    Ok(Writing { reconciler, health, changed, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
@@ -71,14 +78,21 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
     let dir = StateDir::open_existing(&instance.state_dir)
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
-    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), None, &Arc::default()))
+    let context = context(&instance, None, None);
+    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, &Arc::default()))
+}
+
+/// What the kinds work with; only a daemon serves a page, and listens to what changes.
+fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Notify>>) -> kinds::Context {
+    let speaker = Arc::new(Mutex::new(Speaker::new(&instance.runtime_dir, changed)));
+    kinds::Context { bpf_dir: instance.bpf_dir.clone(), page, speaker }
 }
 
 fn reconciler(
     global: &Global,
     instance: &Instance,
     ledger: Ledger,
-    page: Option<Arc<Page>>,
+    context: kinds::Context,
     health: &Arc<health::Board>,
 ) -> Reconciler {
     let node = node_name(global);
@@ -89,7 +103,7 @@ fn reconciler(
         node,
         instance: instance.name.to_string(),
         config: global.config.display().to_string(),
-        kinds: kinds::all(&kinds::Context { bpf_dir: instance.bpf_dir.clone(), page }),
+        kinds: kinds::all(&context),
         ledger,
     })
 }

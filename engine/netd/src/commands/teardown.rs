@@ -43,7 +43,7 @@ pub(super) async fn run(global: &Global, args: &TeardownArgs) -> anyhow::Result<
     if args.state && plan.is_empty() {
         ask(args, "Remove what netd remembers?")?;
     }
-    let node::Writing { mut reconciler, health: _, locks } = node::for_writing(global)?;
+    let node::Writing { mut reconciler, locks, .. } = node::for_writing(global)?;
     apply::show_progress(&mut reconciler);
     let report = reconciler.tear_down().await;
     apply::end(reconciler);

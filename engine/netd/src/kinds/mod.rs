@@ -14,17 +14,20 @@ pub mod vip;
 
 use crate::balancer::Balancer;
 use crate::metrics::Page;
+use crate::speaker;
 use crate::target::{KindEntry, Target};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the kinds need to know of the instance.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context {
     /// Where maps and links are pinned, on a bpf file system.
     pub bpf_dir: PathBuf,
     /// What a listener of a daemon serves; commands have none.
     pub page: Option<Arc<Page>>,
+    /// By which the node speaks BGP.
+    pub speaker: speaker::Shared,
 }
 
 /// Every kind, in bring-up order.
@@ -82,7 +85,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             target: Box::new(attachment::AttachmentTarget::new(balancer)),
         },
     ];
-    kinds.extend(announcing());
+    kinds.extend(announcing(&context.speaker));
     kinds.extend(context.page.clone().map(|page| KindEntry {
         name: metrics::NAME,
         guarded: false,
@@ -95,11 +98,15 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
 
 /// What tells the network of this node: after the datapath, and gone before it. The paths come before the peers, so that a
 /// session that opens anew begins with all of them: a peer that kept the routes meanwhile would drop what is missing.
-fn announcing() -> Vec<KindEntry> {
-    let entry = |name, guarded, desired, target| KindEntry { name, guarded, carries_traffic: false, desired, target };
+fn announcing(speaker: &speaker::Shared) -> Vec<KindEntry> {
+    let entry =
+        |name, guarded, desired, target| KindEntry { name, guarded, carries_traffic: false, desired, target };
+    let instance: Box<dyn Target> = Box::new(bgp_instance::InstanceTarget::new(Arc::clone(speaker)));
+    let path = Box::new(bgp_path::PathTarget::new(Arc::clone(speaker)));
+    let peer = Box::new(bgp_peer::PeerTarget::new(Arc::clone(speaker)));
     vec![
-        entry(bgp_instance::NAME, false, bgp_instance::desired, Box::new(bgp_instance::InstanceTarget) as Box<dyn Target>),
-        entry(bgp_path::NAME, true, bgp_path::desired, Box::new(bgp_path::PathTarget)),
-        entry(bgp_peer::NAME, true, bgp_peer::desired, Box::new(bgp_peer::PeerTarget)),
+        entry(bgp_instance::NAME, false, bgp_instance::desired, instance),
+        entry(bgp_path::NAME, true, bgp_path::desired, path),
+        entry(bgp_peer::NAME, true, bgp_peer::desired, peer),
     ]
 }

@@ -1,21 +1,233 @@
 //! The announcements of gobgpd that are netd's.
 
+use super::{PathSpec, Recipients};
 use crate::facts::Facts;
+use crate::speaker::{Line, Paths, Shared, Speaker};
 use crate::target::Target;
 use async_trait::async_trait;
-use netd_core::{Observation, Outcome, Step};
+use ipnetwork::IpNetwork;
+use netd_core::{Action, Key, Observation, Outcome, Spec, Step, Table};
+use netd_gobgp::{Announcement, Client, Error, Family, Recipient};
+use netd_schema::{Community, LargeCommunity};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The whole table is listed again after so many resyncs, ten minutes or so: what somebody else changed of netd's paths
+/// shows otherwise only if there are fewer of them.
+const RESYNCS_PER_LISTING: u32 = 20;
 
 /// The target of announcements.
-#[derive(Default)]
-pub struct PathTarget;
+pub struct PathTarget {
+    speaker: Shared,
+    resyncs: u32,
+}
+
+impl PathTarget {
+    /// The target that drives this speaker.
+    #[must_use]
+    pub fn new(speaker: Shared) -> Self {
+        Self { speaker, resyncs: 0 }
+    }
+}
 
 #[async_trait]
 impl Target for PathTarget {
     async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
-        Ok(Observation::default())
+        let mut speaker = self.speaker.lock().await;
+        let Some(line) = speaker.line()? else { return Ok(Observation::default()) };
+        match refresh(&mut speaker, &line).await {
+            Ok(()) => {}
+            Err(error) => return Err(speaker.failed(&error)),
+        }
+        let paths = speaker.paths.as_ref();
+        Ok(paths.map_or_else(Observation::default, |paths| Observation {
+            owned: paths.owned.clone(),
+            foreign: paths.foreign.clone(),
+            ..Observation::default()
+        }))
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        vec![Outcome::Failed("this netd does not drive gobgpd yet".into()); steps.len()]
+        let mut speaker = self.speaker.lock().await;
+        let line = match speaker.line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return vec![Outcome::Failed("there is no BGP speaker".into()); steps.len()],
+            Err(why) => return vec![Outcome::Failed(why); steps.len()],
+        };
+        let (mut announcements, mut prefixes) = (Vec::new(), Vec::new());
+        for step in steps {
+            match &step.action {
+                Action::Create { to } | Action::Update { to, .. } => {
+                    announcements.extend(typed(to).map(announcement))
+                }
+                Action::Delete { from } => prefixes.extend(typed(from).map(|spec| spec.prefix)),
+            }
+        }
+        match make(&mut speaker, &line.client, &announcements, &prefixes, steps).await {
+            Ok(()) => steps.iter().map(|step| outcome(&speaker, step)).collect(),
+            Err(error) => vec![Outcome::Failed(speaker.failed(&error)); steps.len()],
+        }
+    }
+
+    async fn tend(&mut self) -> Result<(), String> {
+        self.resyncs += 1;
+        if self.resyncs >= RESYNCS_PER_LISTING {
+            self.resyncs = 0;
+            self.speaker.lock().await.paths = None;
+        }
+        Ok(())
+    }
+}
+
+fn typed(spec: &Arc<dyn Spec>) -> Option<&PathSpec> {
+    spec.as_any().downcast_ref::<PathSpec>()
+}
+
+/// What came of a step of a batch that was made.
+fn outcome(speaker: &Speaker, step: &Step) -> Outcome {
+    let holder = || speaker.paths.as_ref()?.foreign.get(&step.id.key).cloned();
+    match &step.action {
+        Action::Create { to } | Action::Update { to, .. } => match typed(to) {
+            Some(_) => holder().map_or(Outcome::Applied, Outcome::Conflict),
+            None => Outcome::Failed("this is not an announcement".into()),
+        },
+        Action::Delete { from } => match typed(from) {
+            Some(_) => Outcome::Applied,
+            None => Outcome::Failed("this is not an announcement".into()),
+        },
+    }
+}
+
+/// Makes the changes in as few calls as possible, and keeps what is known true.
+async fn make(
+    speaker: &mut Speaker,
+    client: &Client,
+    announcements: &[Announcement],
+    prefixes: &[IpNetwork],
+    steps: &[Step],
+) -> Result<(), Error> {
+    let foreign = speaker.paths.as_ref().map(|paths| paths.foreign.clone()).unwrap_or_default();
+    let free: Vec<Announcement> = announcements
+        .iter()
+        .filter(|announcement| !foreign.contains_key(announcement.prefix.to_string().as_str()))
+        .cloned()
+        .collect();
+    client.announce(&free).await?;
+    client.withdraw(prefixes).await?;
+    let counts = counts(client).await?;
+    if let Some(paths) = &mut speaker.paths {
+        for step in steps {
+            match &step.action {
+                Action::Create { to } | Action::Update { to, .. } if !foreign.contains_key(&step.id.key) => {
+                    paths.owned.insert(step.id.key.clone(), Arc::clone(to));
+                }
+                Action::Create { .. } | Action::Update { .. } => {}
+                Action::Delete { .. } => {
+                    paths.owned.remove(&step.id.key);
+                }
+            }
+        }
+        paths.counts = counts;
+    }
+    Ok(())
+}
+
+/// Makes sure that what is known of netd's paths still holds: as long as the daemon lives and has not fewer of them, it
+/// does, because nobody but netd changes them.
+async fn refresh(speaker: &mut Speaker, line: &Line) -> Result<(), Error> {
+    let counts = counts(&line.client).await?;
+    let holds = |paths: &Paths| paths.counts.iter().zip(counts).all(|(before, now)| *before <= now);
+    if speaker.paths.as_ref().is_some_and(holds) {
+        return Ok(());
+    }
+    let announced = line.client.announced().await?;
+    let known: BTreeMap<Recipient, IpAddr> =
+        line.client.peers().await?.into_keys().map(|peer| (Recipient::of(peer), peer)).collect();
+    let mut owned = Table::new();
+    for announcement in announced.ours.into_values() {
+        let spec = spec(announcement, &known);
+        owned.insert(spec.key(), Arc::new(spec));
+    }
+    let foreign =
+        announced.foreign.into_iter().map(|(prefix, who)| (Key::new(prefix.to_string()), who)).collect();
+    speaker.paths = Some(Paths { owned, foreign, counts });
+    Ok(())
+}
+
+async fn counts(client: &Client) -> Result<[u64; 2], Error> {
+    Ok([client.routes(Family::Ipv4).await?, client.routes(Family::Ipv6).await?])
+}
+
+fn announcement(spec: &PathSpec) -> Announcement {
+    let PathSpec { prefix, next_hop, communities, large_communities, local_preference, med, prepend, to } =
+        spec;
+    let large = |community: &LargeCommunity| {
+        let LargeCommunity { administrator, data: [first, second] } = *community;
+        netd_gobgp::LargeCommunity(administrator, first, second)
+    };
+    Announcement {
+        prefix: *prefix,
+        next_hop: *next_hop,
+        communities: communities.iter().map(|community| netd_gobgp::Community(community.0)).collect(),
+        large_communities: large_communities.iter().map(large).collect(),
+        local_pref: *local_preference,
+        med: *med,
+        prepend: prepend.clone(),
+        to: match to {
+            Recipients::All(_) => netd_gobgp::Recipients::All,
+            Recipients::Only(peers) => netd_gobgp::Recipients::only(peers.iter().copied()),
+        },
+    }
+}
+
+/// What an announcement of netd's was found to say. Of recipients that are no peers any more nothing is known.
+fn spec(found: Announcement, known: &BTreeMap<Recipient, IpAddr>) -> PathSpec {
+    let Announcement { prefix, next_hop, communities, large_communities, local_pref, med, prepend, to } =
+        found;
+    let large = |netd_gobgp::LargeCommunity(administrator, first, second)| LargeCommunity {
+        administrator,
+        data: [first, second],
+    };
+    PathSpec {
+        prefix,
+        next_hop,
+        communities: communities.into_iter().map(|community| Community(community.0)).collect(),
+        large_communities: large_communities.into_iter().map(large).collect(),
+        local_preference: local_pref,
+        med,
+        prepend,
+        to: match to {
+            netd_gobgp::Recipients::All => Recipients::All(BTreeSet::new()),
+            netd_gobgp::Recipients::Only(peers) => {
+                Recipients::Only(peers.iter().filter_map(|peer| known.get(peer).copied()).collect())
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn an_announcement_is_recognised() {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        for to in [Recipients::All(BTreeSet::new()), Recipients::Only([peer].into())] {
+            let wanted = PathSpec {
+                prefix: "192.0.2.10/32".parse().unwrap(),
+                next_hop: Some("10.0.0.9".parse().unwrap()),
+                communities: [Community(7)].into(),
+                large_communities: [LargeCommunity { administrator: 1, data: [2, 3] }].into(),
+                local_preference: Some(4),
+                med: Some(5),
+                prepend: vec![6, 6],
+                to,
+            };
+            let known = BTreeMap::from([(Recipient::of(peer), peer)]);
+            assert_eq!(spec(announcement(&wanted), &known), wanted);
+        }
     }
 }

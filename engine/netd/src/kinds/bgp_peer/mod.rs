@@ -4,6 +4,7 @@
 //! are foreign, and a peer whose address one of them has is a conflict. An update may end the session of this peer for a
 //! moment, and of no other.
 
+mod label;
 mod password;
 mod target;
 
