@@ -5,6 +5,7 @@ use super::tally::Tally;
 use crate::commands::traffic::socket;
 use crate::kinds::service::{BackendTraffic, ServiceTraffic};
 use crate::report::{FileState, KindReport, Report, Word};
+use netd_bpf::decap::abi::Counts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +28,8 @@ pub(super) struct Snapshot {
     pub(super) flows: Option<usize>,
     /// Packets and bytes by service.
     pub(super) totals: BTreeMap<String, (u64, u64)>,
+    /// What the decapsulating program has counted, where there is one.
+    pub(super) decap: Option<Counts>,
     pub(super) tally: Tally,
 }
 
@@ -46,7 +49,8 @@ impl Collector for Snapshot {
         self.passes(&mut out)?;
         self.resources(&mut out)?;
         self.services(&mut out)?;
-        self.backends(&mut out)
+        self.backends(&mut out)?;
+        self.decap(&mut out)
     }
 }
 
@@ -309,6 +313,23 @@ impl Snapshot {
             sockets.iter().map(|(service, socket, one)| {
                 ([("service", *service), ("backend", socket.as_str()), ("state", &*one.state)], 1)
             }),
+        )
+    }
+
+    fn decap(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Some(counts) = self.decap else { return Ok(()) };
+        let Counts { packets, bytes, strangers, not_taken, malformed, congested, reserved: _ } = counts;
+        let mut one = |name: &str, help: &str, value| out.counter(name, help, std::iter::once(([], value)));
+        one("netd_decap_packets", "Packets taken out of the tunnel.", packets)?;
+        one("netd_decap_bytes", "Bytes of these packets, from the inner IP header on.", bytes)?;
+        let help =
+            "Packets of known balancers that were left in their tunnel, because they are for nobody known.";
+        one("netd_decap_not_taken_packets", help, not_taken)?;
+        let reasons = [("strangers", strangers), ("malformed", malformed), ("congested", congested)];
+        out.counter(
+            "netd_decap_dropped_packets",
+            "Packets that were dropped in their tunnel, by reason.",
+            reasons.into_iter().map(|(reason, count)| ([("reason", reason)], count)),
         )
     }
 }

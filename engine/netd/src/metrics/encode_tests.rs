@@ -33,6 +33,7 @@ fn snapshot() -> Snapshot {
         services: Some(vec![service()]),
         flows: Some(12),
         totals: BTreeMap::from([("web".to_owned(), (5, 50))]),
+        decap: Some(Counts { packets: 8, bytes: 800, strangers: 3, not_taken: 2, ..Counts::default() }),
         tally,
     }
 }
@@ -66,11 +67,20 @@ fn what_is_known_is_on_the_page() {
         "netd_frontend_info{service=\"web\",frontend=\"192.0.2.10:80/tcp\"} 1",
         "netd_backend_packets_total{service=\"web\",backend=\"[fd00::1]:80\"} 30",
         "netd_backend_info{service=\"web\",backend=\"[fd00::2]:80\",state=\"active\"} 1",
+        "netd_decap_packets_total 8",
+        "netd_decap_not_taken_packets_total 2",
+        "netd_decap_dropped_packets_total{reason=\"strangers\"} 3",
         "# EOF",
     ] {
         has(&page, line);
     }
     assert!(!page.contains("netd_resources{kind=\"route\""), "what is unread is not zero");
+}
+
+#[test]
+fn where_nothing_decapsulates_nothing_is_counted_of_it() {
+    let page = encode(Snapshot { decap: None, ..snapshot() }).unwrap();
+    assert!(!page.contains("netd_decap"), "{page}");
 }
 
 #[test]

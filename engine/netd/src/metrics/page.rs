@@ -6,6 +6,7 @@ use super::totals::Totals;
 use crate::api::ReadTraffic;
 use crate::clock;
 use crate::report::{Report, Word};
+use netd_bpf::decap::abi::Counts;
 use netd_state::Store;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Counts the flows that have a record.
 pub type CountFlows = Arc<dyn Fn() -> Result<usize, String> + Send + Sync>;
 
+/// Reads what the decapsulating program has counted; `None` where there is none.
+pub type ReadDecap = Arc<dyn Fn() -> Result<Option<Counts>, String> + Send + Sync>;
+
 /// Where the numbers come from.
 pub struct Sources {
     /// The report of the last pass.
@@ -26,6 +30,8 @@ pub struct Sources {
     pub traffic: ReadTraffic,
     /// Counts the flows that have a record.
     pub flows: CountFlows,
+    /// Reads what was taken out of the tunnel.
+    pub decap: ReadDecap,
 }
 
 /// The page.
@@ -113,6 +119,7 @@ impl Page {
                 .iter()
                 .map(|(name, total)| (name.to_owned(), (total.packets, total.bytes)))
                 .collect(),
+            decap: (self.sources.decap)().ok().flatten(),
             tally: held(&self.tally).clone(),
             report,
         };

@@ -11,9 +11,13 @@ use tokio::sync::watch;
 
 fn target() -> MetricsTarget {
     let (_, reports) = watch::channel(Arc::new(Report::default()));
-    let page =
-        Page::new(Sources { reports, traffic: Arc::new(|| Ok(Vec::new())), flows: Arc::new(|| Ok(0)) });
-    MetricsTarget::new(Arc::new(page))
+    let sources = Sources {
+        reports,
+        traffic: Arc::new(|| Ok(Vec::new())),
+        flows: Arc::new(|| Ok(0)),
+        decap: Arc::new(|| Ok(None)),
+    };
+    MetricsTarget::new(Arc::new(Page::new(sources)))
 }
 
 /// An address that nobody listens on; the kernel gives it to nobody else soon.
