@@ -20,10 +20,10 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 10] = [
     ("clients", "lb", &[("service", 3), ("vip", 3)]),
     ("tunnels", "lb", &[("neighbour", 2), ("service", 3), ("vip", 3)]),
     ("cilium-tier", "lb", &[("service", 1)]),
-    ("pools", "lb", &[("service", 2), ("metrics", 1)]),
+    ("pools", "lb", &[("service", 5), ("vip", 7), ("metrics", 1)]),
     ("pod-routes", "node-1", &[("route", 3), ("service", 0), ("attachment", 0)]),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
-    ("full", "lb-1", &[("route", 2), ("service", 6), ("attachment", 2), ("decap", 1), ("metrics", 1)]),
+    ("full", "lb-1", &[("route", 2), ("service", 8), ("attachment", 2), ("decap", 1), ("metrics", 1)]),
 ];
 
 fn folder() -> PathBuf {
@@ -87,6 +87,7 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default()))).collect();
+    let config = netd::allocation::from_the_file_alone(&config);
     let wanted = kinds.iter().map(|kind| (kind.name, (kind.desired)(&config, &facts))).collect();
     netd_core::plan(&order, &Desired(wanted), &Observed(nothing))
 }
@@ -94,7 +95,12 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
 /// With a page the kinds are those of a daemon.
 fn page() -> Arc<Page> {
     let (_, reports) = tokio::sync::watch::channel(Arc::new(Report::default()));
-    Arc::new(Page::new(Sources { reports, traffic: Arc::new(|| Ok(Vec::new())), flows: Arc::new(|| Ok(0)) }))
+    Arc::new(Page::new(Sources {
+        reports,
+        traffic: Arc::new(|| Ok(Vec::new())),
+        flows: Arc::new(|| Ok(0)),
+        decap: Arc::new(|| Ok(None)),
+    }))
 }
 
 #[test]
