@@ -2,6 +2,8 @@
 //!
 //! Runs after the checks found no error, so everything that is required is there.
 
+mod bgp;
+
 use crate::model::{
     Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Metrics, Node, Port, Service, SourceRanges,
 };
@@ -32,6 +34,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         metrics: top.metrics.as_ref().map(|at| Metrics {
             listen: at.value.listen.map_or(raw::Listen::standard(), |listen| listen.value).0,
         }),
+        bgp: top.bgp.as_ref().and_then(|at| bgp::lower(&at.value)),
     }
 }
 
@@ -62,10 +65,17 @@ fn load_balancer(raw: &raw::LoadBalancer) -> LoadBalancer {
 }
 
 fn ip_pool(raw: &raw::IpPool) -> Option<IpPool> {
+    let standard = IpPool::default();
+    let mut ranges: Vec<_> = each(&raw.ranges).flat_map(|range| range.value.prefixes()).collect();
+    ranges.sort();
     Some(IpPool {
         name: raw.name.as_ref()?.value.0.clone(),
-        ranges: prefixes(&raw.ranges),
-        unassigned: raw.unassigned.map(|at| at.value).unwrap_or_default(),
+        ranges,
+        unassigned: raw.unassigned.map_or(standard.unassigned, |at| at.value),
+        auto_assign: raw.auto_assign.map_or(standard.auto_assign, |at| at.value),
+        priority: raw.priority.map_or(standard.priority, |at| at.value.get()),
+        drain: raw.drain.map_or(standard.drain, |at| at.value),
+        avoid: raw.avoid.map_or(standard.avoid, |at| at.value),
     })
 }
 
@@ -84,11 +94,17 @@ fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Ser
     let mut ports: Vec<_> = each(&raw.ports).filter_map(|at| port(&at.value)).collect();
     ports.sort();
     let set = raw.backend_set.as_ref().and_then(|name| sets.get(name.value.0.as_str()));
+    let mut families: Option<Vec<_>> =
+        raw.families.as_ref().map(|families| families.value.items.iter().map(|at| at.value).collect());
+    families.iter_mut().for_each(|families| families.sort());
     let ranges = raw.source_ranges.as_ref().map(|at| &at.value);
     let standard = Service::default();
     Some(Service {
         name: raw.name.as_ref()?.value.0.clone(),
         vips,
+        pool: raw.pool.as_ref().map(|at| at.value.0.clone()),
+        families,
+        share: raw.share.as_ref().map(|at| at.value.0.clone()),
         ports,
         backends: set.cloned().unwrap_or_else(|| backends(&raw.backends)),
         algorithm: raw.algorithm.map_or(standard.algorithm, |at| at.value),
@@ -105,6 +121,7 @@ fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Ser
         backend_family: raw.backend_family.map_or(standard.backend_family, |at| at.value),
         mode: raw.mode.map_or(standard.mode, |at| at.value),
         health_check: raw.health_check.as_ref().and_then(|at| health_check(&at.value)),
+        traffic_policy: raw.traffic_policy.map_or(standard.traffic_policy, |at| at.value),
     })
 }
 

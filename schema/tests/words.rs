@@ -34,6 +34,9 @@ const SERVICE: Keys = &[
     ("ping", &["true", "false", "1"]),
     ("unknown_port", &["\"drop\"", "\"reject\"", "\"pass\""]),
     ("backend_family", &["\"same\"", "\"ipv4\"", "\"ipv6\""]),
+    ("pool", &["\"public\"", "\"auto\"", "\"public\"", "\"other\""]),
+    ("families", &["[\"ipv4\"]", "[\"ipv6\", \"ipv4\"]", "[\"ipv4\", \"ipv4\"]", "[]"]),
+    ("share", &["\"edge\"", "\"Edge\""]),
     ("mode", &["\"dsr-ipip\"", "\"dsr-gue\"", "\"snat\""]),
 ];
 
@@ -76,8 +79,21 @@ const TABLES: &[(&str, Keys)] = &[
         "[[ip_pools]]",
         &[
             ("name", &["\"public\""]),
-            ("ranges", &["[\"192.0.2.0/24\"]", "[\"10.0.0.0/8\", \"10.1.0.0/16\"]", "[\"0.0.0.0/0\"]"]),
+            (
+                "ranges",
+                &[
+                    "[\"192.0.2.0/24\"]",
+                    "[\"192.0.2.10-192.0.2.99\", \"2001:db8:100::/64\"]",
+                    "[\"192.0.2.9-192.0.2.8\"]",
+                    "[\"10.0.0.0/8\", \"10.1.0.0/16\"]",
+                    "[\"0.0.0.0/0\"]",
+                ],
+            ),
             ("unassigned", &["\"drop\"", "\"reject\"", "\"pass\""]),
+            ("auto_assign", &["true", "false"]),
+            ("priority", &["0", "65535", "65536"]),
+            ("drain", &["true", "false"]),
+            ("avoid", &["\"none\"", "\"first-last\"", "\"last\""]),
         ],
     ),
     (
@@ -200,11 +216,17 @@ fn files() -> impl Strategy<Value = String> {
 
 /// What the model says of itself.
 fn keeps_its_promises(config: &Config) {
-    let Config { allow_empty: _, nodes: _, load_balancer, services, ip_pools, decap, metrics } = config;
+    let Config { allow_empty: _, nodes: _, load_balancer, services, ip_pools, decap, metrics, bgp: _ } =
+        config;
     assert!(load_balancer.hop_limit > 0 && load_balancer.gue_port > 0);
     assert!(load_balancer.icmp_errors_per_second <= 1_000_000);
     assert!(!matches!(load_balancer.outer_dscp, OuterDscp::Fixed(64..)));
-    for Service { affinity, source_ranges, table_size, health_check, .. } in services {
+    for Service { vips, pool, families, share, affinity, source_ranges, table_size, health_check, .. } in
+        services
+    {
+        assert!(!vips.is_empty() || pool.is_some());
+        assert!(pool.is_some() || (families.is_none() && share.is_none()));
+        assert!(families.as_ref().is_none_or(|it| !it.is_empty() && it.is_sorted_by(|a, b| a < b)));
         assert!(
             affinity.is_none_or(|it| (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&it))
         );
@@ -218,7 +240,7 @@ fn keeps_its_promises(config: &Config) {
         }
     }
     for pool in ip_pools {
-        assert!(!pool.ranges.is_empty() && pool.ranges.is_sorted());
+        assert!(!pool.ranges.is_empty() && pool.ranges.is_sorted() && pool.name != "auto");
         assert!(matches!(pool.unassigned, UnknownPort::Drop | UnknownPort::Reject | UnknownPort::Pass));
     }
     if let Some(decap) = decap {

@@ -10,8 +10,10 @@
 //!
 //! The last word is the XXH3 of the JSON; the JSON holds the SHA-256 of the text.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -48,6 +50,8 @@ pub struct LastGood {
     pub accepted_at_unix_ms: u64,
     /// Not everything that it deletes was known, and judged, when it was accepted.
     pub is_unjudged: bool,
+    /// The addresses that services were given, by the service's name: what the text asks for and does not say itself.
+    pub addresses: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +62,8 @@ struct Header {
     accepted_at_unix_ms: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_unjudged: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    addresses: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// Reads the last good file of the state directory; `None` when there is none yet.
@@ -111,13 +117,14 @@ fn clear(path: &Path) -> io::Result<()> {
 }
 
 fn header_line(last_good: &LastGood) -> String {
-    let LastGood { text: _, sha256, number, source, accepted_at_unix_ms, is_unjudged } = last_good;
+    let LastGood { text: _, sha256, number, source, accepted_at_unix_ms, is_unjudged, addresses } = last_good;
     let header = Header {
         number: *number,
         sha256: *sha256,
         source: source.clone(),
         accepted_at_unix_ms: *accepted_at_unix_ms,
         is_unjudged: *is_unjudged,
+        addresses: addresses.clone(),
     };
     let json = serde_json::to_string(&header).expect("plain fields are JSON");
     format!("{MAGIC}{json} {:016x}\n", xxh3_64(json.as_bytes()))
@@ -137,8 +144,8 @@ fn parse(bytes: Vec<u8>) -> Result<LastGood, &'static str> {
     if Digest::of(&text) != header.sha256 {
         return Err("the checksum of its text does not fit");
     }
-    let Header { number, sha256, source, accepted_at_unix_ms, is_unjudged } = header;
-    Ok(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged })
+    let Header { number, sha256, source, accepted_at_unix_ms, is_unjudged, addresses } = header;
+    Ok(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged, addresses })
 }
 
 impl Digest {

@@ -168,7 +168,15 @@ fn build(path: &Path) {
     let sha256 = Digest::of(&text);
     let source = String::new();
     let (number, accepted_at_unix_ms) = (FILES, FILES);
-    let last_good = LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged: false };
+    let last_good = LastGood {
+        text,
+        sha256,
+        number,
+        source,
+        accepted_at_unix_ms,
+        is_unjudged: false,
+        addresses: Default::default(),
+    };
     state.set_last_good(&last_good).unwrap();
 }
 

@@ -149,7 +149,15 @@ fn accept(state: &StateDir, store: &Store, text: &str) -> Result<(), StateError>
     let summary = String::new();
     let number = store.accept(NewAccepted { text: text.clone(), sha256, at_unix_ms: 0, summary });
     let (source, is_unjudged) = (String::new(), false);
-    state.set_last_good(&LastGood { text, sha256, number, source, accepted_at_unix_ms: 0, is_unjudged })
+    state.set_last_good(&LastGood {
+        text,
+        sha256,
+        number,
+        source,
+        accepted_at_unix_ms: 0,
+        is_unjudged,
+        addresses: Default::default(),
+    })
 }
 
 fn key(key: &str) -> RecordKey {

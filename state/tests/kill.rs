@@ -124,8 +124,15 @@ fn child_writes_until_it_is_killed() {
         let number =
             store.accept(NewAccepted { text: text.clone(), sha256, at_unix_ms: 0, summary: String::new() });
         let source = String::new();
-        let last_good =
-            LastGood { text, sha256, number, source, accepted_at_unix_ms: number, is_unjudged: false };
+        let last_good = LastGood {
+            text,
+            sha256,
+            number,
+            source,
+            accepted_at_unix_ms: number,
+            is_unjudged: false,
+            addresses: Default::default(),
+        };
         state.set_last_good(&last_good).unwrap();
         let changes: Vec<_> = (0..RECORDS).map(|key| (record_key(key), Some(record(key, number)))).collect();
         store.apply(&changes);

@@ -30,7 +30,15 @@ fn accepted(text: &str) -> NewAccepted {
 fn last_good(number: u64, text: &str) -> LastGood {
     let source = "/etc/netd/desired.toml".into();
     let sha256 = Digest::of(text);
-    LastGood { text: text.into(), sha256, number, source, accepted_at_unix_ms: 7, is_unjudged: false }
+    LastGood {
+        text: text.into(),
+        sha256,
+        number,
+        source,
+        accepted_at_unix_ms: 7,
+        is_unjudged: false,
+        addresses: Default::default(),
+    }
 }
 
 fn header_of(path: &Path) -> String {
@@ -163,6 +171,18 @@ fn whether_it_was_judged_is_in_the_last_good_file_and_an_older_one_that_does_not
     let unjudged = LastGood { is_unjudged: true, ..good };
     state.set_last_good(&unjudged).unwrap();
     assert_eq!(state.last_good().unwrap(), Some(unjudged));
+}
+
+#[test]
+fn what_services_were_given_is_in_the_last_good_file_and_outlives_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let given = [("web".to_owned(), ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into())];
+    let good = LastGood { addresses: given.into(), ..last_good(7, "version = 1\n") };
+    state.set_last_good(&good).unwrap();
+    drop(state.store());
+    std::fs::remove_dir_all(dir.path().join("db")).unwrap();
+    assert_eq!(StateDir::open(dir.path()).unwrap().last_good().unwrap(), Some(good));
 }
 
 #[test]

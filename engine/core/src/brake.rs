@@ -31,6 +31,17 @@ pub enum Brake {
         /// How many there are now.
         observed: usize,
     },
+    /// Something that clients know by its address would have another one, or none.
+    Renumber {
+        /// The first: `web/ipv4`.
+        first: String,
+        /// Its address.
+        from: String,
+        /// Its next address, if it has one.
+        to: Option<String>,
+        /// How many more there are.
+        more: usize,
+    },
 }
 
 impl fmt::Display for Brake {
@@ -41,6 +52,11 @@ impl fmt::Display for Brake {
             }
             Self::NothingLeft { kind, observed } => {
                 write!(f, "it would delete every resource of kind {kind} ({observed})")
+            }
+            Self::Renumber { first, from, to, more } => {
+                let to = to.as_deref().unwrap_or("nothing");
+                write!(f, "it would RENUMBER {first} from {from} to {to}")?;
+                if *more > 0 { write!(f, ", and {more} more") } else { Ok(()) }
             }
         }
     }

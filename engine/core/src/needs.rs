@@ -70,3 +70,105 @@ impl Ground<'_> {
         matches!(self.observed.0.get(kind), Some(Reading::Known(found)) if !found.owned.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Described, Desired, DesiredKind, FieldChange, KindName, Observation};
+    use crate::{Spec, plan};
+    use std::fmt::Write as _;
+
+    const GROUND: KindName = "ground";
+    const ROOM: KindName = "room";
+    const SIGN: KindName = "sign";
+
+    #[derive(Debug, PartialEq, serde::Serialize)]
+    struct Colour(&'static str);
+
+    impl Described for Colour {
+        fn summary(&self) -> String {
+            self.0.into()
+        }
+
+        fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+            vec![FieldChange::changed("colour", observed.0, self.0)]
+        }
+    }
+
+    fn table(keys: &[(&str, &'static str)]) -> crate::Table {
+        keys.iter().map(|(key, colour)| (Key::new(key), Arc::new(Colour(colour)) as Arc<dyn Spec>)).collect()
+    }
+
+    /// A sign that stands on the ground "a" and on any room, on a node that has `owned` of each kind.
+    fn planned(wanted: [&[(&str, &'static str)]; 3], owned: [Option<&[(&str, &'static str)]>; 3]) -> Plan {
+        let kinds = [GROUND, ROOM, SIGN];
+        let of_kind = |(kind, wanted): (&KindName, &[(&str, &'static str)])| {
+            let mut desired = DesiredKind { table: table(wanted), ..DesiredKind::default() };
+            if *kind == SIGN {
+                let needs = [Need::One(id(GROUND, "a")), Need::AnyOf(ROOM)];
+                desired.needs = BTreeMap::from([(Key::new("s"), needs.into())]);
+            }
+            (*kind, Ok(desired))
+        };
+        let reading = |(kind, owned): (&KindName, Option<&[(&str, &'static str)]>)| {
+            let reading = match owned {
+                Some(owned) => Reading::Known(Observation { owned: table(owned), ..Observation::default() }),
+                None => Reading::Unknown("dark".into()),
+            };
+            (*kind, reading)
+        };
+        let desired = Desired(kinds.iter().zip(wanted).map(of_kind).collect());
+        let observed = Observed(kinds.iter().zip(owned).map(reading).collect());
+        plan(&kinds, &desired, &observed)
+    }
+
+    fn id(kind: KindName, key: &str) -> ResourceId {
+        ResourceId { kind, key: Key::new(key) }
+    }
+
+    fn shown(plan: &Plan) -> String {
+        let mut text = String::new();
+        for step in &plan.steps {
+            let _ = write!(text, "{} {}; ", step.action.word(), step.id);
+        }
+        for held in &plan.held {
+            let _ = write!(text, "{}: {}; ", held.id, held.reason);
+        }
+        text
+    }
+
+    const A: &[(&str, &str)] = &[("a", "red")];
+    const S: &[(&str, &str)] = &[("s", "red")];
+    const NONE: &[(&str, &str)] = &[];
+
+    #[test]
+    fn b9_what_stands_on_something_that_comes_up_is_made_after_it() {
+        let plan = planned([A, A, S], [Some(NONE), Some(NONE), Some(NONE)]);
+        assert_eq!(shown(&plan), "create ground/a; create room/a; create sign/s; ");
+        let open = [vec![id(GROUND, "a")], vec![id(ROOM, "a")]];
+        assert_eq!(plan.needs.get(&id(SIGN, "s")).map(Vec::as_slice), Some(open.as_slice()));
+    }
+
+    #[test]
+    fn what_stands_on_what_is_there_needs_nothing() {
+        let plan = planned([A, A, S], [Some(A), Some(A), Some(NONE)]);
+        assert_eq!(shown(&plan), "create sign/s; ");
+        assert!(plan.needs.is_empty());
+    }
+
+    #[test]
+    fn b9_what_would_stand_on_nothing_waits() {
+        let without_ground = planned([NONE, A, S], [Some(NONE), Some(A), Some(NONE)]);
+        assert_eq!(shown(&without_ground), "sign/s: it waits for ground/a; ");
+        let without_room = planned([A, NONE, S], [Some(A), Some(NONE), Some(NONE)]);
+        assert_eq!(shown(&without_room), "sign/s: it waits for any room; ");
+        let in_the_dark = planned([A, A, S], [None, Some(A), Some(NONE)]);
+        assert_eq!(shown(&in_the_dark), "sign/s: it waits for ground/a; ");
+    }
+
+    #[test]
+    fn what_is_there_stays_and_is_changed_whatever_it_stands_on() {
+        let plan = planned([NONE, NONE, S], [None, None, Some(&[("s", "blue")])]);
+        assert_eq!(shown(&plan), "update sign/s; ");
+    }
+}

@@ -1,5 +1,6 @@
 //! The difference between what is wanted and what is there, in the order in which it can be closed.
 
+use crate::needs;
 use crate::resource::{Desired, FieldChange, Key, KindName, Observed, Reading, ResourceId, Spec, Table};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -96,6 +97,21 @@ pub struct Unread {
     pub reason: String,
 }
 
+/// Something that was decided before the changes, and that they follow from: who is given which address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// What was decided about; of no kind that changes are made for.
+    pub id: ResourceId,
+    /// How it was; `None` if it was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// How it will be; `None` if it goes away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// As a person reads it.
+    pub text: String,
+}
+
 /// How many resources of a kind there are, and should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 pub struct Totals {
@@ -130,10 +146,14 @@ impl fmt::Display for PlanId {
 pub struct Plan {
     /// The changes. First everything that comes up, kind by kind in bring-up order; then what goes, backwards.
     pub steps: Vec<Step>,
+    /// What the changes follow from, sorted.
+    pub remarks: Vec<Remark>,
     /// Wanted keys that are held by others: never overwritten.
     pub conflicts: Vec<Conflict>,
     /// Wanted, and waiting.
     pub held: Vec<Held>,
+    /// What has to be done before some of the steps: of each list one.
+    pub needs: BTreeMap<ResourceId, Vec<Vec<ResourceId>>>,
     /// Kinds that are left out.
     pub unread: Vec<Unread>,
     /// Counts by kind, of the kinds that were read.
@@ -217,7 +237,7 @@ pub fn plan(order: &[KindName], desired: &Desired, observed: &Observed) -> Plan 
         let down = going_down(kind, &keep, &found.owned);
         plan.totals
             .insert(kind, Totals { desired: keep.len(), observed: found.owned.len(), deletes: down.len() });
-        plan.steps.extend(up);
+        needs::add(&mut plan, up, &wanted.needs, observed);
         plan.conflicts.extend(conflicts);
         deletes.push(down);
     }

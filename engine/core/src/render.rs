@@ -1,7 +1,7 @@
 //! A plan as a person reads it, and as a program does.
 
 use crate::brake::Brake;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Plan, Remark, Step};
 use crate::resource::FieldChange;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -63,6 +63,12 @@ impl Paint {
 pub fn text(plan: &Plan, brakes: &[Brake], colour: Colour, limits: Limits) -> String {
     let paint = Paint(colour);
     let mut out = String::new();
+    for remark in plan.remarks.iter().take(limits.steps) {
+        let _ = writeln!(out, "  {}", remark_line(remark, &paint));
+    }
+    if plan.remarks.len() > limits.steps {
+        let _ = writeln!(out, "  … and {} more of them", plan.remarks.len() - limits.steps);
+    }
     for step in plan.steps.iter().take(limits.steps) {
         write_step(&mut out, step, &paint, limits.fields);
     }
@@ -109,9 +115,22 @@ pub fn summary(plan: &Plan) -> String {
     format!("Plan {}: {create} to create, {update} to update, {delete} to delete.", plan.id())
 }
 
+fn remark_line(remark: &Remark, paint: &Paint) -> String {
+    let head = paint.bold(&format!("{} {}", remark.id.kind, escape(remark.id.key.as_str())));
+    let sign = match (&remark.from, &remark.to) {
+        (None, _) => paint.green("+"),
+        (Some(_), Some(_)) => paint.yellow("~"),
+        (Some(_), None) => paint.red("-"),
+    };
+    format!("{sign} {head}  {}", escape(&remark.text))
+}
+
 fn write_step(out: &mut String, step: &Step, paint: &Paint, fields_max: usize) {
-    let head = format!("{} {}", step.id.kind, escape(step.id.key.as_str()));
-    let summary = escape(&step.action.spec().summary());
+    let spec = step.action.spec();
+    let (head, summary) = match spec.headline() {
+        Some(headline) => (escape(&headline), String::new()),
+        None => (format!("{} {}", step.id.kind, escape(step.id.key.as_str())), escape(&spec.summary())),
+    };
     let line = match step.action {
         Action::Create { .. } => format!("{} {}", paint.green("+"), paint.bold(&head)),
         Action::Update { .. } => format!("{} {}", paint.yellow("~"), paint.bold(&head)),
@@ -162,6 +181,7 @@ pub fn json(plan: &Plan, brakes: &[Brake]) -> Value {
     json!({
         "id": plan.id(),
         "changes": { "create": create, "update": update, "delete": delete },
+        "remarks": plan.remarks,
         "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
         "conflicts": plan.conflicts,
         "waiting": plan.held,

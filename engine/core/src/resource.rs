@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The lower-case noun that names a kind in plans, statuses and the store.
 pub type KindName = &'static str;
@@ -97,6 +98,11 @@ pub trait Described: fmt::Debug + Serialize + Send + Sync + Sized + PartialEq + 
     /// One line that says what the resource is, without its key.
     fn summary(&self) -> String;
 
+    /// The whole line of a plan, where kind, key and summary would not read like a sentence.
+    fn headline(&self) -> Option<String> {
+        None
+    }
+
     /// The parts of a resource that is created, a line each.
     fn parts(&self) -> Vec<FieldChange> {
         Vec::new()
@@ -122,6 +128,8 @@ pub trait Described: fmt::Debug + Serialize + Send + Sync + Sized + PartialEq + 
 pub trait Spec: fmt::Debug + Send + Sync {
     /// See [`Described::summary`].
     fn summary(&self) -> String;
+    /// See [`Described::headline`].
+    fn headline(&self) -> Option<String>;
     /// See [`Described::parts`].
     fn parts(&self) -> Vec<FieldChange>;
     /// See [`Described::changes`]; a spec of another type is a change of everything.
@@ -141,6 +149,10 @@ pub trait Spec: fmt::Debug + Send + Sync {
 impl<T: Described> Spec for T {
     fn summary(&self) -> String {
         Described::summary(self)
+    }
+
+    fn headline(&self) -> Option<String> {
+        Described::headline(self)
     }
 
     fn parts(&self) -> Vec<FieldChange> {
@@ -191,6 +203,19 @@ pub struct DesiredKind {
     pub notes: BTreeMap<Key, String>,
     /// Those of `notes` that speak of something that is missing and may come by itself within moments.
     pub coming: BTreeSet<Key>,
+    /// What has to be there before a resource is made: until then it waits. One that is there already stays.
+    pub needs: BTreeMap<Key, Arc<[Need]>>,
+    /// In how long something else is wanted, although nothing changes.
+    pub turns_in: Option<Duration>,
+}
+
+/// What a resource stands on, of a kind that is brought up before its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Need {
+    /// This resource.
+    One(ResourceId),
+    /// Any resource of this kind.
+    AnyOf(KindName),
 }
 
 /// What the file and the facts ask for, by kind; `Err` says why it cannot be known now.

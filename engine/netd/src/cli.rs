@@ -5,9 +5,9 @@ mod global;
 mod terminal;
 
 pub use args::{
-    ApplyArgs, BackendsArgs, CompletionsArgs, DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand,
-    MaglevArgs, ManArgs, PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs,
-    ValidateArgs, WatchArgs,
+    AllocateArgs, ApplyArgs, BackendsArgs, CompletionsArgs, DrainArgs, ExplainArgs, HistoryArgs,
+    HistoryCommand, MaglevArgs, ManArgs, PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs,
+    TeardownArgs, ValidateArgs, WatchArgs,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -187,10 +187,23 @@ pub enum Command {
     ///
     /// Examples:
     ///   netd drain web 10.1.0.2
-    ///   netd drain web '[fd00::2]:80' --wait 10m
+    ///   netd drain web 10.1.0.2:80 --wait 10m
     ///   netd drain web 10.1.0.2 --undo
     #[command(verbatim_doc_comment)]
     Drain(DrainArgs),
+    /// Show which service has which address, and how the pools are used.
+    ///
+    /// Of each address it says where it comes from: the file names it (requested), the service had it (kept), it was the
+    /// lowest that was free (chosen), or services with the same `share` have it (shared). With --write the addresses are
+    /// written into the file, as `vips` of their services, and everything else in it stays as it is: every node that reads
+    /// it then has the same, whatever was there before. The difference is shown first.
+    ///
+    /// Examples:
+    ///   netd allocate
+    ///   netd allocate --json | jq '.pools[] | {name, free: .ipv4.free}'
+    ///   netd allocate --write
+    #[command(verbatim_doc_comment)]
+    Allocate(AllocateArgs),
     /// Say what the load balancer does with a packet, and why.
     ///
     /// Runs the loaded program on the packet, and explains each step from the maps. The packet goes nowhere, and leaves no

@@ -1,6 +1,7 @@
 //! Decides when a pass is made: collapses whatever happened into one pass at a time, answers requests in their order,
 //! and stays awake itself while a pass is under way.
 
+use crate::allocation::AddressReport;
 use crate::clock;
 use crate::reconcile::{Preview, Reconciler, log_refusal};
 use crate::report::{Reason, Report, ResourceReport};
@@ -76,6 +77,8 @@ pub enum Request {
     Plan(oneshot::Sender<Result<Preview, String>>),
     /// A pass now, with this plan allowed although it is held back. Ends the rest after a teardown.
     Apply(Option<String>, oneshot::Sender<Arc<Report>>),
+    /// Which service has which address. The file is read again.
+    Addresses(oneshot::Sender<Result<AddressReport, String>>),
     /// Every resource as the last pass left it.
     Resources(oneshot::Sender<Vec<ResourceReport>>),
     /// The removal of everything that is owned; no pass is made after it until one is asked for.
@@ -362,6 +365,11 @@ async fn answer(mut reconciler: Reconciler, request: Request, desk: ReadDesk) ->
         Request::Plan(to) => {
             let now = desk.read().await;
             let _ = to.send(reconciler.preview(&now.reading).await);
+            Done::quietly(reconciler)
+        }
+        Request::Addresses(to) => {
+            let now = desk.read().await;
+            let _ = to.send(reconciler.addresses(&now.reading).await);
             Done::quietly(reconciler)
         }
         Request::Resources(to) => {

@@ -1,6 +1,7 @@
 //! What the engine remembers across restarts: the last good file, the history, the records. Never believed over the
 //! kernel.
 
+use crate::allocation::Held;
 use netd_state::{Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, StateError, Store};
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -28,6 +29,8 @@ pub struct Acceptance<'a> {
     pub summary: &'a str,
     /// Some of what it deletes was not known, and so not judged.
     pub is_unjudged: bool,
+    /// What its services with a pool are given.
+    pub addresses: &'a Held,
 }
 
 impl Ledger {
@@ -73,13 +76,21 @@ impl Ledger {
 
     /// A file is accepted: in the history, and the last good one from now on, before anything of it is applied.
     pub fn accept(&mut self, accepted: Acceptance<'_>) -> u64 {
-        let Acceptance { text, sha256, source, summary, is_unjudged } = accepted;
+        let Acceptance { text, sha256, source, summary, is_unjudged, addresses } = accepted;
         let at_unix_ms = crate::clock::unix_ms();
         let (text, summary) = (text.to_owned(), summary.to_owned());
         let number = self.store.accept(NewAccepted { text: text.clone(), sha256, at_unix_ms, summary });
         let (source, accepted_at_unix_ms) = (source.to_owned(), at_unix_ms);
-        self.keep(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged });
+        let addresses = addresses.clone();
+        self.keep(LastGood { text, sha256, number, source, accepted_at_unix_ms, is_unjudged, addresses });
         number
+    }
+
+    /// The services of the accepted file have these addresses from now on. Writes only what changes.
+    pub fn give(&mut self, addresses: &Held) {
+        if let Some(last_good) = self.last_good.take_if(|last_good| last_good.addresses != *addresses) {
+            self.keep(LastGood { addresses: addresses.clone(), ..last_good });
+        }
     }
 
     /// Everything that the accepted file deletes has been judged. Writes only what changes.
@@ -184,7 +195,14 @@ mod tests {
         let mut ledger = Ledger::on_disk(StateDir::open(&path).unwrap());
         let text = "first";
         let sha256 = Digest::of(text);
-        ledger.accept(Acceptance { text, sha256, source: "", summary: "", is_unjudged: true });
+        ledger.accept(Acceptance {
+            text,
+            sha256,
+            source: "",
+            summary: "",
+            is_unjudged: true,
+            addresses: &Held::new(),
+        });
         let reopened = |ledger: Ledger| {
             drop(ledger);
             fs::remove_dir_all(path.join("db")).unwrap();
@@ -199,6 +217,7 @@ mod tests {
 
     fn accept(ledger: &mut Ledger, text: &str) {
         let source = "/etc/netd/desired.toml";
-        ledger.accept(Acceptance { text, sha256: Digest::of(text), source, summary: "", is_unjudged: false });
+        let (sha256, addresses) = (Digest::of(text), &Held::new());
+        ledger.accept(Acceptance { text, sha256, source, summary: "", is_unjudged: false, addresses });
     }
 }

@@ -4,6 +4,7 @@
 //! [`kinds`] turn both into what is wanted and observe what is there, `netd-core` plans, targets apply. [`reconcile`]
 //! walks that way once; [`engine`] decides when; [`daemon`] runs it; [`commands`] are what a person types.
 
+pub mod allocation;
 pub mod api;
 pub mod balancer;
 pub mod cli;
@@ -29,5 +30,4 @@ pub mod netns_lock;
 pub mod reconcile;
 pub mod report;
 pub mod source;
-pub mod speaker;
 pub mod target;

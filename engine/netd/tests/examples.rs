@@ -110,7 +110,10 @@ fn every_example_is_accepted_and_plans_something_without_waiting_for_anything() 
     for (name, text) in examples() {
         let plan = planned(&name, &text, node_of(&name));
         assert!(!plan.steps.is_empty(), "{name} plans nothing");
-        assert!(plan.held.is_empty() && plan.unread.is_empty() && plan.conflicts.is_empty(), "{name}: {plan:#?}");
+        assert!(
+            plan.held.is_empty() && plan.unread.is_empty() && plan.conflicts.is_empty(),
+            "{name}: {plan:#?}"
+        );
     }
 }
 

@@ -41,7 +41,10 @@ fn contradictions(ranges: &SourceRanges, diagnoses: &mut Diagnoses) {
 
 /// Of a family that the VIPs do not have, no client comes; of a family that `allow` does not have, none is let in.
 fn families(service: &Service, ranges: &SourceRanges, diagnoses: &mut Diagnoses) {
-    let Some(vips) = service.vips.as_ref().filter(|vips| vips.value.complete) else { return };
+    let Some(vips) = service.vips.as_ref().filter(|vips| vips.value.complete && service.pool.is_none())
+    else {
+        return;
+    };
     let vip_of = |ip: IpAddr| vips.value.items.iter().find(|vip| vip.value.0.is_ipv4() == ip.is_ipv4());
     for prefix in each(&ranges.allow).chain(each(&ranges.deny)) {
         let network: IpNetwork = prefix.value.0;

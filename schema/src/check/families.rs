@@ -3,9 +3,39 @@
 use super::backends::Summary;
 use super::family;
 use crate::diagnostic::{Diagnoses, Draft};
-use crate::model::BackendFamily;
+use crate::model::{BackendFamily, Family};
 use crate::raw::{Service, each};
 use crate::span::Span;
+
+/// As [`check`], where VIPs of these families come from a pool.
+pub(super) fn check_pooled(
+    service: &Service,
+    pool: Span,
+    families: &[Family],
+    backends: &Summary,
+    diagnoses: &mut Diagnoses,
+) {
+    let is_same = service.backend_family.is_none_or(|at| at.value == BackendFamily::Same);
+    for (wanted, backend) in [(Family::Ipv4, backends.first_v4), (Family::Ipv6, backends.first_v6)] {
+        if !is_same || backend.is_some() || !families.contains(&wanted) {
+            continue;
+        }
+        let other = if wanted == Family::Ipv4 { Family::Ipv6 } else { Family::Ipv4 };
+        diagnoses.push(|| {
+            let word = wanted.word();
+            let (place, why) = match &service.families {
+                Some(asked) => (asked.span, format!("an {word} VIP is asked for here")),
+                None => (pool, format!("gives an {word} VIP")),
+            };
+            Draft::warning(format!("the service gets an {word} VIP and has no {word} backend"))
+                .label(place, why)
+                .help(format!(
+                    "leave it out with `families = [\"{0}\"]`, or give it the others with `backend_family = \"{0}\"`",
+                    other.name()
+                ))
+        });
+    }
+}
 
 /// Every VIP has backends, and every backend a VIP. Some of the service are there: a service without any may be meant.
 pub(super) fn check(service: &Service, backends: &Summary, place: Span, diagnoses: &mut Diagnoses) {

@@ -1,6 +1,7 @@
 //! Rules that hold between keys, and between sections: what contradicts itself, what refers to nothing.
 
 mod backends;
+mod bgp;
 mod clients;
 mod decap;
 mod families;
@@ -9,6 +10,7 @@ mod load_balancer;
 mod nodes;
 mod pools;
 mod prefixes;
+mod requests;
 mod ring;
 mod rss_source;
 mod services;
@@ -31,8 +33,12 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     services::check(top, diagnoses);
     vips::check(top, diagnoses);
     pools::check(top, diagnoses);
+    requests::check(top, diagnoses);
     if let Some(at) = &top.decap {
         decap::check(at, top, diagnoses);
+    }
+    if let Some(at) = &top.bgp {
+        bgp::check(at, top, diagnoses);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Pools: unique names, and ranges in which nothing but VIPs is.
 
 use super::Once;
-use super::prefixes::{Ranges, never_routed};
+use super::prefixes::never_routed;
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::UnknownPort;
-use crate::raw::{IpPool, Top, each};
+use crate::raw::{IpPool, Range, Top, each};
 use crate::span::Span;
-use ipnetwork::IpNetwork;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Nobody has more, and everything would be dropped.
 const LENGTH_MIN_V4: u8 = 8;
@@ -17,8 +17,8 @@ const LENGTH_MIN_V6: u8 = 16;
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let mut names = Once::new();
-    let mut all: Vec<(IpNetwork, Span)> = Vec::new();
-    let mut guarded: Vec<(IpNetwork, Span)> = Vec::new();
+    let mut all: Vec<(Range, Span)> = Vec::new();
+    let mut guarded: Vec<(Range, Span)> = Vec::new();
     for pool in each(&top.ip_pools).map(|at| &at.value) {
         if let Some(name) = &pool.name {
             let what = || format!("two pools are called `{}`", name.value.0);
@@ -30,30 +30,77 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         }
         all.extend(ranges);
     }
-    Ranges::new(all).refuse_overlaps("pool prefix", diagnoses);
+    Ranges::new(all).refuse_overlaps(diagnoses);
     let guarded = Ranges::new(guarded);
     own_addresses(&guarded, top, diagnoses);
     backends(&guarded, top, diagnoses);
 }
 
 /// The ranges of a pool, after saying which cannot be one.
-fn routable(pool: &IpPool, diagnoses: &mut Diagnoses) -> Vec<(IpNetwork, Span)> {
+fn routable(pool: &IpPool, diagnoses: &mut Diagnoses) -> Vec<(Range, Span)> {
     let mut ranges = Vec::new();
-    for range in each(&pool.ranges) {
-        let (network, span) = (range.value.0, range.span);
-        let least = if network.is_ipv4() { LENGTH_MIN_V4 } else { LENGTH_MIN_V6 };
-        let why = if network.prefix() < least {
-            Some(format!("the length must be at least {least}"))
-        } else {
-            never_routed(network).map(|kind| format!("holds {kind} addresses, which are not routed"))
-        };
-        match why {
+    for at in each(&pool.ranges) {
+        let (range, span) = (at.value, at.span);
+        match unusable(range) {
             Some(why) => diagnoses
-                .push(|| Draft::error(format!("`ip_pools.ranges` cannot have {network}")).label(span, why)),
-            None => ranges.push((network, span)),
+                .push(|| Draft::error(format!("`ip_pools.ranges` cannot have {range}")).label(span, why)),
+            None => ranges.push((range, span)),
         }
     }
     ranges
+}
+
+fn unusable(range: Range) -> Option<String> {
+    let prefixes = range.prefixes();
+    let least = if range.first.is_ipv4() { LENGTH_MIN_V4 } else { LENGTH_MIN_V6 };
+    if range.length().is_some_and(|length| length < least) {
+        return Some(format!("the length must be at least {least}"));
+    }
+    let whole = if range.first.is_ipv4() { 32 } else { 128 };
+    let size = |length: u8| 1_u128.checked_shl(u32::from(whole - length)).unwrap_or(u128::MAX);
+    let addresses = prefixes.iter().fold(0_u128, |sum, one| sum.saturating_add(size(one.prefix())));
+    if addresses > size(least) {
+        return Some(format!("holds more addresses than a prefix of length {least}"));
+    }
+    let kind = prefixes.into_iter().find_map(never_routed);
+    kind.map(|kind| format!("holds {kind} addresses, which are not routed"))
+}
+
+/// Ranges in the order of their addresses, and their places.
+struct Ranges(Vec<(Range, Span)>);
+
+impl Ranges {
+    fn new(mut ranges: Vec<(Range, Span)>) -> Self {
+        ranges.sort_by_key(|(range, span)| (range.first, range.last, *span));
+        Self(ranges)
+    }
+
+    fn refuse_overlaps(&self, diagnoses: &mut Diagnoses) {
+        let mut before: Option<(Range, Span)> = None;
+        for &(range, span) in &self.0 {
+            let overlapped = before.filter(|(other, _)| range.first <= other.last);
+            if let Some((other, place)) = overlapped {
+                let (first, again) = if place < span { (place, span) } else { (span, place) };
+                diagnoses.push(|| {
+                    let message = match (other.first, other.last) == (range.first, range.last) {
+                        true => format!("the pool range {range} is given twice"),
+                        false => format!("the pool ranges {other} and {range} overlap"),
+                    };
+                    Draft::error(message).label(again, "here").label(first, "and here")
+                });
+            }
+            if before.is_none_or(|(other, _)| other.last < range.last) {
+                before = Some((range, span));
+            }
+        }
+    }
+
+    /// The range that holds the address, if they are apart.
+    fn holding(&self, address: IpAddr) -> Option<(Range, Span)> {
+        let after = self.0.partition_point(|(range, _)| range.first <= address);
+        let before = self.0.get(after.checked_sub(1)?)?;
+        Some(*before).filter(|(range, _)| address <= range.last)
+    }
 }
 
 /// A node would no longer be reached at its own address.
@@ -62,29 +109,29 @@ fn own_addresses(ranges: &Ranges, top: &Top, diagnoses: &mut Diagnoses) {
         let ip = address.value.0;
         let Some((range, place)) = ranges.holding(ip) else { continue };
         diagnoses.push(|| {
-            Draft::error(format!("the node address {ip} is in the pool prefix {range}"))
+            Draft::error(format!("the node address {ip} is in the pool range {range}"))
                 .label(address.span, "a node is reached here")
                 .label(place, "what is not for a service is not let through here")
-                .help("choose prefixes without it, or set `unassigned = \"pass\"`")
+                .help("choose ranges without it, or set `unassigned = \"pass\"`")
         });
     }
 }
 
 /// Whether packets for a backend come through a balancer cannot be seen in the file. One is named for each range.
 fn backends(ranges: &Ranges, top: &Top, diagnoses: &mut Diagnoses) {
-    let mut told = HashSet::new();
+    let mut told = BTreeSet::new();
     let own = each(&top.services).flat_map(|service| each(&service.value.backends));
     let sets = each(&top.backend_sets).flat_map(|set| each(&set.value.backends));
     for address in own.chain(sets).filter_map(|backend| backend.value.address) {
         let ip = address.value.0;
-        let Some((range, place)) = ranges.holding(ip).filter(|(range, _)| told.insert(*range)) else {
+        let Some((range, place)) = ranges.holding(ip).filter(|(_, place)| told.insert(*place)) else {
             continue;
         };
         diagnoses.push(|| {
-            Draft::warning(format!("the backend {ip} is in the pool prefix {range}"))
+            Draft::warning(format!("the backend {ip} is in the pool range {range}"))
                 .label(address.span, "cannot be reached through this node at its own address")
                 .label(place, "what is not for a service is not let through here")
-                .help("choose prefixes without it, or set `unassigned = \"pass\"`")
+                .help("choose ranges without it, or set `unassigned = \"pass\"`")
         });
     }
 }

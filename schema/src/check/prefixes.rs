@@ -37,13 +37,6 @@ impl Ranges {
             }
         }
     }
-
-    /// The prefix that holds `address`, if they are apart.
-    pub(super) fn holding(&self, address: IpAddr) -> Option<(IpNetwork, Span)> {
-        let after = self.0.partition_point(|(prefix, _)| prefix.ip() <= address);
-        let before = self.0.get(after.checked_sub(1)?)?;
-        Some(*before).filter(|(prefix, _)| holds(*prefix, address))
-    }
 }
 
 pub(super) fn holds(prefix: IpNetwork, address: IpAddr) -> bool {

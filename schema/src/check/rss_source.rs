@@ -3,7 +3,7 @@
 use super::prefixes::{holds, never_routed, overlap};
 use super::{Once, family};
 use crate::diagnostic::{Diagnoses, Draft};
-use crate::raw::{LoadBalancer, Top, each};
+use crate::raw::{LoadBalancer, Range, Top, each};
 use crate::span::Span;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -75,5 +75,9 @@ fn owned_by_others(network: IpNetwork, span: Span, top: &Top, diagnoses: &mut Di
     let mut pods = nodes().flat_map(|node| each(&node.pod_cidrs));
     report("pods of", pods.find_map(|pods| prefix(pods.value.0, pods.span)));
     let mut pools = each(&top.ip_pools).flat_map(|pool| each(&pool.value.ranges));
-    report("addresses of the pool prefix", pools.find_map(|range| prefix(range.value.0, range.span)));
+    let held = |range: Range, place: Span| {
+        let is_held = range.prefixes().into_iter().any(|part| overlap(network, part));
+        is_held.then(|| (range.to_string(), place))
+    };
+    report("addresses of the pool range", pools.find_map(|range| held(range.value, range.span)));
 }

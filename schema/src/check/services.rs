@@ -1,6 +1,7 @@
 //! Services and backend sets: unique names and VIPs, references, and families that fit.
 
 use super::backends::{self, Summary};
+use super::requests::Pools;
 use super::{Once, clients, families, health, ring};
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::explain::nearest;
@@ -20,6 +21,7 @@ struct Sets<'a> {
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let vips = all_vips(top);
+    let pools = Pools::of(top);
     let balancer = top.load_balancer.as_ref().map(|at| &at.value);
     let mut sets = sets(top, &vips, diagnoses);
     let mut names = Once::new();
@@ -39,12 +41,12 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         if let Some(own) = &service.backends {
             let summary = backends::check(own, diagnoses);
             vip_as_backend(own, &vips, diagnoses);
-            check_against(service, balancer, &summary, own.span, diagnoses);
+            check_against(service, (balancer, &pools), &summary, own.span, diagnoses);
         }
         if let Some(reference) = resolve(service, &mut sets, diagnoses)
             && let Some((_, summary)) = sets.by_name.get(reference.value)
         {
-            check_against(service, balancer, summary, reference.span, diagnoses);
+            check_against(service, (balancer, &pools), summary, reference.span, diagnoses);
         }
     }
     warn_unused(&sets, diagnoses);
@@ -159,16 +161,23 @@ fn resolve<'a>(service: &'a Service, sets: &mut Sets<'a>, diagnoses: &mut Diagno
 /// Backends for each VIP and none without use; no two that are the same for a port; a table that they fit.
 fn check_against(
     service: &Service,
-    balancer: Option<&LoadBalancer>,
+    (balancer, pools): (Option<&LoadBalancer>, &Pools<'_>),
     summary: &Summary,
     place: Span,
     diagnoses: &mut Diagnoses,
 ) {
     same_for_a_port(service, summary, diagnoses);
     ring::check(service, balancer, summary, place, diagnoses);
+    let has_backends = summary.first_v4.is_some() || summary.first_v6.is_some();
+    if let Some(pool) = &service.pool {
+        if let Some(wanted) = pools.families_for(service).filter(|_| summary.complete && has_backends) {
+            families::check_pooled(service, pool.span, &wanted, summary, diagnoses);
+        }
+        return;
+    }
     let complete = summary.complete
         && service.vips.as_ref().is_some_and(|vips| vips.value.complete && !vips.value.items.is_empty());
-    if complete && (summary.first_v4.is_some() || summary.first_v6.is_some()) {
+    if complete && has_backends {
         families::check(service, summary, place, diagnoses);
     }
 }

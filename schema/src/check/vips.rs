@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::UnknownPort;
-use crate::raw::{Service, Top, each};
+use crate::raw::{Name, Service, Top, each};
 use crate::span::{At, Span};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,8 +19,9 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
             let ip = vip.value.0;
             let (other, other_vip) = *first.entry(ip).or_insert((service, vip.span));
             // Two services may share many VIPs.
-            if !told && !std::ptr::eq(other, service) {
-                told = disagree(ip, (service, vip.span), (other, other_vip), diagnoses);
+            if !told && !std::ptr::eq(other, service) && !share(service, other) {
+                let what = || format!("the VIP {ip}");
+                told = disagree(what, (service, vip.span), (other, other_vip), diagnoses);
             }
             if let Some(node) = nodes.get(&ip) {
                 node_address(ip, service, vip.span, *node, diagnoses);
@@ -29,8 +30,28 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     }
 }
 
+/// Whether both may get one address from their pools.
+pub(super) fn share(one: &Service, other: &Service) -> bool {
+    let key = |service: &Service| service.share.as_ref().map(|at| at.value.clone());
+    key(one).is_some() && key(one) == key(other)
+}
+
+/// Services that may get one VIP say the same about it.
+pub(super) fn sharers_agree(later: &Service, first: &Service, share: &At<Name>, diagnoses: &mut Diagnoses) {
+    let place = first.share.as_ref().map_or(share.span, |at| at.span);
+    if !std::ptr::eq(later, first) {
+        let what = || format!("`share = \"{}\"`", share.value.0);
+        disagree(what, (later, share.span), (first, place), diagnoses);
+    }
+}
+
 /// What a VIP does with packets of no port is one answer, whichever service says so.
-fn disagree(ip: IpAddr, later: (&Service, Span), first: (&Service, Span), diagnoses: &mut Diagnoses) -> bool {
+fn disagree(
+    what: impl Fn() -> String,
+    later: (&Service, Span),
+    first: (&Service, Span),
+    diagnoses: &mut Diagnoses,
+) -> bool {
     let unknown_port = |service: &Service| place(service.unknown_port, UnknownPort::default());
     let ping = |service: &Service| place(service.ping, true);
     let (one, other) = (unknown_port(later.0), unknown_port(first.0));
@@ -38,14 +59,14 @@ fn disagree(ip: IpAddr, later: (&Service, Span), first: (&Service, Span), diagno
     if one.0 != other.0 {
         let (says, said) = (says(one.0.name(), one.1), says(other.0.name(), other.1));
         let places = [(one.1.unwrap_or(later.1), says), (other.1.unwrap_or(first.1), said)];
-        report(ip, "unknown_port", places, diagnoses);
+        report(&what, "unknown_port", places, diagnoses);
         told = true;
     }
     let (one, other) = (ping(later.0), ping(first.0));
     if one.0 != other.0 {
         let (says, said) = (says(&one.0.to_string(), one.1), says(&other.0.to_string(), other.1));
         let places = [(one.1.unwrap_or(later.1), says), (other.1.unwrap_or(first.1), said)];
-        report(ip, "ping", places, diagnoses);
+        report(&what, "ping", places, diagnoses);
         told = true;
     }
     told
@@ -63,9 +84,9 @@ fn says(value: &str, place: Option<Span>) -> String {
     }
 }
 
-fn report(ip: IpAddr, key: &str, places: [(Span, String); 2], diagnoses: &mut Diagnoses) {
+fn report(what: impl Fn() -> String, key: &str, places: [(Span, String); 2], diagnoses: &mut Diagnoses) {
     diagnoses.push(|| {
-        let draft = Draft::error(format!("two services with the VIP {ip} disagree about `{key}`"));
+        let draft = Draft::error(format!("two services with {} disagree about `{key}`", what()));
         places
             .into_iter()
             .fold(draft, |draft, (span, says)| draft.label(span, says))

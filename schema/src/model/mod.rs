@@ -3,7 +3,9 @@
 //! Canonical means that two files which say the same give equal values: defaults are filled in, prefixes are masked,
 //! lists whose order has no meaning are sorted.
 
+mod bgp;
 mod decap;
+mod family;
 mod health;
 mod load_balancer;
 mod metrics;
@@ -11,17 +13,22 @@ mod node;
 mod pool;
 mod service;
 
+pub use bgp::{
+    Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, LargeCommunity, OnExit,
+    TlsIdentity, WELL_KNOWN_COMMUNITIES,
+};
 pub use decap::Decap;
+pub use family::Family;
 pub use health::{HealthCheck, HealthKind, Via};
 pub use load_balancer::{
     GUE_PORT_DEFAULT, HashSeed, LoadBalancer, OuterDscp, OuterEcn, TABLE_SIZES, TableSize, XdpMode,
 };
 pub use metrics::Metrics;
 pub use node::Node;
-pub use pool::IpPool;
+pub use pool::{Avoid, IpPool, POOL_PRIORITY_DEFAULT, PoolChoice};
 pub use service::{
     Algorithm, Backend, BackendFamily, BackendState, HashNames, Mode, NoBackend, Port, Protocol, Service,
-    SourceRanges, UnknownPort,
+    SourceRanges, TrafficPolicy, UnknownPort,
 };
 
 /// One accepted file.
@@ -41,6 +48,8 @@ pub struct Config {
     pub decap: Option<Decap>,
     /// Serving numbers; `None` is off.
     pub metrics: Option<Metrics>,
+    /// BGP sessions and announcements; `None` is off.
+    pub bgp: Option<Bgp>,
 }
 
 impl Config {

@@ -1,6 +1,6 @@
 //! Load-balanced services.
 
-use super::{HealthCheck, HealthKind, TableSize};
+use super::{Family, HealthCheck, HealthKind, PoolChoice, TableSize};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,8 +10,14 @@ use std::time::Duration;
 pub struct Service {
     /// Unique, at most 63 characters of `a-z`, `0-9`, `-`, `.`, `_`.
     pub name: String,
-    /// The addresses that clients use, sorted.
+    /// The addresses that clients use, sorted. With a pool, those that the file asks for: the rest is allocated.
     pub vips: Vec<IpAddr>,
+    /// Where further VIPs come from; `None` is nowhere, and `vips` is not empty then.
+    pub pool: Option<PoolChoice>,
+    /// The families of which it is to have a VIP, sorted; `None` is those that its pools have. Only with a pool.
+    pub families: Option<Vec<Family>>,
+    /// Services with the same word may have one VIP, where their ports do not collide. Only with a pool.
+    pub share: Option<String>,
     /// The ports of every VIP, sorted by protocol and port.
     pub ports: Vec<Port>,
     /// Where the traffic goes, sorted by address and port.
@@ -38,6 +44,8 @@ pub struct Service {
     pub mode: Mode,
     /// How the health of the backends is found out; `None` is not at all.
     pub health_check: Option<HealthCheck>,
+    /// From which nodes the VIPs are announced.
+    pub traffic_policy: TrafficPolicy,
 }
 
 impl Default for Service {
@@ -46,6 +54,9 @@ impl Default for Service {
         Self {
             name: String::new(),
             vips: Vec::new(),
+            pool: None,
+            families: None,
+            share: None,
             ports: Vec::new(),
             backends: Vec::new(),
             algorithm: Algorithm::default(),
@@ -59,6 +70,7 @@ impl Default for Service {
             backend_family: BackendFamily::default(),
             mode: Mode::default(),
             health_check: None,
+            traffic_policy: TrafficPolicy::default(),
         }
     }
 }
@@ -83,6 +95,16 @@ impl Service {
         let first = self.ports.iter().find(|port| port.protocol == protocol).or(self.ports.first());
         check.port.or_else(|| first.map(|port| backend.port_for(port)))
     }
+}
+
+/// From which nodes the VIPs of a service are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TrafficPolicy {
+    /// From every node, as long as any backend can be used.
+    #[default]
+    Cluster,
+    /// From nodes that have such a backend themselves.
+    Local,
 }
 
 /// How a backend is chosen for a new flow.

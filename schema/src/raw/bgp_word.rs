@@ -308,23 +308,23 @@ impl Word for CommunityWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LargeCommunityWord(pub(crate) LargeCommunity);
 
-/// Nobody's ASN (RFC 7300): netd marks what is its own with it.
-const RESERVED_ADMINISTRATOR: u32 = u32::MAX;
+/// A private ASN (RFC 6996) by which netd marks what is its own inside gobgpd; no mark leaves it.
+const MARK_ADMINISTRATOR: u32 = 4_294_000_177;
 
 impl Word for LargeCommunityWord {
     const WHAT: &'static str = "a large community";
 
     fn parse(text: &str) -> Result<Self, Refused> {
         let numbers: Vec<Option<u32>> = text.split(':').map(number::<u32>).collect();
-        match numbers.as_slice() {
-            &[Some(RESERVED_ADMINISTRATOR), Some(_), Some(_)] => Err(Refused::because(format!(
-                "the ASN {RESERVED_ADMINISTRATOR} is reserved (RFC 7300); netd marks its own announcements with it"
-            ))),
-            &[Some(administrator), Some(first), Some(second)] => {
-                Ok(Self(LargeCommunity { administrator, data: [first, second] }))
-            }
-            _ => Err(not_numbers(text, 3)),
+        let [Some(administrator), Some(first), Some(second)] = numbers[..] else {
+            return Err(not_numbers(text, 3));
+        };
+        if administrator == MARK_ADMINISTRATOR {
+            return Err(Refused::because(format!(
+                "netd marks its own announcements with {MARK_ADMINISTRATOR}"
+            )));
         }
+        Ok(Self(LargeCommunity { administrator, data: [first, second] }))
     }
 
     fn schema() -> Schema {

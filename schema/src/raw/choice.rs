@@ -2,8 +2,8 @@
 
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
-    Algorithm, BackendFamily, BackendState, HashNames, HealthKind, Mode, NoBackend, OuterEcn, Protocol,
-    UnknownPort, Via, XdpMode,
+    Algorithm, Announced, Avoid, BackendFamily, BackendState, Family, HashNames, HealthKind, Mode, NoBackend,
+    OnExit, OuterEcn, Protocol, TrafficPolicy, UnknownPort, Via, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -43,7 +43,12 @@ one_of!(Mode, "a mode", "dsr-ipip" => DsrIpip, "dsr-gue" => DsrGue; later "snat"
 one_of!(HealthKind, "a kind of check",
     "tcp" => Tcp, "http" => Http, "https" => Https, "udp" => Udp, "icmp" => Icmp);
 one_of!(Via, "a way", "tunnel" => Tunnel, "direct" => Direct);
+one_of!(Avoid, "a choice of addresses", "none" => None, "first-last" => FirstLast);
+one_of!(Family, "a family", "ipv4" => Ipv4, "ipv6" => Ipv6);
 one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
+one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
+one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
+one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
 
 fn not_a_word(text: &str, words: &[&'static str]) -> Refused {
     let list: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();

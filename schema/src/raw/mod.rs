@@ -4,6 +4,9 @@
 //! documentation. The reader, the JSON Schema, `explain` and the reference page all come from it. What is read holds
 //! exactly what was written, with its place; what could not be read is `None` and has been reported.
 
+mod bgp;
+mod bgp_choice;
+mod bgp_word;
 mod choice;
 mod decap;
 mod duration;
@@ -22,6 +25,9 @@ mod top;
 pub(crate) mod unsupported;
 mod word;
 
+pub(crate) use bgp::{Announcement, Bfd, Bgp, BgpPeer};
+pub(crate) use bgp_choice::GracefulRestart;
+pub(crate) use bgp_word::{AbsolutePath, Asn, GobgpdWord};
 pub(crate) use decap::Decap;
 pub(crate) use duration::shown;
 pub(crate) use health_check::HealthCheck;
@@ -29,11 +35,11 @@ pub(crate) use list::{List, each};
 pub(crate) use load_balancer::LoadBalancer;
 pub(crate) use metrics::Listen;
 pub(crate) use node::Node;
-pub(crate) use pool::IpPool;
+pub(crate) use pool::{IpPool, Range};
 pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use top::{Top, refuse_other_version};
-pub(crate) use word::{Address, DeviceName, Prefix};
+pub(crate) use word::{Address, DeviceName, Name, Prefix};
 
 /// The version of the vocabulary that this program knows.
 pub(crate) const VERSION: i64 = 1;

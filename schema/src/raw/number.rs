@@ -19,6 +19,9 @@ pub(crate) type Weight = Within<0, 65_535>;
 /// A TTL or hop limit that lets a packet leave.
 pub(crate) type HopLimit = Within<1, 255>;
 
+/// What is asked first among several.
+pub(crate) type Priority = Within<0, 65_535>;
+
 /// A whole number of percent.
 pub(crate) type Percent = Within<0, 100>;
 

@@ -117,6 +117,17 @@ impl<'d> Reader<'d> {
         });
     }
 
+    /// None of several keys is there, of which one must be.
+    pub(crate) fn missing_all(&mut self, item: &Item<'_>, names: &[&'static str]) {
+        let (table, span) = (self.key(), item.span);
+        self.report(|| {
+            let keys: Vec<String> = names.iter().map(|name| format!("`{table}.{name}`")).collect();
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            Draft::error(format!("neither {} is given", keys.join(" nor ")))
+                .label(span, format!("{} must be given here", names.join(" or ")))
+        });
+    }
+
     pub(crate) fn unknown(&mut self, entry: &Entry<'_>, known: &[(&'static str, bool)]) {
         let table = self.key();
         self.diagnoses.push(|| {

@@ -4,11 +4,13 @@ use super::List;
 use super::duration::AffinityTime;
 use super::health_check::HealthCheck;
 use super::number::{PortNumber, Weight};
+use super::pool::PoolName;
 use super::table::raw_table;
 use super::unsupported::Unsupported;
 use super::word::{Address, Name, Prefix};
 use crate::model::{
-    Algorithm, BackendFamily, BackendState, HashNames, Mode, NoBackend, Protocol, TableSize, UnknownPort,
+    Algorithm, BackendFamily, BackendState, Family, HashNames, Mode, NoBackend, Protocol, TableSize,
+    TrafficPolicy, UnknownPort,
 };
 use crate::span::At;
 use serde_json::json;
@@ -27,8 +29,19 @@ raw_table! {
     pub(crate) struct Service {
         /// Unique among the services; shown in plans and in the status.
         required name: Name, like "web";
-        /// The virtual addresses that clients use. A VIP and port belong to one service only.
-        required vips: List<Address, 1>, like ["192.0.2.10", "2001:db8:100::10"];
+        /// The virtual addresses that clients use. A VIP and port belong to one service only. Needed unless there is a
+        /// `pool`; with one, they are addresses that the service asks for, and the pool gives one of each family that
+        /// they do not have.
+        optional vips: List<Address, 1>, like ["192.0.2.10", "2001:db8:100::10"];
+        /// The name of one of the `[[ip_pools]]`, from which the service gets its VIPs; `auto`, any pool whose
+        /// `auto_assign` is not off. What a service was given it keeps.
+        optional pool: PoolName, like "public";
+        /// The families of which the service is to have a VIP from its `pool`. Without it, those that the pool has;
+        /// with `pool = "auto"`, those that any such pool has.
+        optional families: List<Family, 1>, like ["ipv4"];
+        /// A word of your choice: services with the same one may get the same VIP from their pools, where they do not
+        /// have a protocol and port in common. Without it, no other service gets a VIP of this one.
+        optional share: Name, like "edge";
         /// The ports of every VIP. TCP and UDP on the same number are two ports.
         required ports: List<Port, 1>;
         /// Where the traffic goes. A service without backends does what `no_backend` says.
@@ -67,13 +80,14 @@ raw_table! {
         optional mode: Mode = "dsr-ipip", like "dsr-gue";
         /// How the health of the backends is found out. Without it, it is not.
         optional health_check: HealthCheck, like json!({ "kind": "http", "path": "/healthz" });
-        /// The IP pool from which the VIPs are taken.
-        optional pool: Unsupported;
+        /// From which nodes BGP announces the VIPs: `cluster`, from every node, as long as any backend can be used;
+        /// `local`, only from nodes that have such a backend themselves, in their `nodes.pod_cidrs` or at one of their
+        /// `nodes.addresses`.
+        optional traffic_policy: TrafficPolicy = "cluster", like "local";
         /// What happens to the flows of a backend that is removed.
         optional on_backend_delete: Unsupported;
-        /// Where the service can be reached from.
-        optional traffic_policy: Unsupported;
     }
+    at least one of [vips, pool]
 }
 
 raw_table! {

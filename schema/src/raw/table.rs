@@ -3,7 +3,8 @@
 /// Declares a table: a struct with one `Option<At<Type>>` per key, how it is read, and its part of the JSON Schema.
 ///
 /// `required` keys must be there. `optional` keys may have `= default` for the documentation; the default itself is
-/// filled in where the model is made, by the same constant. `like` gives an example.
+/// filled in where the model is made, by the same constant. `like` gives an example. `at least one of [...]` behind the
+/// table names keys of which one must be there.
 macro_rules! raw_table {
     (
         $(#[doc = $table_doc:literal])*
@@ -13,6 +14,7 @@ macro_rules! raw_table {
                 $need:ident $field:ident : $Type:ty $(= $default:expr)? $(, like $example:expr)? ;
             )*
         }
+        $(at least one of [$($either:ident),*])?
     ) => {
         $(#[doc = $table_doc])*
         #[derive(Debug)]
@@ -55,6 +57,12 @@ macro_rules! raw_table {
                 let unsupported =
                     Self::KEYS.iter().zip(&seen).any(|((_, acts), (_, seen))| *seen && !acts);
                 let required = [$($crate::raw::table::Need::$need == $crate::raw::table::Need::required),*];
+                $(
+                    let either = [$(stringify!($either)),*];
+                    if !unsupported && !seen.iter().any(|(name, seen)| *seen && either.contains(name)) {
+                        reader.missing_all(item, &either);
+                    }
+                )?
                 for ((name, seen), required) in seen.into_iter().zip(required) {
                     if required && !seen && !unsupported {
                         reader.missing(item, name);
@@ -82,7 +90,10 @@ macro_rules! raw_table {
                         required.push(stringify!($field));
                     }
                 )*
-                $crate::raw::table::object(concat!($($table_doc, "\n"),*), properties, &required)
+                #[allow(unused_mut, reason = "most tables have no such keys")]
+                let mut either: Vec<&str> = Vec::new();
+                $( either.extend([$(stringify!($either)),*]); )?
+                $crate::raw::table::object(concat!($($table_doc, "\n"),*), properties, &required, &either)
             }
         }
     };
@@ -111,6 +122,7 @@ pub(crate) fn object(
     doc: &str,
     properties: serde_json::Map<String, serde_json::Value>,
     required: &[&str],
+    either: &[&str],
 ) -> schemars::Schema {
     let mut schema = schemars::json_schema!({
         "type": "object",
@@ -120,6 +132,11 @@ pub(crate) fn object(
     });
     if !required.is_empty() {
         schema.insert("required".to_owned(), required.into());
+    }
+    if !either.is_empty() {
+        let keys: Vec<serde_json::Value> =
+            either.iter().map(|key| serde_json::json!({ "required": [key] })).collect();
+        schema.insert("anyOf".to_owned(), keys.into());
     }
     schema
 }

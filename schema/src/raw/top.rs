@@ -1,5 +1,6 @@
 //! The top of the file.
 
+use super::bgp::Bgp;
 use super::decap::Decap;
 use super::load_balancer::LoadBalancer;
 use super::metrics::Metrics;
@@ -36,10 +37,10 @@ raw_table! {
         optional decap: Decap;
         /// Where numbers are served. Without it, nowhere.
         optional metrics: Metrics;
+        /// BGP sessions and what is announced on them. Without it, nothing is announced.
+        optional bgp: Bgp;
         /// Traffic that leaves through a gateway, with an address of its own.
         optional egress: Unsupported;
-        /// BGP sessions and what is announced on them.
-        optional bgp: Unsupported;
         /// Encryption between the nodes.
         optional wireguard: Unsupported;
         /// How packets travel between the nodes.

@@ -213,6 +213,7 @@ fn p6_a_database_that_could_not_be_read_at_first_is_joined_later() {
         source: String::new(),
         accepted_at_unix_ms: 0,
         is_unjudged: false,
+        addresses: Default::default(),
     };
     let ready = old.clone();
     let reopen: Reopen =

@@ -49,6 +49,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/plan", get(plan))
+        .route("/v1/addresses", get(addresses))
         .route("/v1/history", get(history))
         .route("/v1/history/{number}", get(accepted))
         .route("/v1/services", get(services))
@@ -168,6 +169,14 @@ async fn plan(
         }
     };
     Ok(Json(value).into_response())
+}
+
+async fn addresses(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    match ask(&shared, READ_MAX, Request::Addresses).await? {
+        Ok(addresses) => Ok(Json(addresses).into_response()),
+        Err(why) => Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, why)),
+    }
 }
 
 async fn history(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {

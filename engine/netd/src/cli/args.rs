@@ -170,6 +170,20 @@ pub struct DrainArgs {
     pub yes: bool,
 }
 
+/// Options of `allocate`.
+#[derive(Debug, Args)]
+pub struct AllocateArgs {
+    /// Write the addresses into the file.
+    #[arg(long, conflicts_with = "json")]
+    pub write: bool,
+    /// Show what --write would change in the file, and change nothing.
+    #[arg(long, requires = "write")]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `maglev`.
 #[derive(Debug, Args)]
 pub struct MaglevArgs {

@@ -1,6 +1,7 @@
 //! `netd explain`: what the load balancer does with a packet, and why.
 
 use super::{agree, maglev, node};
+use crate::allocation;
 use crate::balancer::Balancer;
 use crate::cli::{Global, PacketArgs, say};
 use crate::commands::instance_of;
@@ -14,6 +15,7 @@ pub(super) async fn run(global: &Global, args: &PacketArgs) -> anyhow::Result<Ex
     let answer = match args.offline {
         true => {
             let config = maglev::read(&global.config, global.color.is_on()).map_err(|why| anyhow!(why))?;
+            let config = allocation::from_the_file_alone(&config);
             explain::offline::explain(&config, &packet).map_err(|why| anyhow!(why))?
         }
         false => loaded(&agree::with_daemon(global).await?, &packet, args.device.as_deref()).await?,

@@ -1,6 +1,7 @@
 //! `netd maglev`: which share of the flows each backend of a service gets, and what would move without it.
 
-use super::{agree, node, table, traffic};
+use super::{agree, allocate, node, table, traffic};
+use crate::allocation;
 use crate::balancer::Balancer;
 use crate::cli::{Global, MaglevArgs, say};
 use crate::commands::instance_of;
@@ -21,7 +22,10 @@ pub(super) async fn run(global: &Global, args: &MaglevArgs) -> anyhow::Result<Ex
     let shown = match args.offline {
         true => {
             let config = read(&global.config, global.color.is_on()).map_err(|why| anyhow!(why))?;
-            Shown { in_force: None, asked_for: Ok(asked_for(&config, &args.service)?) }
+            Shown {
+                in_force: None,
+                asked_for: Ok(asked_for(&allocation::from_the_file_alone(&config), &args.service)?),
+            }
         }
         false => online(&agree::with_daemon(global).await?, &args.service)?,
     };
@@ -49,7 +53,7 @@ struct Shown {
 fn online(global: &Global, service: &str) -> anyhow::Result<Shown> {
     node::check_rights()
         .map_err(|error| error.context("`--offline` computes the table from the file alone"))?;
-    let config = read(&global.config, false);
+    let config = read(&global.config, false).map(|config| allocate::resolved(global, config));
     let known = config.as_ref().ok().and_then(|config| named(config, service));
     let names = known.map_or(HashNames::default(), |service| service.hash_names);
     let in_force = Balancer::new(instance_of(global).bpf_dir)

@@ -1,6 +1,7 @@
 //! The commands, a file each. With a daemon running they ask it; without one they look and act themselves.
 
 mod agree;
+mod allocate;
 mod apply;
 mod backends;
 mod drain;
@@ -19,6 +20,7 @@ mod services;
 mod status;
 mod table;
 mod teardown;
+mod toml_text;
 pub(crate) mod traffic;
 mod validate;
 mod watch;
@@ -57,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Services(args) => wait_for(services::run(&global, &args)),
         Command::Backends(args) => wait_for(backends::run(&global, &args)),
         Command::Drain(args) => wait_for(drain::run(&global, &args)),
+        Command::Allocate(args) => wait_for(allocate::run(&global, &args)),
         Command::Explain(args) => wait_for(explain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),

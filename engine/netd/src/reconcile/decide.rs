@@ -3,12 +3,14 @@
 
 use super::document::{Document, Verdict};
 use super::look;
+use super::towards::{Towards, held, plan_towards, renumbers};
+use crate::allocation::{self, Held};
 use crate::facts::Facts;
 use crate::target::KindEntry;
 use netd_core::{Action, Brake, Desired, KindName, Observed, Plan, PlanId};
 use netd_schema::Config;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The file in force.
 #[derive(Clone, Debug)]
@@ -18,6 +20,21 @@ pub(crate) struct InForce {
     pub(crate) number: u64,
     /// Some guarded kind could not be read when it was accepted, so its deletes were not judged.
     pub(crate) is_unjudged: bool,
+    /// What its services with a pool were given.
+    pub(crate) addresses: Held,
+    all: Arc<OnceLock<Arc<Held>>>,
+}
+
+impl InForce {
+    pub(crate) fn new(document: Document, number: u64, is_unjudged: bool, addresses: Held) -> Self {
+        Self { document, number, is_unjudged, addresses, all: Arc::default() }
+    }
+
+    /// What its services have, named or given; made when it is first asked for.
+    pub(crate) fn held(&self) -> Arc<Held> {
+        let all = || Arc::new(allocation::in_force(&self.document.config, &self.addresses));
+        Arc::clone(self.all.get_or_init(all))
+    }
 }
 
 /// A view of the node.
@@ -34,6 +51,10 @@ pub(crate) struct Decision {
     pub(crate) accept: Option<Document>,
     /// What is worked towards; `None` is the removal of everything.
     pub(crate) config: Option<Arc<Config>>,
+    /// The same, with the VIPs of all services in it.
+    pub(crate) resolved: Option<Arc<Config>>,
+    /// What its services with a pool are given; remembered before anything of it is applied.
+    pub(crate) addresses: Held,
     /// Whether deletes of the file in force stay unjudged after this pass.
     pub(crate) is_unjudged: bool,
     /// What is wanted.
@@ -51,6 +72,8 @@ pub(crate) struct Decided {
     pub(crate) decision: Option<Decision>,
     /// What is not done unless it is allowed.
     pub(crate) held_back: Option<Braked>,
+    /// Why nothing can be decided.
+    pub(crate) unknown: Option<String>,
 }
 
 /// A plan that is held back.
@@ -71,21 +94,28 @@ pub(crate) fn decide(
     let mut held_back = None;
     let is_new = |document: &&Document| in_force.is_none_or(|now| now.document.sha256 != document.sha256);
     if let Some(candidate) = verdict.said.as_ref().ok().filter(is_new) {
-        let (desired, plan) = plan_towards(kinds, &candidate.config, look);
+        let held = match held(&candidate.config, in_force, look) {
+            Ok(held) => held,
+            Err(why) => return Decided { unknown: Some(why), ..Decided::default() },
+        };
+        let Towards { config: resolved, addresses, desired, plan } =
+            plan_towards(kinds, &candidate.config, &held, look);
         let brakes = brakes(kinds, &plan, &candidate.config);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             let is_unjudged = is_guarded_kind_unread(kinds, &plan);
             let config = Some(Arc::clone(&candidate.config));
             let accept = Some(candidate.clone());
             let withheld = BTreeSet::new();
-            let decision = Decision { accept, config, is_unjudged, desired, plan, withheld };
-            return Decided { decision: Some(decision), held_back: None };
+            let resolved = Some(resolved);
+            let decision =
+                Decision { accept, config, resolved, addresses, is_unjudged, desired, plan, withheld };
+            return Decided { decision: Some(decision), ..Decided::default() };
         }
         held_back = Some(Braked { plan: plan.id(), brakes });
     }
-    let Some(in_force) = in_force else { return Decided { decision: None, held_back } };
+    let Some(in_force) = in_force else { return Decided { held_back, ..Decided::default() } };
     let (decision, withheld) = keep(kinds, in_force, look, allowed);
-    Decided { decision: Some(decision), held_back: held_back.or(withheld) }
+    Decided { decision: Some(decision), held_back: held_back.or(withheld), unknown: None }
 }
 
 impl Decision {
@@ -93,15 +123,24 @@ impl Decision {
     pub(crate) fn towards_nothing(kinds: &[KindEntry], look: &Look) -> Self {
         let desired = look::nothing(kinds);
         let plan = netd_core::plan(&order(kinds), &desired, &look.observed);
-        let withheld = BTreeSet::new();
-        Self { accept: None, config: None, is_unjudged: false, desired, plan, withheld }
+        Self {
+            accept: None,
+            config: None,
+            resolved: None,
+            addresses: Held::new(),
+            is_unjudged: false,
+            desired,
+            plan,
+            withheld: BTreeSet::new(),
+        }
     }
 
     /// What is wanted and what is left to do, after another look.
     pub(crate) fn again(&self, kinds: &[KindEntry], look: &Look) -> (Desired, Plan) {
         match &self.config {
             Some(config) => {
-                let (desired, mut plan) = plan_towards(kinds, config, look);
+                // What was given is what is had now.
+                let Towards { desired, mut plan, .. } = plan_towards(kinds, config, &self.addresses, look);
                 withhold(&mut plan, &self.withheld);
                 (desired, plan)
             }
@@ -121,17 +160,21 @@ fn keep(
     allowed: Option<&str>,
 ) -> (Decision, Option<Braked>) {
     let mut held_back = None;
-    let (desired, mut plan) = plan_towards(kinds, &in_force.document.config, look);
+    let config = &in_force.document.config;
+    let Towards { config: resolved, addresses, desired, mut plan } =
+        plan_towards(kinds, config, &in_force.held(), look);
     let mut decision = Decision {
         accept: None,
-        config: Some(Arc::clone(&in_force.document.config)),
+        config: Some(Arc::clone(config)),
+        resolved: Some(resolved),
+        addresses,
         is_unjudged: in_force.is_unjudged,
         desired,
         plan: Plan::default(),
         withheld: BTreeSet::new(),
     };
     if in_force.is_unjudged {
-        let brakes = brakes(kinds, &plan, &in_force.document.config);
+        let brakes = brakes(kinds, &plan, config);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             decision.is_unjudged = is_guarded_kind_unread(kinds, &plan);
         } else {
@@ -144,13 +187,6 @@ fn keep(
     (decision, held_back)
 }
 
-/// The plan towards a configuration.
-pub(crate) fn plan_towards(kinds: &[KindEntry], config: &Config, look: &Look) -> (Desired, Plan) {
-    let desired = look::desired(kinds, config, &look.facts);
-    let plan = netd_core::plan(&order(kinds), &desired, &look.observed);
-    (desired, plan)
-}
-
 /// The kinds from the ground up.
 pub(crate) fn order(kinds: &[KindEntry]) -> Vec<KindName> {
     kinds.iter().map(|kind| kind.name).collect()
@@ -161,6 +197,7 @@ pub(crate) fn brakes(kinds: &[KindEntry], plan: &Plan, config: &Config) -> Vec<B
     let guarded: Vec<KindName> = kinds.iter().filter(|kind| kind.guarded).map(|kind| kind.name).collect();
     let mut brakes = plan.brakes(&guarded);
     brakes.retain(|brake| !(config.allow_empty && matches!(brake, Brake::NothingLeft { .. })));
+    brakes.extend(renumbers(plan));
     brakes
 }
 
@@ -177,5 +214,7 @@ fn is_guarded_kind_unread(kinds: &[KindEntry], plan: &Plan) -> bool {
 fn kind_of(brake: &Brake) -> KindName {
     match brake {
         Brake::ManyDeletes { kind, .. } | Brake::NothingLeft { kind, .. } => kind,
+        // No deletes are withheld for it: it is about a file that is not in force.
+        Brake::Renumber { .. } => allocation::NAME,
     }
 }

@@ -78,9 +78,21 @@ impl Documents {
         }
     }
 
+    /// The document of a reading.
+    ///
+    /// # Errors
+    ///
+    /// The mistakes of the file, rendered, or why it cannot be read.
+    pub(crate) fn document(&mut self, reading: &Reading) -> Result<Document, String> {
+        self.consider(reading).said.map_err(|refusal| match refusal.diagnostics.is_empty() {
+            true => refusal.message,
+            false => refusal.diagnostics,
+        })
+    }
+
     /// The document of the last good file; an `Err` when this version does not accept it any more.
     pub(crate) fn recall(&mut self, last_good: &LastGood) -> Result<Document, Refusal> {
-        let LastGood { text, sha256, source, number: _, accepted_at_unix_ms: _, is_unjudged: _ } = last_good;
+        let LastGood { text, sha256, source, .. } = last_good;
         let said = parse(text.as_bytes(), *sha256, source);
         self.remember(sha256.to_string(), said.clone());
         said

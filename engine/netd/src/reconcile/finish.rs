@@ -12,6 +12,7 @@ use crate::report::{
     micros,
 };
 use netd_core::Outcome;
+use netd_state::LastGood;
 
 /// So many steps are logged one by one in a pass; the rest is counted.
 const LOGGED_MAX: usize = 20;
@@ -205,7 +206,8 @@ pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Option<InFor
     let last_good = ledger.last_good()?;
     match documents.recall(last_good) {
         Ok(document) => {
-            Some(InForce { document, number: last_good.number, is_unjudged: last_good.is_unjudged })
+            let LastGood { number, is_unjudged, addresses, .. } = last_good;
+            Some(InForce::new(document, *number, *is_unjudged, addresses.clone()))
         }
         Err(refusal) => {
             tracing::error!(why = refusal.message, "the last good file is not accepted by this version");

@@ -17,12 +17,16 @@ mod finish;
 mod look;
 mod record;
 mod status;
+mod towards;
 mod turns;
 
 pub use apply::Progress;
 pub use finish::log_refusal;
 pub use look::ReadFacts;
+#[cfg(test)]
+pub(crate) use towards::renumbers;
 
+use crate::allocation::AddressReport;
 use crate::clock::{self, Stopwatch};
 use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
@@ -163,13 +167,10 @@ impl Reconciler {
     ///
     /// Why there is no plan: the file with its mistakes, or the node that cannot be read.
     pub async fn preview(&mut self, reading: &Reading) -> Result<Preview, String> {
-        let verdict = self.documents.consider(reading);
-        let document = verdict.said.map_err(|refusal| match refusal.diagnostics.is_empty() {
-            true => refusal.message,
-            false => refusal.diagnostics,
-        })?;
+        let document = self.documents.document(reading)?;
         let look = self.look().await?;
-        let (_, plan) = decide::plan_towards(&self.setup.kinds, &document.config, &look);
+        let held = towards::held(&document.config, self.in_force.as_ref(), &look)?;
+        let plan = towards::plan_towards(&self.setup.kinds, &document.config, &held, &look).plan;
         let is_judged = self
             .in_force
             .as_ref()
@@ -179,6 +180,23 @@ impl Reconciler {
             false => decide::brakes(&self.setup.kinds, &plan, &document.config),
         };
         Ok(Preview { plan, brakes, sha256: document.sha256.to_string(), doubts: document.doubts })
+    }
+
+    /// Which addresses the services of what `reading` says have, or would get.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reconciler::preview`].
+    pub async fn addresses(&mut self, reading: &Reading) -> Result<AddressReport, String> {
+        let document = self.documents.document(reading)?;
+        // Where a file is in force the node is not asked.
+        let held = match &self.in_force {
+            Some(now) => now.held(),
+            None => towards::held(&document.config, None, &self.look().await?)?,
+        };
+        let (allocation, alone) = towards::allocations(&document.config, &held);
+        let sha256 = document.sha256.to_string();
+        Ok(AddressReport::of(&document.config, sha256, &allocation, &alone))
     }
 
     /// Plans the removal of everything that is owned.
@@ -204,8 +222,11 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back } =
+        let decide::Decided { decision, held_back, unknown } =
             decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, allowed);
+        if let Some(why) = unknown {
+            return self.finish_blind(&verdict, walk, &why);
+        }
         walk.took.plan_us = micros(walk.watch.lap());
         let Some(decision) = decision else {
             return self.finish(&verdict, walk, held_back, Settled::default());
@@ -236,8 +257,11 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back } =
+        let decide::Decided { decision, held_back, unknown } =
             decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, None);
+        if let Some(why) = unknown {
+            return self.finish_blind(&verdict, walk, &why);
+        }
         let settled = decision.map_or_else(Settled::default, |decision| {
             walk.notes = status::notes(&decision.desired, &look.observed);
             let standing = Standing::of(&decision.plan, &Outcomes::new());
@@ -297,11 +321,18 @@ impl Reconciler {
                 source: &document.source,
                 summary: &summary,
                 is_unjudged,
+                addresses: &decision.addresses,
             });
             tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
-            self.in_force = Some(InForce { document: document.clone(), number, is_unjudged });
+            let addresses = decision.addresses.clone();
+            self.in_force = Some(InForce::new(document.clone(), number, is_unjudged, addresses));
             self.backoff.reset();
             self.turns.forget();
+        }
+        if let Some(in_force) = self.in_force.take_if(|now| now.addresses != decision.addresses) {
+            let InForce { document, number, is_unjudged, .. } = in_force;
+            self.setup.ledger.give(&decision.addresses);
+            self.in_force = Some(InForce::new(document, number, is_unjudged, decision.addresses.clone()));
         }
         if let Some(in_force) = &mut self.in_force {
             in_force.is_unjudged = decision.is_unjudged;
@@ -353,7 +384,7 @@ impl Reconciler {
         let is_open = self.turns.learn(&plan, &standing, &outcomes, &waiting, now);
         walk.needs_look = is_open || standing.needs_look(&plan);
         walk.notes = status::notes(&desired, &look.observed);
-        (self.settled_on)(decision.config.as_deref(), &look.facts);
+        (self.settled_on)(decision.resolved.as_deref(), &look.facts);
         walk.watch.lap();
         self.records.keep(&self.setup.ledger, &desired, &standing, &outcomes);
         walk.took.verify_us += micros(walk.watch.lap());

@@ -1,11 +1,10 @@
 //! Writes the state of backends into the text of the file: only the bytes that have to change do.
 
 use super::place::{Entry, Wish};
-use anyhow::{Context as _, bail, ensure};
-use netd_schema::Config;
+use crate::commands::toml_text::{Edit, Written, applied, keys, line_around, name_of, parse, tables, values};
+use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
-use std::ops::Range;
-use toml_edit::{Document, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{Document, Item, Table};
 
 /// The file after the change.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,44 +82,6 @@ fn check(
     Ok(())
 }
 
-fn parse(file: &str, text: &str) -> anyhow::Result<Config> {
-    match netd_schema::parse(file, text.as_bytes()) {
-        Ok(parsed) => Ok(parsed.config),
-        Err(mistakes) => bail!("the file would have mistakes then\n{}", mistakes.render(false)),
-    }
-}
-
-/// A table under a header, or between braces.
-#[derive(Clone, Copy)]
-enum Written<'d> {
-    Headed(&'d Table),
-    Inline(&'d InlineTable),
-}
-
-impl<'d> Written<'d> {
-    fn as_like(self) -> &'d dyn TableLike {
-        match self {
-            Self::Headed(table) => table,
-            Self::Inline(table) => table,
-        }
-    }
-}
-
-/// The tables of an array, however it is written.
-fn tables(item: Option<&Item>) -> Vec<Written<'_>> {
-    match item {
-        Some(Item::ArrayOfTables(tables)) => tables.iter().map(Written::Headed).collect(),
-        Some(Item::Value(Value::Array(values))) => {
-            values.iter().filter_map(Value::as_inline_table).map(Written::Inline).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn name_of(table: Written<'_>) -> Option<&str> {
-    table.as_like().get("name").and_then(Item::as_str)
-}
-
 fn entry_of(table: Written<'_>) -> Option<Entry> {
     let address = table.as_like().get("address")?.as_str()?.parse().ok()?;
     let port = match table.as_like().get("port") {
@@ -137,9 +98,6 @@ fn sharers(root: &Table, set: &str, service: &str) -> Vec<String> {
     let all = tables(root.get("services")).into_iter().filter(names_it);
     all.filter_map(name_of).filter(|name| *name != service).map(str::to_owned).collect()
 }
-
-/// Bytes of the text, and what comes in their place.
-type Edit = (Range<usize>, String);
 
 const TERMINATING: &str = "\"terminating\"";
 const ACTIVE: &str = "\"active\"";
@@ -185,42 +143,6 @@ fn clear_state(text: &str, table: Written<'_>) -> Option<Edit> {
         true => Some((value, ACTIVE.to_owned())),
         false => Some((range, String::new())),
     }
-}
-
-/// Where the values of a table are, in the order of the text.
-fn values(table: Written<'_>) -> Vec<Range<usize>> {
-    sorted(table.as_like().iter().filter_map(|(_, item)| item.as_value()?.span()))
-}
-
-fn keys(table: Written<'_>) -> Vec<Range<usize>> {
-    let like = table.as_like();
-    sorted(like.iter().filter_map(|(name, _)| like.key(name)?.span()))
-}
-
-fn sorted(spans: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
-    let mut spans: Vec<_> = spans.collect();
-    spans.sort_by_key(|span| span.start);
-    spans
-}
-
-/// The line around a byte, without its end.
-fn line_around(text: &str, at: usize) -> Option<Range<usize>> {
-    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
-    let rest = text.get(at..)?;
-    let end = at + rest.find('\n').unwrap_or(rest.len());
-    let end = if text.get(..end)?.ends_with('\r') { end - 1 } else { end };
-    Some(start..end)
-}
-
-/// The text after the edits, which do not overlap.
-fn applied(text: &str, mut edits: Vec<Edit>) -> anyhow::Result<String> {
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut out = text.to_owned();
-    for (range, new) in edits.into_iter().rev() {
-        ensure!(out.get(range.clone()).is_some(), "the place of a backend in the text is not known");
-        out.replace_range(range, &new);
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn a_pool_has_a_policy_for_its_unassigned_addresses() {
         let ranges = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:100::/64".parse().unwrap()];
-        let pool = IpPool { name: "public".into(), ranges, unassigned: UnknownPort::Reject };
+        let pool =
+            IpPool { name: "public".into(), ranges, unassigned: UnknownPort::Reject, ..IpPool::default() };
         let specs = specs(&Config { ip_pools: vec![pool], ..Config::default() }, &Facts::default());
         assert_eq!(specs.len(), 2);
         assert!(specs.iter().all(|spec| spec.is_pool() && spec.unknown_port == UnknownPort::Reject));

@@ -1,0 +1,156 @@
+//! Decides which VIPs services get from their pools: a pure function of the file and of what they have.
+//!
+//! Without anything that services have, only the file decides, so every node that reads it chooses alike. What a service
+//! has it keeps, whatever becomes of its pool, unless the address has left every range that it may come from or is
+//! explicitly somebody else's: it then *moves*, and the plan waits to be allowed.
+//!
+//! The order: addresses that the file names; then what services have, by name; then what is new, by name: an address
+//! that the service may share, else the lowest that is free in the first pool by priority and name.
+
+mod carried;
+mod choose;
+mod pools;
+mod remarks;
+mod report;
+mod taken;
+
+pub use carried::carried;
+pub use choose::allocate;
+pub(crate) use remarks::{desired, is_move, remark};
+pub use report::{AddressReport, PoolReport, PoolUse, ServiceReport, WaitingReport};
+
+use netd_core::KindName;
+use netd_schema::{Config, Family, Service};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What allocations are called in plans and in the status, beside the kinds. Nothing is done for one: it follows from
+/// the file, and what is done follows from it.
+pub const NAME: KindName = "address";
+
+/// Which VIPs services have, by the service's name.
+pub type Held = BTreeMap<String, BTreeSet<IpAddr>>;
+
+/// The VIPs of the services that have a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// By the service's name and family.
+    pub given: BTreeMap<(String, Family), Given>,
+    /// Why a service has no VIP of a family that it is to have.
+    pub waiting: BTreeMap<(String, Family), String>,
+    /// What services had, and lose although they did not ask for that.
+    pub moved: BTreeMap<(String, Family), Moved>,
+}
+
+/// The VIPs of one family of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Sorted, and not empty.
+    pub addresses: Vec<IpAddr>,
+    /// Where they come from.
+    pub origin: Origin,
+    /// The pool that holds the first.
+    pub pool: String,
+}
+
+/// Why a service has the address that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The file says so.
+    Requested,
+    /// It had it before.
+    Kept,
+    /// It is the first one that was free.
+    Chosen,
+    /// Other services with the same `share` have it.
+    Shared,
+}
+
+impl Origin {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Kept => "kept",
+            Self::Chosen => "chosen",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// A service whose address cannot stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// What it had of the family.
+    pub from: Vec<IpAddr>,
+    /// What it gets; `None` is nothing.
+    pub to: Option<IpAddr>,
+    /// Why it cannot keep it.
+    pub why: String,
+}
+
+impl Allocation {
+    /// What all services with a pool have by it: what is to be remembered, and given to the next [`allocate`].
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let mut held = Held::new();
+        for ((service, _), given) in &self.given {
+            held.entry(service.clone()).or_default().extend(&given.addresses);
+        }
+        held
+    }
+
+    /// The file with the VIPs of all services in it; itself, if no service has a pool.
+    #[must_use]
+    pub fn resolve<'c>(&self, config: &'c Config) -> Cow<'c, Config> {
+        if !uses_pools(config) {
+            return Cow::Borrowed(config);
+        }
+        let mut config = config.clone();
+        for service in config.services.iter_mut().filter(|service| service.pool.is_some()) {
+            let mut vips: Vec<IpAddr> =
+                self.of(&service.name).flat_map(|(_, given)| given.addresses.iter().copied()).collect();
+            vips.sort();
+            service.vips = vips;
+        }
+        Cow::Owned(config)
+    }
+
+    /// What a service is given, by family.
+    pub fn of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = (Family, &'a Given)> {
+        let of = |family| Some((family, self.given.get(&(service.to_owned(), family))?));
+        Family::BOTH.into_iter().filter_map(of)
+    }
+}
+
+/// The file as it is without anything that services have: what a node that begins with it does.
+#[must_use]
+pub fn from_the_file_alone(config: &Config) -> Cow<'_, Config> {
+    allocate(config, &Held::new()).resolve(config)
+}
+
+/// Whether any service gets VIPs from a pool.
+#[must_use]
+pub fn uses_pools(config: &Config) -> bool {
+    config.services.iter().any(|service| service.pool.is_some())
+}
+
+/// What the services of a file have: what it names itself, and for those with a pool what they were given.
+#[must_use]
+pub fn in_force(config: &Config, given: &Held) -> Held {
+    let of = |service: &Service| {
+        let mut addresses: BTreeSet<IpAddr> = service.vips.iter().copied().collect();
+        addresses.extend(given.get(&service.name).filter(|_| service.pool.is_some()).into_iter().flatten());
+        (service.name.clone(), addresses)
+    };
+    config.services.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

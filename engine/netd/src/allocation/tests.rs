@@ -1,0 +1,260 @@
+//! What services are given, case by case.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use netd_core::{Brake, Plan};
+
+fn config(text: &str) -> Config {
+    let parsed = netd_schema::parse("desired.toml", format!("version = 1\n{text}").as_bytes());
+    parsed.unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false))).config
+}
+
+fn pool(name: &str, ranges: &str, more: &str) -> String {
+    format!("[[ip_pools]]\nname = \"{name}\"\nranges = [{ranges}]\n{more}\n")
+}
+
+/// A service of TCP port 80.
+fn web(name: &str, pool: &str, more: &str) -> String {
+    format!(
+        "[[services]]\nname = \"{name}\"\npool = \"{pool}\"\nports = [{{ protocol = \"tcp\", port = 80 }}]\n{more}\n"
+    )
+}
+
+/// Each service with its addresses: `web 192.0.2.0 2001:db8::`.
+fn shown(allocation: &Allocation) -> Vec<String> {
+    let line = |(name, addresses): (String, BTreeSet<IpAddr>)| {
+        addresses.iter().fold(name, |line, address| format!("{line} {address}"))
+    };
+    allocation.held().into_iter().map(line).collect()
+}
+
+fn fresh(text: &str) -> Allocation {
+    allocate(&config(text), &Held::new())
+}
+
+/// What the second file makes of what the first one gave.
+fn then(first: &str, second: &str) -> Allocation {
+    let first = config(first);
+    let held = in_force(&first, &allocate(&first, &Held::new()).held());
+    allocate(&config(second), &held)
+}
+
+const V4: &str = "\"192.0.2.0/29\"";
+
+#[test]
+fn the_lowest_free_address_is_chosen_by_the_order_of_the_names() {
+    let pools = pool("public", "\"192.0.2.0/29\", \"2001:db8:100::10-2001:db8:100::20\"", "");
+    let text = format!("{pools}{}{}", web("b", "public", ""), web("a", "auto", ""));
+    assert_eq!(shown(&fresh(&text)), ["a 192.0.2.0 2001:db8:100::10", "b 192.0.2.1 2001:db8:100::11"]);
+}
+
+#[test]
+fn what_the_file_names_goes_first_and_nothing_is_given_twice() {
+    let named = "[[services]]\nname = \"static\"\nvips = [\"192.0.2.1\"]\nports = [{ protocol = \"udp\", port = 53 }]\nbackends = [{ address = \"192.0.2.2\" }]\n";
+    let nodes = "[[nodes]]\nname = \"n\"\naddresses = [\"192.0.2.3\"]\n";
+    let pools = pool("public", V4, "unassigned = \"pass\"");
+    let text = format!(
+        "{pools}{nodes}{named}{}{}",
+        web("a", "public", ""),
+        web("z", "public", "vips = [\"192.0.2.0\"]")
+    );
+    assert_eq!(shown(&fresh(&text)), ["a 192.0.2.4", "z 192.0.2.0"]);
+}
+
+#[test]
+fn pools_are_asked_by_priority_and_then_by_name() {
+    let pools = format!(
+        "{}{}{}",
+        pool("c", "\"192.0.2.0/31\"", "priority = 10"),
+        pool("a", "\"192.0.2.8/32\"", ""),
+        pool("b", "\"192.0.2.4/32\"", "")
+    );
+    let services: String = ["1", "2", "3", "4"].map(|name| web(name, "auto", "")).concat();
+    let expected = ["1 192.0.2.0", "2 192.0.2.1", "3 192.0.2.8", "4 192.0.2.4"];
+    assert_eq!(shown(&fresh(&format!("{pools}{services}"))), expected);
+}
+
+#[test]
+fn a_pool_without_auto_assign_serves_only_who_names_it() {
+    let pools = format!(
+        "{}{}",
+        pool("inner", V4, "auto_assign = false\npriority = 1"),
+        pool("outer", "\"198.51.100.0/24\"", "")
+    );
+    let text = format!("{pools}{}{}", web("a", "auto", ""), web("b", "inner", ""));
+    assert_eq!(shown(&fresh(&text)), ["a 198.51.100.0", "b 192.0.2.0"]);
+}
+
+#[test]
+fn addresses_that_end_with_0_and_255_can_be_left_out() {
+    let pools = pool("public", "\"192.0.2.254-192.0.3.1\"", "avoid = \"first-last\"");
+    let services: String = ["a", "b", "c"].map(|name| web(name, "public", "")).concat();
+    let allocation = fresh(&format!("{pools}{services}"));
+    assert_eq!(shown(&allocation), ["a 192.0.2.254", "b 192.0.3.1"]);
+    let why = "pool public is exhausted: 2 of 2 IPv4 addresses are taken";
+    assert_eq!(allocation.waiting.values().collect::<Vec<_>>(), [why]);
+    let asked = format!("{pools}{}", web("a", "public", "vips = [\"192.0.2.255\"]"));
+    assert_eq!(shown(&fresh(&asked)), ["a 192.0.2.255"]);
+}
+
+#[test]
+fn an_exhausted_pool_is_a_status_of_one_service_and_the_others_go_on() {
+    let pools = format!(
+        "{}{}",
+        pool("small", "\"192.0.2.0/31\"", ""),
+        pool("old", "\"198.51.100.0/24\"", "drain = true")
+    );
+    let services: String = ["a", "b", "c"].map(|name| web(name, "auto", "")).concat();
+    let allocation = fresh(&format!("{pools}{services}"));
+    assert_eq!(shown(&allocation), ["a 192.0.2.0", "b 192.0.2.1"]);
+    let (key, why) = allocation.waiting.first_key_value().unwrap();
+    assert_eq!((key.0.as_str(), key.1), ("c", Family::Ipv4));
+    assert_eq!(why, "pool old is being drained; pool small is exhausted: 2 of 2 IPv4 addresses are taken");
+    let freed = then(
+        &format!("{pools}{services}"),
+        &format!("{pools}{}{}", web("b", "auto", ""), web("c", "auto", "")),
+    );
+    assert_eq!(shown(&freed), ["b 192.0.2.1", "c 192.0.2.0"]);
+}
+
+#[test]
+fn services_that_share_get_one_address_where_their_ports_do_not_collide() {
+    let udp = "[[services]]\nname = \"dns\"\npool = \"public\"\nshare = \"edge\"\nports = [{ protocol = \"udp\", port = 80 }]\n";
+    let text = format!(
+        "{}{udp}{}{}{}",
+        pool("public", V4, ""),
+        web("web", "public", "share = \"edge\""),
+        web("web-2", "public", "share = \"edge\""),
+        web("web-3", "public", "share = \"other\""),
+    );
+    let allocation = fresh(&text);
+    assert_eq!(shown(&allocation), ["dns 192.0.2.0", "web 192.0.2.0", "web-2 192.0.2.1", "web-3 192.0.2.2"]);
+    assert_eq!(allocation.given[&("web".to_owned(), Family::Ipv4)].origin, Origin::Shared);
+}
+
+#[test]
+fn an_edited_pool_renumbers_nobody_whose_address_is_still_in_a_range() {
+    let services = format!("{}{}", web("a", "public", ""), web("b", "auto", ""));
+    let before = format!("{}{services}", pool("public", V4, ""));
+    for after in [
+        pool("public", "\"192.0.2.0/24\", \"10.9.0.0/24\"", "priority = 5"),
+        pool("public", "\"192.0.2.0-192.0.2.1\"", "avoid = \"first-last\""),
+        format!("{}{}", pool("public", V4, "drain = true"), pool("next", "\"10.9.0.0/24\"", "priority = 1")),
+        format!("{}{}", pool("public", V4, "auto_assign = false"), pool("next", "\"10.9.0.0/24\"", "")),
+    ] {
+        let allocation = then(&before, &format!("{after}{services}{}", web("0", "auto", "")));
+        let kept: Vec<String> =
+            shown(&allocation).into_iter().filter(|line| !line.starts_with('0')).collect();
+        assert_eq!(kept, ["a 192.0.2.0", "b 192.0.2.1"], "{after}");
+        assert!(allocation.moved.is_empty(), "{after}");
+    }
+}
+
+#[test]
+fn an_address_that_left_every_range_moves_and_the_plan_has_to_be_allowed() {
+    let services = format!("{}{}", web("a", "public", ""), web("b", "public", ""));
+    let before = format!("{}{services}", pool("public", V4, ""));
+    let after = config(&format!("{}{services}", pool("public", "\"192.0.2.1-192.0.2.5\"", "")));
+    let first = config(&before);
+    let held = in_force(&first, &allocate(&first, &Held::new()).held());
+    let allocation = allocate(&after, &held);
+    assert_eq!(shown(&allocation), ["a 192.0.2.2", "b 192.0.2.1"]);
+    let mut plan = Plan::default();
+    remark(&allocation, &held, &after, &mut plan);
+    let texts: Vec<&str> = plan.remarks.iter().map(|remark| remark.text.as_str()).collect();
+    let why = "it is in no pool that the service may use";
+    assert_eq!(texts, [format!("RENUMBER: 192.0.2.0 cannot stay, because {why}; 192.0.2.2 takes its place")]);
+    assert!(plan.remarks.iter().all(is_move));
+    let brake = crate::reconcile::renumbers(&plan).unwrap();
+    assert_eq!(brake.to_string(), "it would RENUMBER a/ipv4 from 192.0.2.0 to 192.0.2.2");
+    assert!(matches!(brake, Brake::Renumber { more: 0, .. }));
+}
+
+#[test]
+fn a_family_that_a_pool_loses_is_a_move_and_one_that_the_service_gives_up_is_not() {
+    let both = pool("public", "\"192.0.2.0/29\", \"2001:db8:100::/64\"", "");
+    let before = format!("{both}{}", web("a", "public", ""));
+    let lost = then(&before, &format!("{}{}", pool("public", V4, ""), web("a", "public", "")));
+    let (key, moved) = lost.moved.first_key_value().unwrap();
+    assert_eq!((key.1, moved.to), (Family::Ipv6, None));
+    let given_up = then(&before, &format!("{both}{}", web("a", "public", "families = [\"ipv4\"]")));
+    assert!(given_up.moved.is_empty());
+    assert_eq!(shown(&given_up), ["a 192.0.2.0"]);
+}
+
+#[test]
+fn an_address_that_another_service_names_is_taken_from_who_was_given_it() {
+    let pools = pool("public", V4, "");
+    let before = format!("{pools}{}", web("a", "public", ""));
+    let after = format!("{pools}{}{}", web("a", "public", ""), web("b", "public", "vips = [\"192.0.2.0\"]"));
+    let allocation = then(&before, &after);
+    assert_eq!(shown(&allocation), ["a 192.0.2.1", "b 192.0.2.0"]);
+    assert_eq!(allocation.moved.values().next().unwrap().why, "service b has it");
+}
+
+#[test]
+fn a_service_that_gets_a_pool_keeps_the_address_that_it_named() {
+    let pools = pool("public", V4, "");
+    let named = web("a", "public", "").replace("pool = \"public\"", "vips = [\"192.0.2.6\"]");
+    let allocation = then(&format!("{pools}{named}"), &format!("{pools}{}", web("a", "public", "")));
+    assert_eq!(shown(&allocation), ["a 192.0.2.6"]);
+    assert_eq!(allocation.given.values().next().unwrap().origin, Origin::Kept);
+}
+
+#[test]
+fn addresses_written_into_the_file_change_nothing() {
+    let pools = pool("public", V4, "");
+    let before = format!("{pools}{}{}", web("a", "public", ""), web("b", "public", ""));
+    let written = format!(
+        "{pools}{}{}",
+        web("a", "public", "vips = [\"192.0.2.0\"]"),
+        web("b", "public", "vips = [\"192.0.2.1\"]")
+    );
+    assert_eq!(then(&before, &written).held(), fresh(&before).held());
+    assert_eq!(fresh(&written).held(), fresh(&before).held());
+}
+
+#[test]
+fn where_history_decided_it_is_said_that_nodes_may_differ() {
+    let pools = pool("public", V4, "");
+    let before = format!("{pools}{}{}", web("a", "public", ""), web("b", "public", ""));
+    let after = format!("{pools}{}", web("b", "public", ""));
+    let (allocation, alone) = (then(&before, &after), fresh(&after));
+    let notes = desired(&allocation, &alone).notes;
+    let note = "kept; a node that begins with this file would give it 192.0.2.0: `netd allocate --write` settles it for all nodes";
+    assert_eq!(notes.values().collect::<Vec<_>>(), [note]);
+    assert!(desired(&alone, &alone).notes.is_empty());
+}
+
+#[test]
+fn what_the_pools_hold_is_counted() {
+    let pools = format!(
+        "{}{}",
+        pool("public", "\"192.0.2.0/24\"", "avoid = \"first-last\""),
+        pool("wide", "\"2001:db8::/32\"", "")
+    );
+    let text =
+        config(&format!("{pools}{}{}", web("a", "auto", ""), web("b", "public", "vips = [\"192.0.2.0\"]")));
+    let allocation = allocate(&text, &Held::new());
+    let report = AddressReport::of(&text, String::new(), &allocation, &allocation);
+    assert_eq!(report.pools[0].ipv4, Some(PoolUse { total: 254, used: 2, free: 253 }));
+    assert_eq!(report.pools[0].ipv6, None);
+    assert_eq!(report.pools[1].ipv6, Some(PoolUse { total: u64::MAX, used: 1, free: u64::MAX - 1 }));
+    let origins: Vec<_> = report.services.iter().map(|one| (one.service.as_str(), one.origin)).collect();
+    assert_eq!(origins, [("a", Origin::Chosen), ("a", Origin::Chosen), ("b", Origin::Requested)]);
+}
+
+#[test]
+fn without_memory_the_datapath_says_what_services_have_and_unread_is_not_nothing() {
+    use crate::kinds::service;
+    use netd_core::{Observation, Observed, Reading};
+    let served = config(
+        "[[services]]\nname = \"web\"\nvips = [\"192.0.2.6\"]\nports = [{ protocol = \"tcp\", port = 80 }]\n",
+    );
+    let owned = service::desired(&served, &crate::facts::Facts::default()).unwrap().table;
+    let observed = |reading| Observed([(service::NAME, reading)].into());
+    let known = observed(Reading::Known(Observation { owned, ..Observation::default() }));
+    assert_eq!(carried(&known).unwrap(), in_force(&served, &Held::new()));
+    let unknown = observed(Reading::Unknown("no".into()));
+    assert_eq!(carried(&unknown).unwrap_err(), "no");
+}
