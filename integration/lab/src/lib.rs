@@ -1,4 +1,4 @@
-//! Network namespaces for tests: made, wired with veth pairs, entered by a thread of their own, removed on drop.
+//! Network namespaces for tests, and routers in them: made, wired with veth pairs, entered by a thread of their own, removed on drop.
 //!
 //! ```no_run
 //! use netd_lab::Lab;
@@ -14,6 +14,14 @@
 //! Everything panics with the reason: this is the scaffolding of tests, and a test has nothing better to do.
 
 #![allow(clippy::panic, reason = "the scaffolding of tests says what went wrong and stops")]
+
+mod bird;
+mod frr;
+mod process;
+
+pub use bird::Bird;
+pub use frr::Frr;
+pub use process::{Running, installed};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;

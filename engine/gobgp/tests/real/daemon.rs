@@ -1,8 +1,8 @@
 //! A gobgpd that a test started itself.
 
-use crate::site::{Running, spawn, unix};
+use crate::site::unix;
 use netd_gobgp::Client;
-use netd_lab::Namespace;
+use netd_lab::{Namespace, Running};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
 
@@ -17,7 +17,10 @@ impl Gobgpd {
     pub fn start(machine: &Namespace, socket: PathBuf) -> Self {
         let hosts = format!("unix://{}", socket.display());
         let _ = std::fs::remove_file(&socket);
-        Self { running: spawn(machine, "gobgpd", &["--api-hosts", &hosts, "--pprof-disable"]), socket }
+        Self {
+            running: Running::start(machine, "gobgpd", &["--api-hosts", &hosts, "--pprof-disable"]),
+            socket,
+        }
     }
 
     /// A new connection, as soon as there can be one.

@@ -3,10 +3,8 @@
 //! A test begins with `let Some(site) = Site::new() else { return };`, which prints why when it cannot run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod bird;
 mod child;
 mod daemon;
-mod frr;
 mod recognising;
 mod routes;
 mod sessions;

@@ -1,7 +1,5 @@
 //! Routes as routers show them: announced, changed, withdrawn, for some peers only, and by the thousand.
 
-use crate::bird::Bird;
-use crate::frr::Frr;
 use crate::site::{Site, ip};
 use crate::{ASN, OTHER_ASN, peer, wait_until};
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -9,6 +7,7 @@ use netd_gobgp::{
     Announcement, Client, Community, Family, GracefulRestart, LargeCommunity, PeerConfig, Recipients,
     Restarting, SessionState,
 };
+use netd_lab::{Bird, Frr, Namespace, Running};
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,7 +30,7 @@ fn router(site: &Site, asn: u32, more: &str) -> Frr {
     let neighbours = format!(
         "neighbor {left} remote-as {ASN}\nneighbor {left} timers 3 9\nneighbor {left} timers connect 1\n{more}"
     );
-    Frr::start(site, asn, &neighbours, &format!("neighbor {left} activate"))
+    Frr::start(&site.right, &site.file("frr"), asn, &neighbours, &format!("neighbor {left} activate"))
 }
 
 async fn established(client: &Client) {
@@ -102,7 +101,7 @@ async fn bird_shows_an_ipv4_prefix_with_an_ipv6_next_hop_over_an_ipv6_session() 
         Site::RIGHT_V6,
         Site::LEFT_V6
     );
-    let bird = Bird::start(&site, &protocol);
+    let bird = Bird::start(&site.right, &site.file(""), &protocol);
     wait_until("there", async || bird.show("show route all").contains(V4)).await;
     let routes = bird.show("show route all");
     assert!(routes.contains(V6), "{routes}");
@@ -129,13 +128,13 @@ async fn b14_changed_attributes_and_withdrawals_reset_no_session() {
 }
 
 /// A second router beside the first, in a namespace of its own.
-fn second_router(site: &Site) -> (netd_lab::Namespace, crate::site::Running) {
+fn second_router(site: &Site) -> (Namespace, Running) {
     let far = site.lab.namespace("far");
     site.left.veth("eth1", &far, "eth0");
     site.left.ip(&["addr", "add", "10.9.1.1/24", "dev", "eth1"]);
     far.ip(&["addr", "add", "10.9.1.2/24", "dev", "eth0"]);
     let socket = format!("unix://{}", site.file("far.sock").display());
-    let running = crate::site::spawn(&far, "gobgpd", &["--api-hosts", &socket, "--pprof-disable"]);
+    let running = Running::start(&far, "gobgpd", &["--api-hosts", &socket, "--pprof-disable"]);
     (far, running)
 }
 

@@ -1,10 +1,9 @@
 //! Sessions with FRR and BIRD: up, refused, changed, left alone.
 
-use crate::bird::Bird;
-use crate::frr::Frr;
 use crate::site::{Site, ip};
 use crate::{ASN, OTHER_ASN, PATIENCE, peer, wait_until};
 use netd_gobgp::{Client, Event, Password, PeerConfig, Restarting, SessionState, Ttl, UpdateEffect};
+use netd_lab::{Bird, Frr};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
@@ -32,7 +31,7 @@ fn both_ways(site: &Site, asn: u32, more: &str) -> Frr {
     };
     let neighbours = format!("{}{}{more}", neighbour(Site::LEFT_V4), neighbour(Site::LEFT_V6));
     let activate = format!("neighbor {} activate\nneighbor {} activate", Site::LEFT_V4, Site::LEFT_V6);
-    Frr::start(site, asn, &neighbours, &activate)
+    Frr::start(&site.right, &site.file("frr"), asn, &neighbours, &activate)
 }
 
 async fn both_families_come_up(asn: u32) {
@@ -81,7 +80,8 @@ async fn a_session_with_bird_comes_up_with_ttl_security_a_source_and_a_password(
     };
     client.add_peer(&wanted, ASN, Restarting::No).await.unwrap();
     let bird = Bird::start(
-        &site,
+        &site.right,
+        &site.file(""),
         &format!(
             "local {} as {OTHER_ASN}; neighbor 10.9.0.7 as {ASN}; ttl security on; password \"s3cret\"; hold time 9; \
              connect delay time 1; connect retry time 2;",
@@ -151,7 +151,7 @@ async fn b14_new_timers_reset_no_session_and_a_new_ttl_does() {
     client.add_peer(&first, ASN, Restarting::No).await.unwrap();
     let frr = both_ways(&site, OTHER_ASN, "");
     established(&client, first.address).await;
-    let sessions = || frr.neighbour(Site::LEFT_V4)["connectionsEstablished"].as_u64();
+    let sessions = || frr.sessions(Site::LEFT_V4);
     assert_eq!(sessions(), Some(1));
 
     let seen = client.peers().await.unwrap().remove(&first.address).unwrap();

@@ -2,14 +2,10 @@
 
 use crate::daemon::Gobgpd;
 use netd_gobgp::{Client, Endpoint, Global};
-use netd_lab::{Lab, Namespace};
+use netd_lab::{Bird, Frr, Lab, Namespace, installed};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
-
-/// Where packages put what the tests need.
-const FOLDERS: [&str; 5] = ["/usr/bin", "/usr/sbin", "/usr/lib/frr", "/usr/local/bin", "/usr/local/sbin"];
 
 /// The machines.
 pub struct Site {
@@ -27,11 +23,8 @@ impl Site {
 
     /// The machines, or `None` after printing what is missing.
     pub fn new() -> Option<Self> {
-        for (program, package) in [("gobgpd", "gobgpd"), ("bgpd", "frr"), ("bird", "bird2")] {
-            if find(program).is_none() {
-                eprintln!("SKIPPED: there is no {program}; Debian's package {package} has it");
-                return None;
-            }
+        if !installed(&[("gobgpd", "gobgpd"), Frr::PROGRAM, Bird::PROGRAM]) {
+            return None;
         }
         let lab = Lab::new()?;
         let (left, right) = (lab.namespace("left"), lab.namespace("right"));
@@ -72,29 +65,4 @@ pub fn ip(text: &str) -> IpAddr {
 
 pub fn unix(path: &Path) -> Endpoint {
     Endpoint::parse(&format!("unix://{}", path.display()), None).unwrap()
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.exists())
-}
-
-/// A program inside a namespace that ends with the test, even if the test is killed.
-pub fn spawn(machine: &Namespace, program: &str, arguments: &[&str]) -> Running {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "nsenter"]);
-    command.arg(format!("--net={}", machine.path().display())).arg("--");
-    command.arg(find(program).unwrap()).args(arguments);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    Running(child)
-}
-
-/// A process, killed when dropped.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,21 +1,25 @@
 //! FRR's bgpd alone, and what its own command line shows.
 
-use crate::site::{Running, Site, spawn};
+use crate::Namespace;
+use crate::process::Running;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A router on the right, ended when dropped.
+/// A router, ended when dropped.
 pub struct Frr {
     _running: Running,
     folder: PathBuf,
 }
 
 impl Frr {
-    /// Starts one in this AS, with lines about its neighbours, and lines for both families.
-    pub fn start(site: &Site, asn: u32, neighbours: &str, families: &str) -> Self {
-        let folder = site.file("frr");
-        std::fs::create_dir(&folder).unwrap();
+    /// What [`crate::installed`] has to be asked for.
+    pub const PROGRAM: (&str, &str) = ("bgpd", "frr");
+
+    /// Starts one in this AS, with a folder of its own, lines about its neighbours, and lines for both families.
+    #[must_use]
+    pub fn start(machine: &Namespace, folder: &Path, asn: u32, neighbours: &str, families: &str) -> Self {
+        std::fs::create_dir(folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
         let file = |name: &str| folder.join(name).display().to_string();
         let indented =
             |lines: &str| lines.lines().fold(String::new(), |all, line| format!("{all}  {}\n", line.trim()));
@@ -29,48 +33,60 @@ impl Frr {
             family("ipv4"),
             family("ipv6")
         );
-        std::fs::write(folder.join("bgpd.conf"), text).unwrap();
-        let (config, pid, folder_text) = (file("bgpd.conf"), file("bgpd.pid"), folder.display().to_string());
+        std::fs::write(folder.join("bgpd.conf"), text)
+            .unwrap_or_else(|error| panic!("write a file: {error}"));
+        let (config, pid, sockets) = (file("bgpd.conf"), file("bgpd.pid"), folder.display().to_string());
         let arguments =
-            ["-n", "-Z", "-S", "-f", &config, "-i", &pid, "--vty_socket", &folder_text, "-A", "127.0.0.1"];
-        Self { _running: spawn(&site.right, "bgpd", &arguments), folder }
+            ["-n", "-Z", "-S", "-f", &config, "-i", &pid, "--vty_socket", &sockets, "-A", "127.0.0.1"];
+        Self { _running: Running::start(machine, "bgpd", &arguments), folder: folder.into() }
     }
 
     /// What a command of vtysh prints; nothing while the router starts.
+    #[must_use]
     pub fn show(&self, command: &str) -> String {
         let folder = self.folder.display().to_string();
-        let vtysh = ["--vty_socket", &folder, "-d", "bgpd", "-c", command];
-        let output = Command::new("/usr/bin/vtysh").args(vtysh).env("VTYSH_PAGER", "cat").output().unwrap();
+        let mut vtysh = Command::new("/usr/bin/vtysh");
+        vtysh.args(["--vty_socket", &folder, "-d", "bgpd", "-c", command]).env("VTYSH_PAGER", "cat");
+        let output = vtysh.output().unwrap_or_else(|error| panic!("{vtysh:?}: {error}"));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// As [`Frr::show`], for a command that prints JSON.
+    #[must_use]
     pub fn json(&self, command: &str) -> Value {
-        let text = self.show(&format!("{command} json"));
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        serde_json::from_str(&self.show(&format!("{command} json"))).unwrap_or(Value::Null)
     }
 
     /// Whether the session with this neighbour is up.
+    #[must_use]
     pub fn is_established(&self, neighbour: &str) -> bool {
         self.neighbour(neighbour)["bgpState"] == "Established"
     }
 
     /// All about a neighbour.
+    #[must_use]
     pub fn neighbour(&self, neighbour: &str) -> Value {
         self.json(&format!("show bgp neighbors {neighbour}"))[neighbour].take()
     }
 
-    /// How many prefixes of a family the neighbour has sent.
+    /// How many sessions there have been with a neighbour.
+    #[must_use]
+    pub fn sessions(&self, neighbour: &str) -> Option<u64> {
+        self.neighbour(neighbour)["connectionsEstablished"].as_u64()
+    }
+
+    /// How many prefixes of a family the neighbours have sent.
+    #[must_use]
     pub fn prefixes(&self, family: &str) -> u64 {
         let summary = self.json(&format!("show bgp {family} unicast summary"));
         let peers = summary["peers"].as_object().cloned().unwrap_or_default();
         peers.values().filter_map(|peer| peer["pfxRcd"].as_u64()).sum()
     }
 
-    /// The best path to a prefix.
+    /// The best path to a prefix; null if there is none.
+    #[must_use]
     pub fn path(&self, family: &str, prefix: &str) -> Value {
-        self.json(&format!("show bgp {family} unicast {prefix}"))
-            .pointer_mut("/paths/0")
-            .map_or(Value::Null, Value::take)
+        let mut answer = self.json(&format!("show bgp {family} unicast {prefix}"));
+        answer.pointer_mut("/paths/0").map_or(Value::Null, Value::take)
     }
 }
