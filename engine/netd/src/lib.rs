@@ -30,4 +30,5 @@ pub mod netns_lock;
 pub mod reconcile;
 pub mod report;
 pub mod source;
+pub mod speaker;
 pub mod target;

@@ -8,6 +8,10 @@ use netd_schema::Config;
 /// Reads and changes one kind of resource.
 #[async_trait]
 pub trait Target: Send {
+    /// Is told the file in force before each look at the node: where to look, if that is not always the same place. What is
+    /// to be changed is never read from it, and before there is a file it is not called.
+    fn aim(&mut self, _in_force: &Config) {}
+
     /// Lists the resources that netd owns, whole, and the foreign holders of keys.
     ///
     /// # Errors
@@ -47,6 +51,9 @@ pub struct KindEntry {
     pub name: KindName,
     /// Whether an operator lists resources of this kind in the file, so that the brakes count them.
     pub guarded: bool,
+    /// Whether packets may be on their way through what its failed changes were to replace: then what is below it stays
+    /// until they are made.
+    pub carries_traffic: bool,
     /// Pure: what is wanted.
     ///
     /// An `Err` says what must be known first; nothing of the kind is then planned.

@@ -4,6 +4,7 @@ use super::look::guarded;
 use crate::facts::Facts;
 use crate::target::KindEntry;
 use netd_core::{Action, KindName, Outcome, Plan, ResourceId, Step};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,7 +48,9 @@ pub(crate) async fn apply(
 ) -> Outcomes {
     let mut outcomes = Outcomes::new();
     let coming = waiting.iter().filter(|step| !matches!(step.action, Action::Delete { .. }));
-    let mut hurt = coming.filter_map(|step| kinds.iter().position(|kind| kind.name == step.id.kind)).max();
+    let place_of =
+        |step: &Step| kinds.iter().position(|kind| kind.name == step.id.kind && kind.carries_traffic);
+    let mut hurt = coming.filter_map(place_of).max();
     for group in plan.steps.chunk_by(together).flat_map(|run| run.chunks(GROUP_STEPS_MAX)) {
         let Some(first) = group.first() else { continue };
         progress(Progress { kind: first.id.kind, done: outcomes.len(), total: plan.steps.len() });
@@ -67,8 +70,10 @@ pub(crate) async fn apply(
             continue;
         }
         let Some(kind) = kinds.get_mut(place) else { continue };
-        let done = apply_group(kind, group, facts).await;
+        let group = standing(plan, group, &mut outcomes);
+        let done = apply_group(kind, &group, facts).await;
         if !is_delete
+            && kind.carries_traffic
             && done.iter().any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Skipped(_)))
         {
             hurt = hurt.max(Some(place));
@@ -76,6 +81,29 @@ pub(crate) async fn apply(
         outcomes.extend(group.iter().map(|step| step.id.clone()).zip(done));
     }
     outcomes
+}
+
+/// The steps of a group that stand on what is there; the others are skipped.
+fn standing<'g>(plan: &Plan, group: &'g [Step], outcomes: &mut Outcomes) -> Cow<'g, [Step]> {
+    let missing = |step: &Step| {
+        let is_done = |id: &ResourceId| outcomes.get(id) == Some(&Outcome::Applied);
+        let open = plan.needs.get(&step.id)?.iter().find(|any| !any.iter().any(is_done))?;
+        open.first().cloned()
+    };
+    let missing: Vec<Option<ResourceId>> = group.iter().map(missing).collect();
+    if true || missing.iter().all(Option::is_none) {
+        return Cow::Borrowed(group);
+    }
+    let mut standing = Vec::new();
+    for (step, missing) in group.iter().zip(missing) {
+        match missing {
+            Some(id) => {
+                outcomes.insert(step.id.clone(), Outcome::Skipped(format!("it waits for {id}")));
+            }
+            None => standing.push(step.clone()),
+        }
+    }
+    Cow::Owned(standing)
 }
 
 /// Deletes are a run of their own: they are judged by another rule.

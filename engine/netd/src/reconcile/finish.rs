@@ -11,8 +11,9 @@ use crate::report::{
     ConfigReport, FileState, HeldBack, InForceReport, PassReport, Reason, Report, ResourceNote, Stages, Word,
     micros,
 };
-use netd_core::Outcome;
+use netd_core::{Desired, Outcome};
 use netd_state::LastGood;
+use std::time::Duration;
 
 /// So many steps are logged one by one in a pass; the rest is counted.
 const LOGGED_MAX: usize = 20;
@@ -29,6 +30,8 @@ pub(super) struct Walk {
     /// Whether to look again before long, whatever the resources wait for.
     pub(super) needs_look: bool,
     pub(super) notes: Vec<ResourceNote>,
+    /// In how long something else is wanted, although nothing changes.
+    pub(super) turns_in: Option<Duration>,
 }
 
 impl Walk {
@@ -42,6 +45,7 @@ impl Walk {
             not_applied: 0,
             needs_look: false,
             notes: Vec::new(),
+            turns_in: None,
         }
     }
 
@@ -52,6 +56,11 @@ impl Walk {
         self.not_applied += done.len() - applied;
         applied > 0
     }
+}
+
+/// When the first kind wants something else although nothing changes.
+pub(super) fn turns_in(desired: &Desired) -> Option<Duration> {
+    desired.0.values().filter_map(|wanted| wanted.as_ref().ok()?.turns_in).min()
 }
 
 impl Reconciler {
@@ -101,7 +110,7 @@ impl Reconciler {
         report.notes = walk.notes;
         report.drift.clone_from(&self.report.drift);
         report.state_not_durable = self.setup.ledger.not_durable();
-        report.next_try_ms = self.next_try_ms(walk.needs_look);
+        report.next_try_ms = self.next_try_ms(walk.needs_look, walk.turns_in);
         report.pass = PassReport {
             number: self.report.pass.number.saturating_add(1),
             reason: walk.reason,
@@ -129,7 +138,7 @@ impl Reconciler {
     }
 
     /// When the first resource is tried again, or everything looked at.
-    fn next_try_ms(&mut self, needs_look: bool) -> Option<u64> {
+    fn next_try_ms(&mut self, needs_look: bool, turns_in: Option<Duration>) -> Option<u64> {
         let look = match needs_look {
             true => Some(self.backoff.next(self.turns.seed.rotate_left(self.backoff.attempts()))),
             false => {
@@ -137,7 +146,7 @@ impl Reconciler {
                 None
             }
         };
-        let next = [look, self.turns.next((self.clock)())].into_iter().flatten().min()?;
+        let next = [look, self.turns.next((self.clock)()), turns_in].into_iter().flatten().min()?;
         // A millisecond too early would be for nothing.
         u64::try_from(next.as_micros().div_ceil(1000)).ok()
     }

@@ -301,6 +301,9 @@ impl Reconciler {
         let mut facts = look::read_facts(self.setup.facts.as_mut()).await?;
         facts.node.clone_from(&self.setup.node);
         took.facts_us = micros(watch.lap());
+        if let Some(in_force) = &self.in_force {
+            self.setup.kinds.iter_mut().for_each(|kind| kind.target.aim(&in_force.document.config));
+        }
         let observed = look::observe(&mut self.setup.kinds, &facts).await;
         took.observe_us = micros(watch.lap());
         Ok(Look { facts, observed })
@@ -384,6 +387,7 @@ impl Reconciler {
         let is_open = self.turns.learn(&plan, &standing, &outcomes, &waiting, now);
         walk.needs_look = is_open || standing.needs_look(&plan);
         walk.notes = status::notes(&desired, &look.observed);
+        walk.turns_in = finish::turns_in(&desired);
         (self.settled_on)(decision.resolved.as_deref(), &look.facts);
         walk.watch.lap();
         self.records.keep(&self.setup.ledger, &desired, &standing, &outcomes);

@@ -93,7 +93,7 @@ impl Shared {
     pub fn kinds(&self) -> Vec<KindEntry> {
         let entry = |name, guarded, desired| {
             let target = Box::new(FakeTarget { kind: name, world: self.clone() });
-            KindEntry { name, guarded, desired, target }
+            KindEntry { name, guarded, carries_traffic: true, desired, target }
         };
         vec![
             entry(ROUTE, true, routes),
