@@ -47,7 +47,27 @@ pub struct Outer {
 /// The program, its paths, and the devices that it is on.
 pub struct ProbeTunnel {
     object: Ebpf,
+    hook: Hook,
     devices: BTreeMap<u32, SchedClassifierLinkId>,
+}
+
+/// How the program is put on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// By a link, which goes with its process; as from Linux 6.6 on.
+    Link,
+    /// As a filter of the device's clsact qdisc.
+    Filter,
+}
+
+impl Hook {
+    /// What the running kernel has.
+    fn of_kernel() -> Self {
+        match KernelVersion::current() {
+            Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Link,
+            Ok(_) | Err(_) => Self::Filter,
+        }
+    }
 }
 
 /// The mark for the sockets whose packets take the path of this number.
@@ -63,10 +83,19 @@ impl ProbeTunnel {
     ///
     /// [`Error::NoPermission`] and [`Error::Rejected`].
     pub fn load() -> Result<Self> {
+        Self::load_for(Hook::of_kernel())
+    }
+
+    /// As [`ProbeTunnel::load`], for this hook; every kernel has that of filters.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProbeTunnel::load`].
+    pub fn load_for(hook: Hook) -> Result<Self> {
         let rejected = |error: ProgramError| not_loaded(PROGRAM, error.into());
         let mut object = EbpfLoader::new().load(OBJECT).map_err(|error| not_loaded(PROGRAM, error))?;
         program(&mut object)?.load().map_err(rejected)?;
-        Ok(Self { object, devices: BTreeMap::new() })
+        Ok(Self { object, hook, devices: BTreeMap::new() })
     }
 
     /// Sets the outer headers for packets of this path.
@@ -109,19 +138,20 @@ impl ProbeTunnel {
         let failed = |error: ProgramError| of_program(device, &error);
         let program = program(&mut self.object)?;
         // Before all others: one of them may end the walk with its verdict.
-        let link = if has_links() {
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            program.attach_with_options(device, TcAttachType::Egress, options).map_err(failed)?
-        } else {
-            attach_as_filter(program, device).map_err(failed)?
+        let link = match self.hook {
+            Hook::Link => {
+                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+                program.attach_with_options(device, TcAttachType::Egress, options)
+            }
+            Hook::Filter => attach_as_filter(program, device),
         };
-        self.devices.insert(ifindex, link);
+        self.devices.insert(ifindex, link.map_err(failed)?);
         Ok(())
     }
 
     /// Whether the program sees what leaves by the device that has this name now.
     fn is_on(&mut self, device: &str) -> Result<bool> {
-        if !has_links() {
+        if self.hook == Hook::Filter {
             // Filters are not asked for: where one is gone, the device is, too, and its routes.
             return Ok(true);
         }
@@ -157,11 +187,6 @@ impl ProbeTunnel {
     }
 }
 
-/// Whether the kernel has links to this hook, as from Linux 6.6 on.
-fn has_links() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
-}
-
 /// For kernels without links to this hook. A filter stays when its process is killed, so the one of an earlier process
 /// is removed first.
 fn attach_as_filter(
@@ -170,6 +195,8 @@ fn attach_as_filter(
 ) -> std::result::Result<SchedClassifierLinkId, ProgramError> {
     match tc::qdisc_add_clsact(device) {
         Ok(()) | Err(TcError::AlreadyAttached) => {}
+        // Somebody's, or left by an earlier process: it is shared.
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
     // That there is none is an error, too.
@@ -224,6 +251,10 @@ fn of_program(device: &str, error: &ProgramError) -> Error {
     match error {
         ProgramError::SyscallError(error) => Error::kernel("attach", device, io(&error.io_error)),
         ProgramError::TcError(TcError::IoError(error)) => Error::kernel("attach", device, io(error)),
+        ProgramError::TcError(TcError::NetlinkError(error)) => match error.raw_os_error() {
+            Some(number) => Error::kernel("attach", device, std::io::Error::from_raw_os_error(number)),
+            None => Error::kernel("attach", device, std::io::Error::other(error.to_string())),
+        },
         other => Error::kernel("attach", device, std::io::Error::other(other.to_string())),
     }
 }

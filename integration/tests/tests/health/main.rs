@@ -1,6 +1,7 @@
 //! Health checks against real backends: what is found, what it does to new flows, and through which way it is found.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod filters;
 mod paths;
 mod unit;
 mod web;
