@@ -206,7 +206,12 @@ impl Site {
 
     /// As [`Site::spawn`], with the log elsewhere.
     pub fn spawn_logging_to(&self, log: impl Into<Stdio>) -> Daemon {
-        let mut command = self.netd_under(&[], &["run"]);
+        self.spawn_under(&[], log)
+    }
+
+    /// As [`Site::spawn_logging_to`], under something that leaves netd its process identifier.
+    pub fn spawn_under(&self, wrapper: &[&str], log: impl Into<Stdio>) -> Daemon {
+        let mut command = self.netd_under(wrapper, &["run"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Daemon { child: command.spawn().unwrap() }
     }

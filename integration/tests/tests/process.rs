@@ -3,7 +3,7 @@
 
 use netd_bpf::Datapath;
 use netd_integration_tests::bed::netns_lock;
-use netd_integration_tests::netd::Said;
+use netd_integration_tests::netd::{Said, wait_until};
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
 use rustix::process::Signal;
@@ -310,4 +310,69 @@ fn without_rights_the_missing_capabilities_are_named() {
         assert_eq!(output.status.code(), Some(1), "{command}: {text}");
         assert!(text.contains("CAP_NET_ADMIN") && text.contains("CAP_BPF"), "{command}: {text}");
     }
+}
+
+/// Two routes to pods, one of which somebody fights over.
+const PODS: &str = "version = 1
+[[nodes]]
+name = \"lb\"
+addresses = [\"10.1.2.1\"]
+[[nodes]]
+name = \"other\"
+addresses = [\"10.1.2.3\"]
+pod_cidrs = [\"10.244.2.0/24\", \"10.244.3.0/24\"]
+";
+
+/// Repairs come a second apart, so that the fifth is there after five; a truce takes five at first.
+const FIGHT_MAX: Duration = Duration::from_secs(20);
+
+#[test]
+fn k17_a_route_that_somebody_takes_away_again_and_again_is_left_alone_for_a_while() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    bed.write(PODS);
+    let _netd = bed.start_ok();
+    let route = |prefix: &str| bed.lb.ip(&["route", "show", prefix]);
+    let (fought, other) = ("10.244.2.0/24", "10.244.3.0/24");
+    let is_fought_over = |report: &serde_json::Value| report["not_ready"].to_string().contains("fought over");
+    let taken = std::cell::Cell::new(0);
+    let report = bed.wait_at_most(FIGHT_MAX, "fought over", |report| {
+        if !is_fought_over(report) && !route(fought).is_empty() {
+            bed.lb.ip(&["route", "del", fought]);
+            taken.set(taken.get() + 1);
+        }
+        is_fought_over(report)
+    });
+    assert!((5..=8).contains(&taken.get()), "{taken:?}");
+    assert_eq!(report["word"], "degraded");
+    assert_eq!(report["not_ready"].as_array().unwrap().len(), 1, "{report:#}");
+    assert!(report["not_ready"].to_string().contains(fought));
+    // It is left alone now, and what nobody fights over is not.
+    assert_eq!(route(fought), "");
+    bed.lb.ip(&["route", "del", other]);
+    bed.wait("repaired", |_| !route(other).is_empty());
+    assert_eq!(route(fought), "");
+    bed.wait_at_most(FIGHT_MAX, "as the file says", |report| report["word"] == "ok");
+    assert!(!route(fought).is_empty());
+}
+
+/// A disk that takes three seconds for each order to write holds up neither the datapath nor a stop. Only the process
+/// itself is there for as long as the kernel is at its last order, as any process is.
+#[test]
+fn p18_a_stop_in_the_middle_of_an_apply_on_a_slow_disk_takes_less_than_two_seconds() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    bed.write(&Restless::new(5).text());
+    let slow = "inject=fsync,fdatasync,sync_file_range,msync:delay_enter=3s";
+    // The tracer is nobody's parent: signals go to netd.
+    let strace =
+        ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,sync_file_range,msync"];
+    let log = std::fs::File::create(bed.folder().join("netd.log")).unwrap();
+    let netd = bed.spawn_under(&[&strace[..], &["-e", slow]].concat(), log);
+    wait_until("attached", Duration::from_secs(20), || bed.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
+    netd.signal(Signal::TERM);
+    wait_until("stopped", Duration::from_secs(2), || bed.log().contains("stopped; what was applied stays"));
+    drop(netd);
+    bed.start_ok().stop();
+    assert_eq!(bed.netd(&["plan"]).code, Some(0));
 }
