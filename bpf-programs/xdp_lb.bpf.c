@@ -35,7 +35,13 @@ static __always_inline int is_frontend_v6(const __u32 address[4], __be16 port, _
 	return number_at_v6(address[0] | (__u64)address[1] << 32, address[2] | (__u64)address[3] << 32, port, protocol);
 }
 
-// In a service whose slots have changed; out of line for the sake of the stack.
+// Whether a record may say something else than the ring.
+static __always_inline int may_be_kept(const struct frontend *frontend, __u32 hash, __u32 index)
+{
+	return (frontend->flags & RECORDS_ANYWHERE) || previous_index(frontend, hash) != index;
+}
+
+// For flows that may be kept; out of line for the sake of the stack.
 static __noinline __u32 kept_index_v4(const struct frontend *frontend, const struct iphdr *ip, __u32 hash, __u32 index,
 				      __u32 traits)
 {
@@ -78,7 +84,7 @@ static __always_inline int send_v4(struct xdp_md *ctx, const struct frontend *fr
 	struct ethhdr *eth;
 	__be32 source_low = 0;
 
-	if (frontend->flags & KEEP_FLOWS)
+	if ((frontend->flags & KEEP_FLOWS) && may_be_kept(frontend, hash, index))
 		index = kept_index_v4(frontend, ip, hash, index, traits);
 	backend = backend_at(frontend, index);
 	if (!backend || !is_plain(backend) || length + sizeof(*ip) > backend->mtu)
@@ -112,7 +118,7 @@ static __always_inline int send_v6(struct xdp_md *ctx, const struct frontend *fr
 	const struct ports client_ports = *ports;
 	struct ethhdr *eth;
 
-	if (frontend->flags & KEEP_FLOWS)
+	if ((frontend->flags & KEEP_FLOWS) && may_be_kept(frontend, hash, index))
 		index = kept_index_v6(frontend, ip, hash, index, traits);
 	backend = backend_at(frontend, index);
 	if (!backend || !is_plain(backend) || length + sizeof(*ip) > backend->mtu)
@@ -152,11 +158,17 @@ static __always_inline int balance_v4(struct xdp_md *ctx)
 
 	length = length_of(ip->tot_len);
 	if (length < sizeof(*ip) + l4_header_bytes(ip->protocol) || (void *)ip + length > end || !ip->ttl ||
-	    is_martian_v4(ip->saddr, ip->daddr) || (frontend->flags & CAREFUL))
+	    is_martian_v4(ip->saddr, ip->daddr))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->protocol, end);
 	if ((traits & TAKES_ANY_SLOT) && find_number_v4(ip->saddr, ports->source, ip->protocol))
 		return long_way(ctx);
+	if (frontend->flags & CAREFUL) {
+		if (frontend->flags & (RANDOM | AFFINITY))
+			return long_way(ctx);
+		if (is_refused_v4(frontend, ip->saddr))
+			return dropped(frontend->service, SOURCE_REFUSED);
+	}
 	return send_v4(ctx, frontend, ip, ports, traits);
 }
 
@@ -180,11 +192,17 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 
 	length = length_of(ip->payload_len);
 	if (length < l4_header_bytes(ip->nexthdr) || (void *)ports + length > end || !ip->hop_limit ||
-	    is_martian_v6(source, destination) || (frontend->flags & CAREFUL))
+	    is_martian_v6(source, destination))
 		return long_way(ctx);
 	traits = traits_of(ports, ip->nexthdr, end);
 	if ((traits & TAKES_ANY_SLOT) && find_number_v6(source, ports->source, ip->nexthdr))
 		return long_way(ctx);
+	if (frontend->flags & CAREFUL) {
+		if (frontend->flags & (RANDOM | AFFINITY))
+			return long_way(ctx);
+		if (is_refused_v6(frontend, source))
+			return dropped(frontend->service, SOURCE_REFUSED);
+	}
 	return send_v6(ctx, frontend, ip, ports, traits);
 }
 

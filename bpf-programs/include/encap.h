@@ -18,10 +18,34 @@ static __always_inline __u16 folded(__u32 sum)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
+// Of a sum of words of four bytes.
+static __always_inline __u16 folded_words(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return folded((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32));
+}
+
 // RFC 1624, equation 3.
 static __always_inline __u16 checksum_after(__u16 checksum, __be16 old, __be16 new)
 {
 	return ~folded((__u16)~checksum + (__u16)~old + new);
+}
+
+// An IPv4 header without options. What it says is summed up before it is written: bytes that were just written cannot be
+// read as words at once. `id_df`: both words, in network order.
+static __always_inline void write_header_v4(void *at, __u32 tos_bytes, __u32 id_df, __u32 hops_protocol,
+					    const __be32 addresses[2])
+{
+	const __u32 first = bpf_htonl(0x45u << 24 | tos_bytes);
+	const __u32 third = bpf_htonl(hops_protocol << 16);
+	const __u64 sum = (__u64)first + id_df + third + addresses[0] + addresses[1];
+	__u32 *const words = at;
+
+	words[0] = first;
+	words[1] = id_df;
+	words[2] = third | (__u32)(__u16)~folded_words(sum) << 16;
+	words[3] = addresses[0];
+	words[4] = addresses[1];
 }
 
 // The lengths have been checked before; comparing with the end again is for the verifier, which does not remember that

@@ -82,22 +82,15 @@ static __always_inline void write_around_v4(struct iphdr *ip, const struct packe
 	const __u32 *const client = (const __u32 *)packet->asked.key.source;
 	// One word hashes them all; of an IPv4 client the others are constant and left out.
 	const __u32 hashed = packet->is_v6 ? client[0] ^ client[1] ^ client[2] ^ client[3] : client[3];
+	__be32 addresses[2] = { 0, *(const volatile __u32 *)backend->destination };
 	__be32 low = 0;
 
 	if (backend->source_bits)
 		low = source_bits_of(hashed, ports_of(packet), backend->source_bits);
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->tos = outer_tos(packet->tos);
-	ip->tot_len = bpf_htons(packet->ip_bytes + outer->bytes);
-	ip->id = packet->is_v6 ? 0 : packet->id;
-	ip->frag_off = packet->is_v6 ? IPV4_DF : packet->df;
-	ip->ttl = settings.hop_limit;
-	ip->protocol = tunnel_protocol(packet, outer);
-	ip->check = 0;
-	ip->saddr = *(const volatile __u32 *)backend->source | low;
-	ip->daddr = *(const volatile __u32 *)backend->destination;
-	ip->check = ~folded(sum_of(ip, sizeof(*ip)));
+	addresses[0] = *(const volatile __u32 *)backend->source | low;
+	write_header_v4(ip, (__u32)outer_tos(packet->tos) << 16 | (packet->ip_bytes + outer->bytes),
+			packet->is_v6 ? (__u32)IPV4_DF << 16 : packet->id | (__u32)packet->df << 16,
+			(__u32)settings.hop_limit << 8 | tunnel_protocol(packet, outer), addresses);
 }
 
 static __always_inline void write_around_v6(struct ipv6hdr *ip, const struct packet *packet,

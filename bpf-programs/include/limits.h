@@ -25,7 +25,7 @@ static __always_inline int is_below_share(__u32 sent)
 }
 
 // Whether one more may be sent now. It counts as sent.
-static __noinline int is_within(enum limited what)
+static __always_inline int is_within(enum limited what)
 {
 	const __u32 cpu = bpf_get_smp_processor_id();
 	struct limit *const limit = bpf_map_lookup_elem(&limits, &cpu);

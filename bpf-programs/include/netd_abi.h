@@ -13,7 +13,7 @@
 #define KEEP_FLOWS 2
 #define WINDOW_OPEN 4
 #define WIDE_PREVIOUS 8
-// The service does more than the short way knows: RANDOM, AFFINITY or SOURCES.
+// RANDOM, AFFINITY or SOURCES: one question for a service that has none of them.
 #define CAREFUL 16
 #define RANDOM 32
 #define AFFINITY 64

@@ -17,8 +17,8 @@
 #define QUOTED_L4_BYTES 8
 #define QUOTED_V6_MAX 104
 #define ICMP_BYTES sizeof(struct icmp_header)
-// The longest ICMP message that is made here, in words.
-#define SUMMED_WORDS_MAX 32
+// The longest that is quoted, in pairs of words.
+#define QUOTED_PAIRS_MAX 13
 
 // Types and codes.
 #define TOO_BIG_V4 bpf_htons(ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED)
@@ -48,30 +48,25 @@ static __always_inline void write_addresses_v6(struct ipv6hdr *ip, const struct 
 	__builtin_memcpy(&ip->daddr, packet->asked.key.source, 16);
 }
 
-static __always_inline __u32 sum_of(const void *data, __u32 bytes)
+static __always_inline __u64 sum_of(const __u32 *words, __u32 count)
 {
-	const __u16 *const words = data;
-	__u32 sum = 0;
+	__u64 sum = 0;
 
 #pragma clang loop unroll(full)
-	for (__u32 k = 0; k < bytes / 2; k++)
+	for (__u32 k = 0; k < count; k++)
 		sum += words[k];
 	return sum;
 }
 
 static __always_inline void write_v4(struct iphdr *ip, const struct packet *packet, __u16 bytes, __u8 protocol)
 {
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->tos = packet->tos;
-	ip->tot_len = bpf_htons(bytes);
-	ip->id = packet->id;
-	ip->frag_off = IPV4_DF;
-	ip->ttl = REPLY_HOPS;
-	ip->protocol = protocol;
-	ip->check = 0;
-	write_addresses_v4(ip, packet);
-	ip->check = ~folded(sum_of(ip, sizeof(*ip)));
+	const __be32 addresses[2] = {
+		((const __u32 *)packet->asked.key.destination)[3],
+		((const __u32 *)packet->asked.key.source)[3],
+	};
+
+	write_header_v4(ip, (__u32)packet->tos << 16 | bytes, packet->id | (__u32)IPV4_DF << 16,
+			REPLY_HOPS << 8 | protocol, addresses);
 }
 
 static __always_inline void write_v6(struct ipv6hdr *ip, const struct packet *packet, __u16 payload, __u8 protocol)
@@ -83,15 +78,16 @@ static __always_inline void write_v6(struct ipv6hdr *ip, const struct packet *pa
 	write_addresses_v6(ip, packet);
 }
 
-// The sum of what checksums over IPv6, TCP and UDP add to what they cover.
-static __always_inline __u32 pseudo_sum(const struct packet *packet, __u16 bytes, __u8 protocol)
+// The sum, in words, of what checksums over IPv6, TCP and UDP add to what they cover.
+static __always_inline __u64 pseudo_sum(const struct packet *packet, __u16 bytes, __u8 protocol)
 {
-	const struct flow_key *const key = &packet->asked.key;
-	const __u32 rest = bpf_htons(bytes) + bpf_htons(protocol);
+	const __u32 *const source = (const __u32 *)packet->asked.key.source;
+	const __u32 *const destination = (const __u32 *)packet->asked.key.destination;
+	const __u64 rest = bpf_htons(bytes) + bpf_htons(protocol);
 
 	if (packet->is_v6)
-		return rest + sum_of(key->source, 16) + sum_of(key->destination, 16);
-	return rest + sum_of(&key->source[12], 4) + sum_of(&key->destination[12], 4);
+		return rest + sum_of(source, 4) + sum_of(destination, 4);
+	return rest + source[3] + destination[3];
 }
 
 // The link header with its addresses exchanged, to the frame's beginning from where it was: there, or so far behind
@@ -135,20 +131,22 @@ static __always_inline int reshape(struct xdp_md *ctx, const struct packet *pack
 	return cut == 0 || (cut < 0 && !bpf_xdp_adjust_tail(ctx, cut));
 }
 
-// The sum from an offset to the frame's end, which is a whole number of words away.
+// The sum, in words, from an offset to the frame's end, which is a whole number of words away.
 static __always_inline __u64 sum_to_end(const struct xdp_md *ctx, __u32 offset)
 {
-	const __u32 *word = at(ctx, offset);
+	const __u64 *pair = at(ctx, offset);
 	__u64 sum = 0;
 
 #pragma clang loop unroll(disable)
-	for (int k = 0; k < SUMMED_WORDS_MAX; k++) {
-		if ((const void *)(word + 1) > frame_end(ctx))
+	for (int k = 0; k < QUOTED_PAIRS_MAX; k++) {
+		if ((const void *)(pair + 1) > frame_end(ctx))
 			break;
-		sum += *word++;
+		sum += (*pair & 0xffffffff) + (*pair >> 32);
+		pair++;
 	}
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	if ((const void *)pair + sizeof(__u32) <= frame_end(ctx))
+		sum += *(const __u32 *)pair;
+	return sum;
 }
 
 // An ICMP error with a second word, around what it is about.
@@ -159,8 +157,8 @@ static __always_inline int write_error(struct xdp_md *ctx, const struct packet *
 	const __u32 quoted = packet->ip_bytes < longest ? packet->ip_bytes & ~3u : longest;
 	const __u32 message = ICMP_BYTES + quoted;
 	struct icmp_header *icmp;
+	__u64 sum = type_code + (__u64)rest;
 	void *ip;
-	__u32 sum;
 
 	if (!reshape(ctx, packet, ip_bytes + ICMP_BYTES, ip_bytes + message))
 		return 0;
@@ -169,25 +167,19 @@ static __always_inline int write_error(struct xdp_md *ctx, const struct packet *
 		if (ip + sizeof(struct ipv6hdr) > frame_end(ctx))
 			return 0;
 		write_v6(ip, packet, message, IPPROTO_ICMPV6);
-		sum = pseudo_sum(packet, message, IPPROTO_ICMPV6);
+		sum += pseudo_sum(packet, message, IPPROTO_ICMPV6);
 	} else {
 		if (ip + sizeof(struct iphdr) > frame_end(ctx))
 			return 0;
 		write_v4(ip, packet, sizeof(struct iphdr) + message, IPPROTO_ICMP);
-		sum = 0;
 	}
+	sum += sum_to_end(ctx, packet->l3 + ip_bytes + ICMP_BYTES);
 	icmp = at(ctx, packet->l3 + ip_bytes);
 	if ((void *)(icmp + 1) > frame_end(ctx))
 		return 0;
 	icmp->type_code = type_code;
-	icmp->checksum = 0;
+	icmp->checksum = ~folded_words(sum);
 	icmp->rest = rest;
-	sum += sum_to_end(ctx, packet->l3 + ip_bytes);
-	// Through the frame again: the loop has taken the verifier's knowledge of the pointer.
-	icmp = at(ctx, packet->l3 + ip_bytes);
-	if ((void *)(icmp + 1) > frame_end(ctx))
-		return 0;
-	icmp->checksum = ~folded(sum);
 	return 1;
 }
 
@@ -199,19 +191,26 @@ static __always_inline int is_answerable(const struct packet *packet)
 }
 
 // Drops the packet and tells the client why: by a type and code, in network order, and ICMP's second word. The drop
-// itself has been counted.
-__noinline int tell(struct xdp_md *ctx, const struct packet *packet, __u32 service, __be16 type_code, __be32 rest)
+// itself has been counted. `told` counts the answer.
+static __always_inline int tell(struct xdp_md *ctx, const struct packet *packet, __u32 service, __be16 type_code,
+				__be32 rest, enum event told)
 {
-	const __be16 is_too_big = packet && packet->is_v6 ? TOO_BIG_V6 : TOO_BIG_V4;
-
-	if (!packet || !is_answerable(packet))
+	if (!is_answerable(packet))
 		return XDP_DROP;
-	if (!is_within(ERRORS))
-		return dropped(service, RATE_LIMITED);
+	if (!is_within(ERRORS)) {
+		count_here(service, RATE_LIMITED);
+		return XDP_DROP;
+	}
 	if (!write_error(ctx, packet, type_code, rest))
 		return XDP_DROP;
-	count(service, type_code == is_too_big ? TOLD_TOO_BIG : REJECTED);
+	count_here(service, told);
 	return XDP_TX;
+}
+
+// That nobody listens there.
+__noinline int refuse(struct xdp_md *ctx, const struct packet *packet, __u32 service, __be16 type_code, __be32 rest)
+{
+	return packet ? tell(ctx, packet, service, type_code, rest, REJECTED) : XDP_DROP;
 }
 
 // RFC 9293, 3.10.7.1: what a closed port answers.
@@ -242,20 +241,22 @@ static __always_inline int read_segment(const struct xdp_md *ctx, const struct p
 
 static __always_inline void write_rst(struct tcphdr *tcp, const struct packet *packet, const struct segment *segment)
 {
+	const struct flow_key *const key = &packet->asked.key;
 	const int is_acknowledgement = segment->flags & TCP_ACK;
+	const __u32 ports = key->destination_port | (__u32)key->source_port << 16;
+	const __be32 sequence = is_acknowledgement ? segment->acknowledged : 0;
+	const __be32 acknowledged =
+		is_acknowledgement ? 0 : bpf_htonl(bpf_ntohl(segment->sequence) + segment->length);
+	const __u8 flags = is_acknowledgement ? TCP_RST : TCP_RST | TCP_ACK;
+	const __u32 length_flags = bpf_htonl((__u32)(sizeof(*tcp) / 4) << 28 | (__u32)flags << 16);
+	__u32 *const words = (__u32 *)tcp;
 
-	__builtin_memset(tcp, 0, sizeof(*tcp));
-	tcp->source = packet->asked.key.destination_port;
-	tcp->dest = packet->asked.key.source_port;
-	tcp->doff = sizeof(*tcp) / 4;
-	tcp->rst = 1;
-	if (is_acknowledgement) {
-		tcp->seq = segment->acknowledged;
-	} else {
-		tcp->ack = 1;
-		tcp->ack_seq = bpf_htonl(bpf_ntohl(segment->sequence) + segment->length);
-	}
-	tcp->check = ~folded(sum_of(tcp, sizeof(*tcp)) + pseudo_sum(packet, sizeof(*tcp), IPPROTO_TCP));
+	words[0] = ports;
+	words[1] = sequence;
+	words[2] = acknowledged;
+	words[3] = length_flags;
+	words[4] = (__u16)~folded_words((__u64)ports + sequence + acknowledged + length_flags +
+					pseudo_sum(packet, sizeof(*tcp), IPPROTO_TCP));
 }
 
 // The packet is changed: the answer has nothing of its TOS, class, label or identification.
@@ -299,20 +300,20 @@ static __always_inline int reject(struct xdp_md *ctx, struct packet *packet, __u
 	if (packet->protocol == IPPROTO_TCP)
 		return reset(ctx, packet, service);
 	if (packet->protocol == IPPROTO_UDP)
-		return tell(ctx, packet, service, packet->is_v6 ? NO_PORT_V6 : NO_PORT_V4, 0);
+		return refuse(ctx, packet, service, packet->is_v6 ? NO_PORT_V6 : NO_PORT_V4, 0);
 	if (packet->is_v6)
-		return tell(ctx, packet, service, NO_PROTOCOL_V6, bpf_htonl(packet->named_at));
-	return tell(ctx, packet, service, NO_PROTOCOL_V4, 0);
+		return refuse(ctx, packet, service, NO_PROTOCOL_V6, bpf_htonl(packet->named_at));
+	return refuse(ctx, packet, service, NO_PROTOCOL_V4, 0);
 }
 
 // Drops a packet that is longer than its path takes, and tells how long it may be. IPv4 without DF would have to be
 // fragmented, and nobody on this way can do that.
 static __always_inline int too_big(struct xdp_md *ctx, struct packet *packet, __u32 service, __u32 mtu)
 {
-	count(service, TOO_BIG);
+	count_here(service, TOO_BIG);
 	if (is_icmp(packet) || !(packet->is_v6 || packet->df))
 		return XDP_DROP;
-	return tell(ctx, packet, service, packet->is_v6 ? TOO_BIG_V6 : TOO_BIG_V4, bpf_htonl(mtu));
+	return tell(ctx, packet, service, packet->is_v6 ? TOO_BIG_V6 : TOO_BIG_V4, bpf_htonl(mtu), TOLD_TOO_BIG);
 }
 
 static __always_inline int echo_v4(const struct xdp_md *ctx, const struct packet *packet)
@@ -325,7 +326,7 @@ static __always_inline int echo_v4(const struct xdp_md *ctx, const struct packet
 	ip->ttl = REPLY_HOPS;
 	ip->check = 0;
 	write_addresses_v4(ip, packet);
-	ip->check = ~folded(sum_of(ip, sizeof(*ip)));
+	ip->check = ~folded_words(sum_of((const __u32 *)ip, sizeof(*ip) / 4));
 	return 1;
 }
 

@@ -70,16 +70,30 @@ static __always_inline int has_martian_address(const struct packet *packet)
 	return packet->is_v6 ? is_martian_v6(source, destination) : is_martian_v4(source[3], destination[3]);
 }
 
-static __always_inline int is_refused(const struct frontend *frontend, const struct packet *packet)
+// Of clients of IPv4, the address is mapped.
+static __always_inline int is_refused(const struct frontend *frontend, const __u32 client[4])
 {
 	struct source_key key = { .bits = 8 * (sizeof(key) - sizeof(key.bits)), .service = frontend->service };
 	const struct source *source;
 
-	__builtin_memcpy(key.address, packet->asked.key.source, sizeof(key.address));
+	__builtin_memcpy(key.address, client, sizeof(key.address));
 	source = bpf_map_lookup_elem(&sources, &key);
 	if (!source)
 		return frontend->flags & SOURCES_LISTED;
 	return source->verdict == SOURCE_DENIED;
+}
+
+// For the short way; out of line for the sake of the stack.
+static __noinline int is_refused_v4(const struct frontend *frontend, __be32 client)
+{
+	const __u32 mapped[4] = { 0, 0, bpf_htonl(0xffff), client };
+
+	return is_refused(frontend, mapped);
+}
+
+static __noinline int is_refused_v6(const struct frontend *frontend, const __u32 client[4])
+{
+	return is_refused(frontend, client);
 }
 
 #endif

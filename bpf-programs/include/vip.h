@@ -137,7 +137,7 @@ __noinline int balance(struct xdp_md *ctx, struct packet *packet, const struct f
 		return dropped(frontend->service, MALFORMED);
 	if (has_martian_address(packet) || is_from_a_service(packet))
 		return dropped(frontend->service, MARTIAN);
-	if ((frontend->flags & SOURCES) && is_refused(frontend, packet))
+	if ((frontend->flags & SOURCES) && is_refused(frontend, (const __u32 *)packet->asked.key.source))
 		return dropped(frontend->service, SOURCE_REFUSED);
 	ask_ring(&packet->asked, frontend, packet->is_v6);
 	return forward(ctx, packet, frontend, choose(frontend, &packet->asked));

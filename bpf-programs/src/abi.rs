@@ -35,8 +35,8 @@ pub const WINDOW_OPEN: u32 = 4;
 pub const WIDE_PREVIOUS: u32 = 8;
 /// [`Frontend::flags`]: with [`KEEP_FLOWS`], flows of any slot may have records, also where the rings agree.
 pub const RECORDS_ANYWHERE: u32 = 8192;
-/// [`Frontend::flags`]: the service does more than the programs' short way knows; set with [`RANDOM`], [`AFFINITY`] or
-/// [`SOURCES`].
+/// [`Frontend::flags`]: set with [`RANDOM`], [`AFFINITY`] or [`SOURCES`], so that a packet of a service that has none of
+/// them is asked once.
 pub const CAREFUL: u32 = 16;
 /// [`Frontend::flags`]: a new flow takes a slot at random, and is recorded.
 pub const RANDOM: u32 = 32;

@@ -18,4 +18,5 @@ mod odd_packets;
 mod packets;
 mod random;
 mod reference;
+mod size;
 mod socket;
