@@ -8,13 +8,13 @@ use crate::model::GUE_PORT_DEFAULT;
 
 raw_table! {
     /// Taking packets out of the load balancer's tunnel, on a node that is a backend, before the network stack sees
-    /// them. Every other packet is left to it, as are those whose outer source is not known or whose inner
-    /// destination is neither a VIP of the file's services, nor in its pools, nor in `to`.
+    /// them. Other tunnels to this node are left to it: those with packets for others than the VIPs of the file's
+    /// services, its pools and `to`. A tunnel with packets for these that is not from a load balancer is dropped.
     pub(crate) struct Decap {
         /// The devices on which tunnelled packets arrive. None of them may be one of `load_balancer.devices`.
         required devices: List<DeviceName, 1>, like ["eth0"];
         /// The outer sources that are believed: the addresses of the load balancers, or their
-        /// `load_balancer.rss_source`. Packets from others are not taken out of the tunnel.
+        /// `load_balancer.rss_source`.
         required from: List<Prefix, 1>, like ["10.100.0.0/16"];
         /// Inner destinations that are taken besides the VIPs and pools of the file.
         optional to: List<Prefix> = [""; 0], like ["198.51.100.0/24"];

@@ -13,7 +13,8 @@ use std::borrow::Cow;
 raw_table! {
     /// Settings of the load balancer as a whole.
     pub(crate) struct LoadBalancer {
-        /// The devices that receive traffic for VIPs. Without it, those of the default routes.
+        /// The devices that receive traffic for VIPs. Without it, those of the default routes that are none of
+        /// `decap.devices`.
         optional devices: List<DeviceName>, like ["eth0"];
         /// Where the XDP program runs: `native`, in the device's driver; `generic`, in the network stack, slower but
         /// on every device; `auto`, natively where that is possible, else generically with a warning.
