@@ -59,15 +59,8 @@ const ALL: Times = Times { changes: 1000, kills: 100, replacements: 200 };
 /// Otherwise what fits into this is enough, but at least a fifth of all.
 const ENOUGH: Duration = Duration::from_secs(60);
 
-/// A kind of service, and whether its backends are drained: a client that sticks to its backend leaves one that drains
-/// and comes back to it afterwards, with all its connections.
-const SERVICES: [(&str, bool); 5] = [
-    ("", true),
-    ("", true),
-    ("table_size = 16381", true),
-    ("algorithm = \"random\"", true),
-    ("affinity = \"1h\"", false),
-];
+/// Kinds of services.
+const SERVICES: [&str; 5] = ["", "", "table_size = 16381", "algorithm = \"random\"", "affinity = \"1h\""];
 
 /// One backend of a service.
 #[derive(Clone, Copy)]
@@ -111,9 +104,9 @@ impl Desired {
         let number = pick(&mut self.dice, STAYING);
         let active = STAYING.filter(|number| services[number].state == "active").count();
         let backend = services.get_mut(&number).unwrap();
-        match (self.dice.below(2), backend.state, SERVICES[at].1) {
-            (0, "active", true) if active > 2 => backend.state = "terminating",
-            (0, "terminating", _) => backend.state = "active",
+        match (self.dice.below(2), backend.state) {
+            (0, "active") if active > 2 => backend.state = "terminating",
+            (0, "terminating") => backend.state = "active",
             _ => backend.weight = weight,
         }
     }
@@ -140,7 +133,7 @@ impl Desired {
         services.extend(large);
         let settings = format!("devices = [\"eth0\"]\nhop_limit = {}", self.hop_limit);
         let mut text = file_with(&settings, &services);
-        for (at, (keys, _)) in SERVICES.iter().enumerate() {
+        for (at, keys) in SERVICES.iter().enumerate() {
             let name = format!("name = \"{}\"", name(at));
             text = text.replace(&name, &format!("{name}\n{keys}"));
         }

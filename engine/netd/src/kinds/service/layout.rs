@@ -3,7 +3,7 @@
 use super::maglev::Tables;
 use super::paths::{HeldPaths, address};
 use super::policy::Policy;
-use super::rings::{self, Compared, NARROW_POSITIONS, NO_GUESS};
+use super::rings::{self, Compared, NARROW_POSITIONS, NO_GUESS, Previous};
 use super::spec::{BackendPath, BackendSpec, ServiceSpec};
 use netd_bpf::abi::{self, Backend, Frontend, FrontendKey, GUE, IN_USE, OTHER_FAMILY, READY};
 use netd_schema::{Algorithm, BackendState, HashSeed, Mode, Protocol};
@@ -32,8 +32,8 @@ pub struct Wanted {
     pub lines: Vec<Backend>,
     /// Its ring.
     pub ring: Vec<u16>,
-    /// The ring that it is compared with.
-    pub previous: Option<Vec<u16>>,
+    /// What it is compared with.
+    pub previous: Option<Previous>,
     /// Whether the previous ring is a new one, so that its window begins now.
     pub window_begins: bool,
 }
@@ -85,13 +85,13 @@ pub fn wanted(
     Some(Wanted { lines, ring, previous, window_begins })
 }
 
-/// The ring to compare with, and whether it is a new one.
+/// What to compare with, and whether that is new.
 fn compared(
     held: Option<&Held>,
     spec: &ServiceSpec,
     ring: &[u16],
     lines: &[Backend],
-) -> (Option<Vec<u16>>, bool) {
+) -> (Option<Previous>, bool) {
     let has_affinity = |held: &Held| held.frontend.flags & abi::AFFINITY != 0;
     let same_hash = |held: &&Held| {
         held.frontend.flow_seed == flow_seed(spec) && has_affinity(held) == (spec.policy.affinity_seconds > 0)
@@ -103,14 +103,27 @@ fn compared(
     let was_random = held.frontend.flags & abi::RANDOM != 0;
     if was_random && spec.policy.algorithm == Algorithm::Maglev {
         // Flows are wherever chance has sent them: their records are looked for in every slot.
-        return (Some(vec![NO_GUESS; ring.len()]), true);
+        let ring = vec![NO_GUESS; ring.len().max(1)];
+        return (Some(Previous { ring, anywhere: false }), true);
     }
     let keeps = |position: u16| lines.get(usize::from(position)).is_some_and(rings::keeps_flows);
-    let is_open = held.frontend.flags & abi::WINDOW_OPEN != 0;
-    let compared = held.previous.as_deref().map(|ring| Compared { ring, is_open });
+    let has = |flag: u32| held.frontend.flags & flag != 0;
+    let (is_open, anywhere) = (has(abi::WINDOW_OPEN), has(abi::RECORDS_ANYWHERE));
+    let compared = held.previous.as_deref().map(|ring| Compared { ring, is_open, anywhere });
     let previous = rings::previous(&held.ring, compared, ring, keeps);
     let begins = previous.is_some() && held.ring != ring;
-    (previous, begins)
+    (previous.or_else(|| looked_for(held, spec, ring)), begins)
+}
+
+/// The ring itself, so that flows' own records are looked for although no slot changes.
+///
+/// A client that keeps its backend leaves one that terminates with its new flows, which have records of their own. They
+/// are followed as long as there are any, also when the backend is active again.
+fn looked_for(held: &Held, spec: &ServiceSpec, ring: &[u16]) -> Option<Previous> {
+    let terminates = |backend: &BackendSpec| backend.state == BackendState::Terminating;
+    let may_have = held.previous.is_some() || spec.backends.iter().any(terminates);
+    let previous = || Previous { ring: ring.to_vec(), anywhere: false };
+    (spec.policy.affinity_seconds > 0 && may_have && !ring.is_empty()).then(previous)
 }
 
 fn taken(held: Option<&Held>) -> BTreeSet<u16> {

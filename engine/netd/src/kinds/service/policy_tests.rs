@@ -84,3 +84,25 @@ fn s8_flows_that_chance_has_sent_somewhere_are_looked_for_when_chance_ends() {
     go_to(&mut maps, [with(Policy::default())]);
     assert_eq!(maps.frontends().unwrap()[0].1.flags & (RANDOM | KEEP_FLOWS), KEEP_FLOWS);
 }
+
+#[test]
+fn s8_with_affinity_flows_own_records_are_looked_for_from_a_drain_on_although_no_slot_changes() {
+    let mut maps = maps();
+    let weightless = |state| BackendSpec { weight: 0, state, ..backend(3) };
+    let spec = |affinity_seconds, state| ServiceSpec {
+        policy: Policy { affinity_seconds, ..Policy::default() }.shared(),
+        ..service("192.0.2.10", [backend(1), backend(2), weightless(state)])
+    };
+    let flags = |maps: &FakeMaps| only(maps).1.flags & (KEEP_FLOWS | WINDOW_OPEN);
+    let (active, terminating) = (BackendState::Active, BackendState::Terminating);
+    for (state, expected) in [(active, 0), (terminating, KEEP_FLOWS), (active, KEEP_FLOWS)] {
+        go_to(&mut maps, [spec(300, state)]);
+        assert_eq!(flags(&maps), expected, "{state:?}");
+    }
+    let held = only(&maps).2;
+    assert_eq!(held.previous, Some(held.ring));
+    for state in [active, terminating] {
+        go_to(&mut maps, [spec(0, state)]);
+        assert_eq!(flags(&maps), 0, "{state:?}");
+    }
+}

@@ -35,65 +35,71 @@ pub fn keeps_flows(line: &Backend) -> bool {
     line.flags & IN_USE != 0 && line.flags & READY != 0 && (line.state == ACTIVE || line.state == TERMINATING)
 }
 
-/// The ring that a frontend is compared with, before a change.
+/// The ring that a frontend is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Compared<'a> {
     /// The older ring.
     pub ring: &'a [u16],
     /// Whether flows without a record are still taken for the older ring's.
     pub is_open: bool,
+    /// Whether records are looked for where the rings agree, too.
+    pub anywhere: bool,
+}
+
+/// What a frontend is to be compared with after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Where flows without a record are, while the window is open.
+    pub ring: Vec<u16>,
+    /// As in [`Compared`].
+    pub anywhere: bool,
 }
 
 /// What the slots' flows have to be compared with after a change; `None` when no slot's flows need it.
 ///
 /// - `current`: the ring that is being replaced; `compared`: the one that it is still compared with, if any;
-///   `next`: the new one. A ring of another length is another function of the flow, compared as it is.
+///   `next`: the new one. A ring of another length is another function of the flow.
 /// - `keeps`: whether flows may stay at a position, in the new block of lines.
 ///
-/// A slot that is being compared goes on being compared, because flows with records may be on any backend that it
-/// ever had. Flows there that have no record came before the earlier change as long as its window is open, so the older
-/// ring is the right guess for them; afterwards, and where the older ring has no guess, the current one is: that is
-/// where the program sends them.
+/// Flows with records may be on any backend that their slot ever had, so a slot that is being compared goes on being
+/// compared, and all are as soon as the length changes. Flows without a record are where the program would send them
+/// now: by the older ring while the window is open, because whoever has sent something since in a slot that differs has
+/// a record; else, and where that ring has no guess, by the current one.
 #[must_use]
 pub fn previous(
     current: &[u16],
     compared: Option<Compared<'_>>,
     next: &[u16],
     keeps: impl Fn(u16) -> bool,
-) -> Option<Vec<u16>> {
-    if current.is_empty() || next.is_empty() {
-        return None;
-    }
+) -> Option<Previous> {
     let guess = |position: u16| if keeps(position) { position } else { NO_GUESS };
-    let same_size = current.len() == next.len();
-    let merged: Vec<u16> = match compared {
-        Some(older) if older.ring.len() != current.len() => {
-            // Which slots of the current ring are compared depends on the flow: all may be.
-            let always =
-                |(&current, &next): (&u16, &u16)| if current == next { NO_GUESS } else { guess(current) };
-            match same_size {
-                true => current.iter().zip(next).map(always).collect(),
-                false => vec![NO_GUESS; current.len()],
-            }
+    let older = compared.map(|older| older.ring).unwrap_or_default();
+    let aligned = older.len() == current.len();
+    let mut ring: Vec<u16> = match compared {
+        Some(Compared { is_open: true, .. }) if aligned => {
+            let unrecorded = |(&older, &current)| guess(if older == NO_GUESS { current } else { older });
+            older.iter().zip(current).map(unrecorded).collect()
         }
-        older => {
-            let is_compared = |slot: usize| older.is_some_and(|older| older.ring[slot] != current[slot]);
-            let before = |slot: usize| match older {
-                Some(older) if older.is_open && older.ring[slot] != NO_GUESS => guess(older.ring[slot]),
-                _ => guess(current[slot]),
-            };
-            let merge = |slot: usize| match (is_compared(slot), same_size) {
-                (true, true) if before(slot) == next[slot] => NO_GUESS,
-                (true, true) => before(slot),
-                // By the new ring the guess could be the same, and records would not be looked for.
-                (true, false) => NO_GUESS,
-                (false, true) if guess(current[slot]) == NO_GUESS => next[slot],
-                (false, _) => guess(current[slot]),
-            };
-            (0..current.len()).map(merge).collect()
+        Some(Compared { is_open, .. }) if is_open || current.is_empty() => {
+            older.iter().copied().map(guess).collect()
         }
+        Some(_) | None => current.iter().copied().map(guess).collect(),
     };
-    (merged != next).then_some(merged)
+    let anywhere = compared.is_some_and(|older| older.anywhere || !aligned || current.len() != next.len());
+    if anywhere || ring.len() != next.len() {
+        let tells = anywhere || ring.iter().any(|&position| position != NO_GUESS);
+        return tells.then_some(Previous { ring, anywhere });
+    }
+    for (slot, guessed) in ring.iter_mut().enumerate() {
+        let is_compared = compared.is_some() && older[slot] != current[slot];
+        match is_compared {
+            // Records are looked for in slots that differ only.
+            true if *guessed == next[slot] => *guessed = NO_GUESS,
+            false if *guessed == NO_GUESS => *guessed = next[slot],
+            true | false => {}
+        }
+    }
+    (ring != next).then_some(Previous { ring, anywhere })
 }
 
 #[cfg(test)]
@@ -107,7 +113,23 @@ mod tests {
     use super::*;
 
     fn open(ring: &[u16]) -> Compared<'_> {
-        Compared { ring, is_open: true }
+        Compared { ring, is_open: true, anywhere: false }
+    }
+
+    /// What is compared where only slots that differ are.
+    fn previous(
+        current: &[u16],
+        compared: Option<Compared<'_>>,
+        next: &[u16],
+        keeps: impl Fn(u16) -> bool,
+    ) -> Option<Vec<u16>> {
+        let previous = super::previous(current, compared, next, keeps)?;
+        assert!(!previous.anywhere, "{previous:?}");
+        Some(previous.ring)
+    }
+
+    fn anywhere(ring: &[u16]) -> Option<Previous> {
+        Some(Previous { ring: ring.to_vec(), anywhere: true })
     }
 
     #[test]
@@ -164,23 +186,46 @@ mod tests {
 
     #[test]
     fn after_the_window_the_current_ring_is_the_guess() {
-        let closed = Compared { ring: &[0, 0], is_open: false };
+        let closed = Compared { is_open: false, ..open(&[0, 0]) };
         assert_eq!(previous(&[1, 0], Some(closed), &[1, 2], |_| true), Some(vec![NO_GUESS, 0]));
         assert_eq!(previous(&[1, 0], Some(closed), &[2, 0], |_| true), Some(vec![1, 0]));
     }
 
     #[test]
-    fn s8_a_change_after_a_change_of_length_compares_every_slot() {
-        let kept = previous(&[0, 1, 0], Some(open(&[0, 1])), &[0, 2, 0], |_| true);
-        assert_eq!(kept, Some(vec![NO_GUESS, 1, NO_GUESS]));
-        let kept = previous(&[0, 1, 0], Some(open(&[0, 1])), &[0, 1, 0, 1, 0], |_| true);
-        assert_eq!(kept, Some(vec![NO_GUESS; 3]));
+    fn s8_the_ring_before_a_change_of_length_stays_the_guess_while_the_window_is_open() {
+        let of_length = [3, 4];
+        for next in [&[0, 2, 0][..], &[0, 1, 0, 1, 0]] {
+            let kept = super::previous(&[0, 1, 0], Some(open(&of_length)), next, |_| true);
+            assert_eq!(kept, anywhere(&of_length));
+            let closed = Compared { is_open: false, ..open(&of_length) };
+            let kept = super::previous(&[0, 1, 0], Some(closed), next, |_| true);
+            assert_eq!(kept, anywhere(&[0, 1, 0]));
+        }
     }
 
     #[test]
     fn s8_a_change_of_length_goes_on_looking_for_the_records_that_there_are() {
-        let kept = previous(&[1, 1, 0], Some(open(&[0, 1, 0])), &[0, 1, 0, 1, 0], |_| true);
-        assert_eq!(kept, Some(vec![NO_GUESS, 1, 0]));
+        let next = [0, 1, 0, 1, 0];
+        let kept = super::previous(&[1, 1, 0], Some(open(&[0, 1, 0])), &next, |_| true);
+        assert_eq!(kept, anywhere(&[0, 1, 0]));
+        let kept = super::previous(&[1, 1, 0], Some(open(&[NO_GUESS, 1, 2])), &next, |kept| kept != 2);
+        assert_eq!(kept, anywhere(&[1, 1, NO_GUESS]));
+    }
+
+    #[test]
+    fn s8_records_that_are_anywhere_stay_there() {
+        let older = Compared { anywhere: true, ..open(&[0, 1]) };
+        assert_eq!(super::previous(&[0, 1], Some(older), &[0, 1], |_| true), anywhere(&[0, 1]));
+    }
+
+    #[test]
+    fn s8_flows_are_kept_while_there_is_no_ring() {
+        assert_eq!(previous(&[0, 1], None, &[], |position| position == 0), Some(vec![0, NO_GUESS]));
+        assert_eq!(previous(&[0, 1], None, &[], |_| false), None);
+        let closed = Compared { is_open: false, ..open(&[0, 1]) };
+        for next in [&[][..], &[2, 2]] {
+            assert_eq!(super::previous(&[], Some(closed), next, |_| true), anywhere(&[0, 1]));
+        }
     }
 
     #[test]
@@ -191,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ring_before_or_after_there_is_nothing_to_compare() {
+    fn without_a_ring_before_there_is_nothing_to_compare() {
         assert_eq!(previous(&[], None, &[0], |_| true), None);
-        assert_eq!(previous(&[0], None, &[], |_| true), None);
+        assert_eq!(previous(&[], None, &[], |_| true), None);
     }
 }

@@ -3,6 +3,7 @@
 use super::layout::{self, Held, NEW_COUNTER, Wanted};
 use super::maglev::{Request, Tables};
 use super::names::Names;
+use super::rings::Previous;
 use super::sources::Sources;
 use super::space::Space;
 use super::spec::ServiceSpec;
@@ -10,7 +11,8 @@ use super::target::{held, sentence};
 use super::{NAME, rings, room};
 use crate::clock;
 use netd_bpf::abi::{
-    self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS, WINDOW_OPEN,
+    self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, RECORDS_ANYWHERE, WIDE_PREVIOUS, WIDE_SLOTS,
+    WINDOW_OPEN,
 };
 use netd_bpf::{Capacity, Maps};
 use netd_core::{Action, Outcome, Step};
@@ -247,9 +249,9 @@ impl<'a> Round<'a> {
             Some(held) => held.frontend.ring,
             None => self.place_ring(maps, &wanted.ring, wide)?,
         };
-        let Some(previous) = &wanted.previous else { return Ok(frontend) };
+        let Some(Previous { ring: previous, anywhere }) = &wanted.previous else { return Ok(frontend) };
         let before = held.map(|held| held.frontend).unwrap_or_default();
-        frontend.flags |= KEEP_FLOWS;
+        frontend.flags |= if *anywhere { KEEP_FLOWS | RECORDS_ANYWHERE } else { KEEP_FLOWS };
         frontend.previous_slots = previous.len() as u32;
         frontend.previous_magic = abi::magic(frontend.previous_slots);
         // In one byte the largest position is that of no guess: a wide block has a backend there.

@@ -3,8 +3,8 @@
 use super::rings::WINDOW_SECONDS;
 use netd_bpf::Maps;
 use netd_bpf::abi::{
-    AFFINITY, Flow, FlowKey, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, RANDOM, TCP, WIDE_PREVIOUS,
-    WINDOW_OPEN,
+    AFFINITY, Flow, FlowKey, Frontend, FrontendKey, IN_USE, KEEP_FLOWS, RANDOM, RECORDS_ANYWHERE, TCP,
+    WIDE_PREVIOUS, WINDOW_OPEN,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -80,7 +80,7 @@ fn next(frontend: &Frontend, since_boot: Duration, is_recorded: bool) -> Option<
         return (age >= u64::from(WINDOW_SECONDS)).then_some(closed);
     }
     let plain = Frontend {
-        flags: frontend.flags & !(KEEP_FLOWS | WIDE_PREVIOUS),
+        flags: frontend.flags & !(KEEP_FLOWS | WIDE_PREVIOUS | RECORDS_ANYWHERE),
         previous_ring: 0,
         previous_slots: 0,
         previous_magic: 0,
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn rings_are_compared_as_long_as_flows_have_records() {
-        let closed = frontend(KEEP_FLOWS | WIDE_PREVIOUS);
+        let closed = frontend(KEEP_FLOWS | WIDE_PREVIOUS | RECORDS_ANYWHERE);
         assert_eq!(next(&closed, at(5000), true), None);
         let plain = next(&closed, at(5000), false).unwrap_or_default();
         assert_eq!((plain.flags, plain.previous_slots, plain.slots), (0, 0, 251));
