@@ -3,7 +3,6 @@
 //! Under one folder of a BPF file system lie `g<N>/<map>`, `g<N>/program` and `links/<device>`. The program is pinned
 //! last: a generation without it was left behind half made, and nothing runs it.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -34,13 +33,17 @@ const MAPS: [(&str, u32, u32); 15] = [
     ("new_flows", 4, 8),
     ("service_counters", 4, 128),
     ("service_names", 4, 64),
-    ("flows", 40, 16),
-    ("fragments", 40, 16),
+    (FLOWS, 40, 16),
+    (FRAGMENTS, 40, 16),
     ("sources", 24, 8),
     ("pools", 20, 8),
     ("limits", 4, 64),
     ("meta", 4, 64),
 ];
+
+/// The maps of records, which outlast generations.
+const FLOWS: &str = "flows";
+const FRAGMENTS: &str = "fragments";
 
 /// What a program says about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub struct Datapath {
     number: u32,
     program: OwnedFd,
     maps: KernelMaps,
+    shares_flows: bool,
 }
 
 impl Datapath {
@@ -83,7 +87,7 @@ impl Datapath {
     /// Makes a generation, newer than all there are, with empty maps. It does not outlive this process until
     /// [`Datapath::complete`].
     pub fn prepare(root: &Path, capacity: &Capacity, settings: &Settings) -> Result<Self> {
-        Self::make(root, capacity, settings, 0)
+        Self::make(root, capacity, settings, None)
     }
 
     /// Makes a generation, newer than all there are, and completes it.
@@ -95,10 +99,20 @@ impl Datapath {
 
     /// Makes the generation after this one, with empty maps. Nothing is sent through it yet.
     ///
+    /// If `flows` and `fragments` keep their sizes, both generations have the same ones: whichever program a packet meets
+    /// while links are turned over, it finds the records that the other has made. They name backends by counter and by
+    /// index in a frontend's block, so the next generation has to keep both.
+    ///
     /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
     /// program of the links, and [`retire`](Datapath::retire) this one.
     pub fn next_generation(&self, capacity: &Capacity, settings: &Settings) -> Result<Self> {
-        Self::make(&self.root, capacity, settings, self.number)
+        Self::make(&self.root, capacity, settings, Some(self))
+    }
+
+    /// Whether its records of flows are those of the generation that it was made after.
+    #[must_use]
+    pub fn shares_flows(&self) -> bool {
+        self.shares_flows
     }
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
@@ -180,12 +194,30 @@ impl Datapath {
     }
 
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
-    fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: u32) -> Result<Self> {
-        let ncpu = possible_cpus()?;
-        let number = generations::next(root, after)?;
-        let Loaded { program, maps } = loader::load_balancer(capacity, settings, ncpu)?;
+    fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: Option<&Self>) -> Result<Self> {
+        let number = generations::next(root, after.map_or(0, |after| after.number))?;
         let folder = folder(root, number);
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
+        let made = Self::make_in(&folder, capacity, settings, after);
+        if made.is_err() {
+            remove_folder(&folder)?;
+        }
+        let (program, maps, shares_flows) = made?;
+        Ok(Self { root: root.to_owned(), number, program, maps, shares_flows })
+    }
+
+    fn make_in(
+        folder: &Path,
+        capacity: &Capacity,
+        settings: &Settings,
+        after: Option<&Self>,
+    ) -> Result<(OwnedFd, KernelMaps, bool)> {
+        let ncpu = possible_cpus()?;
+        let shared = match after {
+            Some(after) => share(folder, capacity, &after.maps)?,
+            None => Vec::new(),
+        };
+        let Loaded { program, maps } = loader::load_balancer(capacity, settings, ncpu, &shared)?;
         let meta = Meta {
             abi_version: ABI_VERSION,
             ncpu,
@@ -195,11 +227,15 @@ impl Datapath {
             settings: *settings,
             ..Meta::zeroed()
         };
-        let maps = pin_maps(&folder, &maps, meta);
-        if maps.is_err() {
-            remove_folder(&folder)?;
+        for (name, _, _) in
+            MAPS.into_iter().filter(|(name, ..)| shared.iter().all(|(known, _)| known != name))
+        {
+            let map =
+                maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
+            pin(map.as_fd(), &folder.join(name))?;
         }
-        Ok(Self { root: root.to_owned(), number, program, maps: maps? })
+        mapped::<Meta>(folder, "meta")?.set(0, &meta);
+        Ok((program, open_maps(folder, meta)?, shared.iter().any(|(name, _)| *name == FLOWS)))
     }
 
     fn open_generation(root: &Path, number: u32) -> Result<Self> {
@@ -228,7 +264,7 @@ impl Datapath {
             return Err(incompatible(&folder, "meta", "it does not describe the counters that are there"));
         }
         let program = open_pin(&folder.join(PROGRAM))?;
-        Ok(Self { root: root.to_owned(), number, program, maps })
+        Ok(Self { root: root.to_owned(), number, program, maps, shares_flows: false })
     }
 
     fn folder(&self) -> PathBuf {
@@ -258,15 +294,23 @@ fn run_by(program: BorrowedFd<'_>, frame: &[u8], ingress: Option<u32>) -> Result
     Ok((verdict, out))
 }
 
-fn pin_maps(folder: &Path, maps: &BTreeMap<String, OwnedFd>, meta: Meta) -> Result<KernelMaps> {
-    for (name, _, _) in MAPS {
-        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
+/// Pins the maps of records that keep their sizes in the folder of the next generation: what they are, and where.
+fn share(folder: &Path, capacity: &Capacity, maps: &KernelMaps) -> Result<Vec<(&'static str, PathBuf)>> {
+    let records = [
+        (FLOWS, maps.flows.fd(), maps.flows.capacity() == capacity.flows.max(1)),
+        (FRAGMENTS, maps.fragments.fd(), maps.fragments.capacity() == capacity.fragments.max(1)),
+    ];
+    let kept = records.into_iter().filter(|(.., is_kept)| *is_kept);
+    kept.map(|(name, map, _)| {
         let path = folder.join(name);
-        sys::pin(map.as_fd(), &path)
-            .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
-    }
-    mapped::<Meta>(folder, "meta")?.set(0, &meta);
-    open_maps(folder, meta)
+        pin(map, &path)?;
+        Ok((name, path))
+    })
+    .collect()
+}
+
+fn pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    sys::pin(map, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
 }
 
 fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
@@ -282,8 +326,8 @@ fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {
         new_flows: mapped(folder, "new_flows")?,
         service_counters: mapped(folder, "service_counters")?,
         service_names: mapped(folder, "service_names")?,
-        flows: hash(folder, "flows")?,
-        fragments: hash(folder, "fragments")?,
+        flows: hash(folder, FLOWS)?,
+        fragments: hash(folder, FRAGMENTS)?,
         sources: hash(folder, "sources")?,
         pools: hash(folder, "pools")?,
         meta,

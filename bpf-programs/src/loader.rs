@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use aya::maps::Map;
 use aya::programs::{ProgramError, Xdp};
@@ -28,8 +29,14 @@ pub fn embedded_digest() -> u64 {
     xxhash_rust::xxh3::xxh3_64(LOAD_BALANCER)
 }
 
-/// Loads the load balancer with maps of the given sizes, for `ncpu` CPUs.
-pub(crate) fn load_balancer(capacity: &Capacity, settings: &Settings, ncpu: u32) -> Result<Loaded> {
+/// Loads the load balancer with maps of the given sizes, for `ncpu` CPUs; of `pinned`, by name and path, it uses the maps
+/// that are there.
+pub(crate) fn load_balancer(
+    capacity: &Capacity,
+    settings: &Settings,
+    ncpu: u32,
+    pinned: &[(&str, PathBuf)],
+) -> Result<Loaded> {
     let rows = ncpu.saturating_add(1);
     let counters = capacity.counters.max(1).saturating_mul(rows);
     let (v4, v6) =
@@ -60,6 +67,9 @@ pub(crate) fn load_balancer(capacity: &Capacity, settings: &Settings, ncpu: u32)
         .map_max_entries("sources", capacity.sources.max(1))
         .map_max_entries("pools", capacity.pools.max(1))
         .map_max_entries("limits", ncpu);
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
     let mut object = loader.load(LOAD_BALANCER).map_err(|error| not_loaded("xdp_lb", error))?;
     let program = xdp(&mut object, "xdp_lb")?;
     Ok(Loaded { program, maps: maps(&object)? })

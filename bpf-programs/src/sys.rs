@@ -201,6 +201,11 @@ impl<K: Pod, V: Pod> Hash<K, V> {
         Ok(Self { fd, capacity: info.max_entries, types: PhantomData })
     }
 
+    /// For pinning it.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// The entries that it has room for.
     pub(crate) fn capacity(&self) -> u32 {
         self.capacity

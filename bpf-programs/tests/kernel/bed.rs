@@ -94,7 +94,12 @@ impl Bed {
         };
         let datapath = Datapath::create(root, capacity, &constants).unwrap_or_else(|error| panic!("{error}"));
         let model = Model { settings, ..Model::default() };
-        Self { datapath, model, next_ring: FIRST_RING, next_backend: FIRST_BACKEND }
+        Self { model, ..Self::of(datapath) }
+    }
+
+    /// A generation whose maps are empty.
+    pub fn of(datapath: Datapath) -> Self {
+        Self { datapath, model: Model::default(), next_ring: FIRST_RING, next_backend: FIRST_BACKEND }
     }
 
     pub fn maps(&mut self) -> &mut dyn Maps {

@@ -9,7 +9,7 @@ use netd_bpf::abi::{
 use netd_bpf::links::{self, Mode};
 use netd_bpf::{Capacity, Datapath, Error, Verdict, embedded_digest, mount_bpffs_if_missing};
 
-use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, ip, key, numbered_v4};
+use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, ip, key, number_of, numbered_v4};
 use crate::reference::Service;
 
 const VIP: &str = "192.0.2.10";
@@ -313,5 +313,41 @@ fn p22_the_successor_of_a_generation_without_pins_is_newer_and_found() {
         old.retire().unwrap();
         assert!(next.is_pinned());
         assert_eq!(open(root).unwrap().number(), next.number());
+    });
+}
+
+#[test]
+fn s8_whichever_program_a_packet_meets_while_links_are_turned_over_the_records_are_the_same() {
+    in_own_world(|root| {
+        let mut old = Bed::new(root);
+        let service = || Service {
+            previous: Some(vec![0; 509]),
+            window_open: true,
+            ..Service::new(key(VIP, 80, TCP), vec![1; 251], numbered_v4(2))
+        };
+        old.add(service());
+        let next = old.datapath.next_generation(&CAPACITY, &Settings::default()).unwrap();
+        let mut next = Bed::of(next);
+        next.add(service());
+        assert!(next.datapath.shares_flows());
+        let (first, second) = (Tuple("10.1.2.3", 1, VIP, 80), Tuple("10.1.2.3", 2, VIP, 80));
+        let run = |bed: &Bed, frame: &[u8]| number_of(&bed.datapath.run(frame).unwrap().1);
+        assert_eq!((run(&old, &first.syn()), run(&next, &first.tcp(b""))), (1, 1));
+        assert_eq!((run(&next, &second.syn()), run(&old, &second.tcp(b""))), (1, 1));
+        assert_eq!(old.maps().flows().unwrap().len(), 2);
+        assert_eq!(old.maps().flows().unwrap(), next.maps().flows().unwrap());
+        old.datapath.retire().unwrap();
+        assert_eq!(run(&next, &second.tcp(b"")), 1);
+    });
+}
+
+#[test]
+fn another_number_of_records_needs_another_map() {
+    in_own_world(|root| {
+        let old = Datapath::create(root, &CAPACITY, &Settings::default()).unwrap();
+        let larger = Capacity { flows: 2 * CAPACITY.flows, ..CAPACITY };
+        let mut next = old.next_generation(&larger, &Settings::default()).unwrap();
+        assert!(!next.shares_flows());
+        assert_eq!(next.maps().capacity(), larger);
     });
 }

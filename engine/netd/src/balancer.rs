@@ -225,6 +225,7 @@ impl Inner {
             let mut next = FakeMaps::with_settings(*capacity, settings);
             if let Some(old) = &mut self.tables {
                 copy(old.maps(), &mut next)?;
+                next.put_flows(&old.maps().flows()?)?;
             }
             self.tables = Some(Tables::Memory(Box::new(next)));
             return Ok(());
@@ -245,6 +246,7 @@ impl Inner {
         if self.supersedes {
             let mut next = Box::new(old.next_generation(capacity, &settings)?);
             copy(old.maps(), next.maps())?;
+            carry_flows(old, &mut next)?;
             if let Some(Tables::Kernel(old)) = self.tables.replace(Tables::Kernel(next)) {
                 old.retire()?;
             }
@@ -279,18 +281,31 @@ fn refused(error: &netd_bpf::Error) -> String {
 /// Fills a new generation and turns the links over to it.
 fn take_over(root: &Path, old: &mut Datapath, next: &mut Datapath) -> netd_bpf::Result<()> {
     copy(old.maps(), next.maps())?;
+    carry_flows(old, next)?;
     next.complete()?;
     for link in links::list(root)?.into_iter().filter(|link| link.ifindex != 0) {
         links::update(root, &link.device, next.program())?;
     }
     // What went through the old program meanwhile.
     carry_counts(old.maps(), next.maps())?;
+    carry_flows(old, next)
+}
+
+/// Copies the records of flows that the next generation does not know, if it has other ones at all.
+///
+/// It has if their number changes. Then a flow whose first packet meets the old program after its records were copied,
+/// and whose second meets the new one before they are again, is taken for an older one.
+fn carry_flows(old: &mut Datapath, next: &mut Datapath) -> netd_bpf::Result<()> {
+    if next.shares_flows() {
+        return Ok(());
+    }
     let known: BTreeSet<abi::FlowKey> = next.maps().flows()?.into_iter().map(|(flow, _)| flow).collect();
     let late: Vec<_> = old.maps().flows()?.into_iter().filter(|(flow, _)| !known.contains(flow)).collect();
     next.maps().put_flows(&late)
 }
 
-/// Copies everything that packets and people need, moved together.
+/// Copies everything that packets and people need but the records of flows, moved together. Backends keep their counters
+/// and their places in the blocks, which records name.
 fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
     let (mut ring_line, mut backend_line) = (0, 0);
     let mut rings = std::collections::BTreeMap::new();
@@ -328,7 +343,6 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
         entries.push((key, entry));
     }
     carry_counts(old, new)?;
-    new.put_flows(&old.flows()?)?;
     new.put_sources(&old.sources()?)?;
     new.put_pools(&old.pools()?)?;
     new.put_frontends(&entries).into_iter().collect()
