@@ -174,6 +174,7 @@ fn k26_anothers_generic_program_is_a_conflict_too() {
 fn k25_without_native_mode_generic_is_taken_only_if_the_file_allows() {
     let Some(lab) = Lab::new() else { return };
     let bed = Bed::new(&lab, 1);
+    let _servers = servers(&bed);
     bed.lb.ip(&["link", "add", "br0", "type", "bridge"]);
     bed.write(&file_with("devices = [\"br0\"]\nmode = \"native\"", &[dns()]));
     let _netd = bed.start();
@@ -185,6 +186,36 @@ fn k25_without_native_mode_generic_is_taken_only_if_the_file_allows() {
     let report = bed.wait_ok();
     assert!(report["notes"].to_string().contains("generic mode"), "{report:#}");
     assert!(bed.lb.ip(&["link", "show", "br0"]).contains("xdpgeneric"));
+    // Clients behind the bridge are served by the program on it.
+    bed.lb.ip(&["link", "set", "br0", "up"]);
+    bed.lb.ip(&["link", "set", "eth0", "master", "br0"]);
+    bed.lb.ip(&["addr", "del", "10.1.2.1/24", "dev", "eth0"]);
+    bed.lb.ip(&["addr", "del", "2001:db8::ff/64", "dev", "eth0"]);
+    bed.lb.ip(&["addr", "add", "10.1.2.1/24", "dev", "br0"]);
+    bed.lb.ip(&["addr", "add", "2001:db8::ff/64", "dev", "br0", "nodad"]);
+    bed.wait_ok();
+    assert_answers(&bed);
+}
+
+/// A veth whose other end has no program takes nothing from a program, and no counter says so.
+#[test]
+fn k25_a_device_that_takes_no_redirected_packets_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    bed.lb.ip(&["link", "add", "c1", "type", "veth", "peer", "name", "c2"]);
+    for device in ["c1", "c2"] {
+        bed.lb.ip(&["link", "set", device, "up"]);
+    }
+    bed.write(&file(&[dns()]));
+    let notes = || bed.status()["notes"].to_string();
+    assert!(!notes().contains("redirects"), "{}", notes());
+    bed.lb.ip(&["route", "replace", "10.0.0.1", "dev", "c1", "src", "10.0.0.254"]);
+    let said = notes();
+    assert!(said.contains("c1 does not take packets that a program redirects to it from eth0"), "{said}");
+    assert!(said.contains("the other end of this veth has neither an XDP program nor GRO"), "{said}");
+    let output = bed.lb.command("ethtool").args(["-K", "c2", "gro", "on"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!notes().contains("redirects"), "{}", notes());
 }
 
 #[test]

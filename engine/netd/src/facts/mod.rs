@@ -15,7 +15,7 @@ pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
 use crate::health::Verdicts;
 use ipnetwork::IpNetwork;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    /// The links that are known not to take packets that a program in another driver redirects to them.
+    pub no_redirects: BTreeSet<u32>,
     /// What is known of the backends' health. Not the kernel's: netd's own checks find it out.
     pub health: Arc<Verdicts>,
 }

@@ -4,14 +4,14 @@ use super::decode::{self, AF_INET, AF_INET6, TABLE_MAIN};
 use super::monitor::{Listener, Stale};
 use super::{Address, Facts, Link, Neighbour, Route};
 use crate::clock;
-use crate::netlink::{Channel, Connection};
+use crate::netlink::{Channel, Connection, DriverFeatures};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -61,6 +61,7 @@ impl FactsReader {
                 let read = main_routes(&mut sight.channel);
                 sight.facts.routes = read.map_err(|error| format!("read routes: {error}"))?;
             }
+            sight.facts.no_redirects = sight.drivers.as_mut().map(no_redirects).unwrap_or_default();
             let facts = sight.facts.clone();
             Ok((sight, facts))
         });
@@ -90,6 +91,8 @@ struct Sight {
     connection: Connection,
     /// For routes.
     channel: Channel,
+    /// `None` where the kernel does not say what drivers can do.
+    drivers: Option<DriverFeatures>,
     listener: Listener,
     facts: Facts,
     read_at: Option<Instant>,
@@ -103,6 +106,7 @@ impl Sight {
         Ok(Self {
             connection: Connection::open()?,
             channel: Channel::open()?,
+            drivers: DriverFeatures::open().ok(),
             listener,
             facts,
             read_at: None,
@@ -133,6 +137,19 @@ impl Sight {
         }
         Ok(stale.routes)
     }
+}
+
+/// `NETDEV_XDP_ACT_NDO_XMIT`: packets may be redirected to it.
+const TAKES_REDIRECTS: u64 = 4;
+
+/// The devices that take no redirected packets; none if that cannot be read: it is only worth a remark.
+fn no_redirects(drivers: &mut DriverFeatures) -> BTreeSet<u32> {
+    let known = drivers.read().unwrap_or_default();
+    known
+        .into_iter()
+        .filter(|(_, features)| features & TAKES_REDIRECTS == 0)
+        .map(|(ifindex, _)| ifindex)
+        .collect()
 }
 
 /// The links.

@@ -184,7 +184,7 @@ pub(super) fn grow_receive_buffer(socket: &Socket, bytes: usize) {
 }
 
 /// Receives one datagram; one that was cut off is an error.
-fn receive<'a>(socket: &Socket, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Errno> {
+pub(super) fn receive<'a>(socket: &Socket, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Errno> {
     let length = loop {
         match rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::TRUNC) {
             Err(Errno::INTR) => {}

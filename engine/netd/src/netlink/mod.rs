@@ -1,15 +1,17 @@
-//! The two ways to the kernel's network configuration.
+//! The ways to the kernel's network configuration.
 //!
 //! [`Connection`] is rtnetlink's and is what everything uses: links, addresses, neighbours, announcements. [`Channel`]
-//! is for routes alone, of which there may be hundreds of thousands.
+//! is for routes alone, of which there may be hundreds of thousands; [`DriverFeatures`] is for what drivers can do.
 
 mod bulk;
 mod connection;
+mod generic;
 mod message;
 mod sieve;
 
 pub use bulk::Channel;
 pub use connection::{Connection, Payload};
+pub use generic::DriverFeatures;
 pub(crate) use message::attributes;
 
 use netlink_packet_route::RouteNetlinkMessage;

@@ -145,7 +145,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     }
     let listed = &config.load_balancer.devices;
     let decapsulates = |device: &String| config.decap.iter().any(|decap| decap.devices.contains(device));
-    let mut names = if listed.is_empty() { default_devices(facts) } else { listed.iter().cloned().collect() };
+    let mut names = devices(config, facts);
     let has_any = !names.is_empty();
     if listed.is_empty() {
         names.retain(|device| !decapsulates(device));
@@ -175,6 +175,15 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
     }
     Ok(desired)
+}
+
+/// The names of the devices whose packets are balanced, whether or not they exist.
+#[must_use]
+pub fn devices(config: &Config, facts: &Facts) -> BTreeSet<String> {
+    match config.load_balancer.devices.as_slice() {
+        [] => default_devices(facts),
+        listed => listed.iter().cloned().collect(),
+    }
 }
 
 fn default_devices(facts: &Facts) -> BTreeSet<String> {

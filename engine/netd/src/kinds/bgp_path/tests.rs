@@ -91,6 +91,7 @@ fn facts(config: &Config) -> Facts {
         routes: vec![route("0.0.0.0/0", "10.0.0.254"), route("::/0", "2001:db8::fe")],
         neighbours: BTreeMap::from([((2, ip("10.0.0.254")), known), ((2, ip("2001:db8::fe")), known)]),
         health: Arc::new(health),
+        ..Facts::default()
     }
 }
 

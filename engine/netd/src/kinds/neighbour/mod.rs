@@ -8,10 +8,11 @@ mod target;
 
 pub use target::NeighbourTarget;
 
-use crate::facts::{Facts, Neighbour, PathResolver};
+use crate::facts::{AttachedMode, Facts, Link, Neighbour, PathResolver};
+use crate::kinds::attachment;
 use crate::kinds::route::PROTOCOL;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
-use netd_schema::Config;
+use netd_schema::{Config, XdpMode};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -78,6 +79,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         return Ok(desired);
     }
     let resolver = PathResolver::new(facts);
+    let balancing = balancing(config, facts);
     let mut seen = BTreeSet::new();
     for hop in backends.into_iter().filter_map(|backend| resolver.hop(backend).ok()) {
         let (address, link) = (hop.next_hop, hop.link);
@@ -89,9 +91,43 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
         let (device, ifindex) = (link.name.clone(), link.index);
         let spec = NeighbourSpec { address, device, ifindex, kept: true };
+        if let Some(note) = not_redirected(link, &balancing, facts) {
+            desired.notes.insert(spec.key(), note);
+        }
         desired.table.insert(spec.key(), Arc::new(spec));
     }
     Ok(desired)
+}
+
+/// The devices whose packets are balanced in the driver.
+fn balancing<'f>(config: &Config, facts: &'f Facts) -> Vec<&'f Link> {
+    if config.load_balancer.mode == XdpMode::Generic {
+        return Vec::new();
+    }
+    let is_generic = |link: &Link| link.xdp.is_some_and(|xdp| xdp.mode == AttachedMode::Generic);
+    let names = attachment::devices(config, facts);
+    facts.links.values().filter(|link| names.contains(&link.name) && !is_generic(link)).collect()
+}
+
+/// Why packets that come in by another device do not leave by this one. Behind the driver they would.
+fn not_redirected(link: &Link, balancing: &[&Link], facts: &Facts) -> Option<String> {
+    if !facts.no_redirects.contains(&link.index) {
+        return None;
+    }
+    let others: Vec<&str> =
+        balancing.iter().filter(|other| other.index != link.index).map(|other| other.name.as_str()).collect();
+    let why = match link.kind.as_str() {
+        "veth" => "the other end of this veth has neither an XDP program nor GRO",
+        _ => "its driver cannot",
+    };
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} does not take packets that a program redirects to it from {}, so they are lost: {why}; with \
+             load_balancer.mode = \"generic\" they get through",
+            link.name,
+            others.join(", ")
+        )
+    })
 }
 
 /// Whether somebody else looks after the entry: fixed it, manages it, or put their own mark on it.

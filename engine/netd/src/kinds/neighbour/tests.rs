@@ -82,3 +82,23 @@ fn a_resolved_entry_is_still_asked_for_and_one_that_somebody_looks_after_is_not(
         assert_eq!(!keys(&["10.0.0.7"], &facts).is_empty(), wanted, "{neighbour:?}");
     }
 }
+
+#[test]
+fn a_device_that_takes_no_redirected_packets_is_named_unless_they_come_in_by_it() {
+    let mut config = config(&["10.0.0.7"]);
+    let mut facts = facts();
+    let veth = Link { index: 4, name: "b1".into(), kind: "veth".into(), ..facts.links[&2].clone() };
+    facts.links.insert(4, veth);
+    facts.no_redirects.insert(2);
+    let note = |config: &Config, facts: &Facts| desired(config, facts).unwrap().notes.into_values().next();
+    config.load_balancer.devices = vec!["eth0".into()];
+    assert_eq!(note(&config, &facts), None, "the program sends it back");
+    config.load_balancer.devices = vec!["b1".into()];
+    let said = note(&config, &facts).unwrap();
+    assert!(said.starts_with("eth0 does not take packets that a program redirects to it from b1"), "{said}");
+    facts.no_redirects.clear();
+    assert_eq!(note(&config, &facts), None);
+    facts.no_redirects.insert(2);
+    config.load_balancer.mode = XdpMode::Generic;
+    assert_eq!(note(&config, &facts), None, "behind the driver every device takes them");
+}
