@@ -1,5 +1,5 @@
 //! Every file of examples-config/ says what it is for, is accepted, and plans what it is about.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "tests")]
 
 use ipnetwork::IpNetwork;
 use netd::facts::{Address, Facts, Link, Mac, NextHop, Route, RouteAction};
