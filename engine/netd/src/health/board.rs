@@ -8,9 +8,11 @@ use super::check::{Check, Wanted};
 use super::in_force::before;
 use super::probe::Answer;
 use super::verdict::{BackendId, Group, Tracker, Unhealthy, Verdicts};
+use crate::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// What is known of the health of the backends. Shared by reference.
@@ -35,6 +37,8 @@ struct Kept {
     remark: Option<String>,
     /// It cannot be made.
     is_hindered: bool,
+    /// Since when its backend is unhealthy, as far as it was looked at.
+    unhealthy_since: Option<Instant>,
     speaks_of: Vec<Group>,
 }
 
@@ -90,8 +94,13 @@ impl Board {
             known.groups.insert(group.clone(), Backends { checks, until_judged });
         }
         let groups: Vec<Group> = known.groups.keys().cloned().collect();
+        let judged = |known: &Known| groups.iter().filter(|group| known.is_judged(group)).count();
+        let before = judged(&known);
         for group in &groups {
             known.settle(group);
+        }
+        if judged(&known) > before {
+            self.changed.notify_one();
         }
     }
 
@@ -117,8 +126,9 @@ impl Board {
         let groups = kept.speaks_of.clone();
         let mut is_visible = is_news;
         for group in &groups {
-            let was_judged = known.groups.get(group).is_some_and(|backends| backends.until_judged.is_none());
-            is_visible |= (was_judged && has_flipped) || known.settle(group);
+            let was_judged = known.is_judged(group);
+            let is_settled = known.settle(group);
+            is_visible |= (was_judged && has_flipped) || is_settled || known.is_judged(group) != was_judged;
         }
         drop(known);
         if is_visible {
@@ -129,7 +139,11 @@ impl Board {
     /// What a pass goes by.
     #[must_use]
     pub fn verdicts(&self) -> Verdicts {
-        let known = self.known();
+        let (mut known, now) = (self.known(), clock::now());
+        for kept in known.checks.values_mut() {
+            let is_unhealthy = kept.tracker.unhealthy().is_some();
+            kept.unhealthy_since = is_unhealthy.then(|| kept.unhealthy_since.unwrap_or(now));
+        }
         let mut verdicts =
             Verdicts { carried: known.carried.clone().unwrap_or_default(), ..Verdicts::default() };
         for (group, backends) in &known.groups {
@@ -143,6 +157,17 @@ impl Board {
                 }
             };
             verdicts.unhealthy.insert(group.clone(), unhealthy);
+            if backends.until_judged.is_some() {
+                verdicts.unjudged.insert(group.clone());
+            }
+            let lasts = |(id, check): (&BackendId, &Check)| {
+                let since = known.checks.get(check)?.unhealthy_since?;
+                Some((*id, now.saturating_duration_since(since)))
+            };
+            let lasting: BTreeMap<BackendId, Duration> = backends.checks.iter().filter_map(lasts).collect();
+            if !lasting.is_empty() {
+                verdicts.unhealthy_for.insert(group.clone(), lasting);
+            }
             let remark =
                 |(id, check): (&BackendId, &Check)| Some((*id, known.checks.get(check)?.remark.clone()?));
             let remarks: BTreeMap<BackendId, String> = backends.checks.iter().filter_map(remark).collect();
@@ -166,6 +191,10 @@ impl Board {
 }
 
 impl Known {
+    fn is_judged(&self, group: &Group) -> bool {
+        self.groups.get(group).is_some_and(|backends| backends.until_judged.is_none())
+    }
+
     /// Lets the verdicts of a VIP count, once all are there; whether that changes anything.
     fn settle(&mut self, group: &Group) -> bool {
         let Some(backends) = self.groups.get_mut(group) else { return false };

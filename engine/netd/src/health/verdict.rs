@@ -4,6 +4,7 @@ use super::check::Pace;
 use netd_schema::Backend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What is known of the backends' health, as a fact for a pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub struct Verdicts {
     pub carried: BTreeSet<(String, IpAddr, u16)>,
     /// What is odd about the checking of backends, to be said after their names: `is not checked: ...`.
     pub remarks: BTreeMap<Group, BTreeMap<BackendId, String>>,
+    /// The VIPs that are checked and not judged yet: what is said of their backends is from before.
+    pub unjudged: BTreeSet<Group>,
+    /// For how long those that are unhealthy have been so while this process looked.
+    pub unhealthy_for: BTreeMap<Group, BTreeMap<BackendId, Duration>>,
 }
 
 /// The backends of one VIP of a service: what the floor is a share of.

@@ -1,4 +1,5 @@
-//! Routes to the pods of the other nodes, each by the address of the node that has them.
+//! Routes to the pods of the other nodes, each by the address of the node that has them; and for aggregates of VIPs that
+//! are announced by BGP, routes that refuse what nothing has.
 //!
 //! Key: the prefix, `10.244.2.0/24`. Mark of ownership: the protocol number [`PROTOCOL`] in the main table. An update
 //! costs no packet: the new next hop is added beside the old one, which then goes. Nothing is ever replaced: a route of
@@ -11,6 +12,7 @@ mod wire;
 pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
+use super::bgp_path;
 use crate::facts::{Facts, PathError, PathResolver, TABLE_MAIN};
 use ipnetwork::IpNetwork;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
@@ -29,6 +31,9 @@ pub const PROTOCOL: u8 = 177;
 const METRIC_V4: u32 = 0;
 /// The kernel's own default for IPv6 routes.
 const METRIC_V6: u32 = 1024;
+
+/// The metric of routes that refuse: any other route to the same prefix wins.
+const METRIC_REFUSAL: u32 = 4_000_000_000;
 
 /// The metric of netd's routes to prefixes of this family.
 #[must_use]
@@ -60,11 +65,11 @@ pub struct RouteSpec {
 /// One way to a prefix: what the kernel tells routes to the same prefix apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Way {
-    /// The router; always there in what is wanted.
+    /// The router; always there in what is wanted, but for a refusal.
     pub via: Option<IpAddr>,
-    /// The device's name.
+    /// The device's name; empty for a refusal.
     pub device: String,
-    /// The device's interface index.
+    /// The device's interface index; 0 for a refusal: packets are answered with an ICMP error.
     pub ifindex: u32,
     /// Lower wins among routes to the same prefix.
     pub metric: u32,
@@ -75,8 +80,21 @@ fn as_text<S: Serializer>(prefix: &IpNetwork, serializer: S) -> Result<S::Ok, S:
 }
 
 impl Way {
+    /// No way: packets are refused.
+    #[must_use]
+    pub fn refusal() -> Self {
+        Self { via: None, device: String::new(), ifindex: 0, metric: METRIC_REFUSAL }
+    }
+
+    /// Whether packets are refused.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.ifindex == 0
+    }
+
     fn text(&self) -> String {
         match self.via {
+            _ if self.is_refusal() => "unreachable".to_owned(),
             Some(via) => format!("via {via} dev {}", self.device),
             None => format!("dev {}", self.device),
         }
@@ -107,13 +125,18 @@ impl Described for RouteSpec {
     }
 }
 
-/// The routes that the file asks for: to every pod prefix of every other node.
+/// The routes that the file asks for: to every pod prefix of every other node, and for every aggregate one that refuses.
 ///
 /// # Errors
 ///
 /// When the file lists nodes and this one is not among them: routes to all of them would be wrong.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
+    for prefix in bgp_path::aggregates(config, facts) {
+        let (way, surplus) = (Way::refusal(), Vec::new());
+        let spec = RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus };
+        desired.table.insert(Key::new(prefix.to_string()), Arc::new(spec));
+    }
     if config.nodes.is_empty() {
         return Ok(desired);
     }

@@ -76,8 +76,19 @@ fn observe(facts: &Facts) -> Observation {
     let mut observation = Observation::default();
     for route in &facts.routes {
         let key = || Key::new(route.destination.to_string());
+        let mut found = |way: Way| match specs.entry(key()) {
+            Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
+            Entry::Vacant(place) => {
+                let (prefix, table, protocol) = (route.destination, route.table, route.protocol);
+                place.insert(RouteSpec { prefix, way, table, protocol, surplus: Vec::new() });
+            }
+        };
         let ours = match &route.action {
             RouteAction::Forward(hops) if route.protocol == PROTOCOL => hops,
+            RouteAction::Discard if is_refusal_of_ours(route) => {
+                found(Way::refusal());
+                continue;
+            }
             RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => {
                 if route.metric == metric(route.destination) {
                     observation.foreign.insert(key(), holder(route));
@@ -91,19 +102,17 @@ fn observe(facts: &Facts) -> Observation {
                 None => format!("interface {}", hop.link),
             };
             let way = Way { via: hop.via, device, ifindex: hop.link, metric: route.metric };
-            match specs.entry(key()) {
-                Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
-                Entry::Vacant(place) => {
-                    let (prefix, table, protocol) = (route.destination, route.table, route.protocol);
-                    place.insert(RouteSpec { prefix, way, table, protocol, surplus: Vec::new() });
-                }
-            }
+            found(way);
         }
     }
     for (key, spec) in specs {
         observation.owned.insert(key, Arc::new(spec));
     }
     observation
+}
+
+fn is_refusal_of_ours(route: &Route) -> bool {
+    route.protocol == PROTOCOL && route.metric == Way::refusal().metric
 }
 
 /// Names who made a route, in the words of `ip route`.
@@ -143,6 +152,7 @@ impl Job {
     /// What is sent first: everything but the removal of what an update leaves behind.
     fn first(&self, links: &BTreeMap<u32, Link>) -> Result<Vec<Request>, Outcome> {
         match self {
+            Self::Create(to) | Self::Update { to, .. } if to.way.is_refusal() => {}
             Self::Create(to) | Self::Update { to, .. } => {
                 same_device(links, to.way.ifindex, &to.way.device).map_err(Outcome::Failed)?;
             }
@@ -286,6 +296,9 @@ fn already_there(to: &RouteSpec, routes: &[Route]) -> Outcome {
                 if is_wanted {
                     return Outcome::Applied;
                 }
+            }
+            RouteAction::Discard if is_refusal_of_ours(route) && to.way.is_refusal() => {
+                return Outcome::Applied;
             }
             RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => others = Some(route),
         }

@@ -49,16 +49,18 @@ fn message(spec: &RouteSpec, way: &Way) -> RouteMessage {
         table: u8::try_from(spec.table).unwrap_or(TABLE_COMPAT),
         protocol: RouteProtocol::from(spec.protocol),
         scope: match (way.via, spec.prefix) {
-            (None, IpNetwork::V4(_)) => RouteScope::Link,
-            (Some(_), _) | (None, IpNetwork::V6(_)) => RouteScope::Universe,
+            (None, IpNetwork::V4(_)) if !way.is_refusal() => RouteScope::Link,
+            (Some(_), _) | (None, IpNetwork::V4(_) | IpNetwork::V6(_)) => RouteScope::Universe,
         },
-        kind: RouteType::Unicast,
+        kind: if way.is_refusal() { RouteType::Unreachable } else { RouteType::Unicast },
         ..RouteHeader::default()
     };
     let attributes = &mut message.attributes;
     attributes.push(RouteAttribute::Destination(spec.prefix.network().into()));
     attributes.push(RouteAttribute::Table(spec.table));
-    attributes.push(RouteAttribute::Oif(way.ifindex));
+    if !way.is_refusal() {
+        attributes.push(RouteAttribute::Oif(way.ifindex));
+    }
     attributes.push(RouteAttribute::Priority(way.metric));
     match way.via {
         Some(via) if via.is_ipv4() == spec.prefix.is_ipv4() => {
