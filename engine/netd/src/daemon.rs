@@ -12,8 +12,10 @@ use crate::kinds::decap;
 use crate::metrics::{Page, Sources};
 use crate::report::Report;
 use crate::source::{self, Watch};
+use crate::speaker;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+use netd_schema::{Config, OnExit};
 use sd_notify::NotifyState;
 use std::future::Future;
 use std::io;
@@ -21,6 +23,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -28,6 +31,9 @@ use tokio::task::JoinHandle;
 
 /// So many requests wait for the engine; as many as there can be clients.
 const REQUESTS_MAX: usize = 64;
+
+/// Withdrawing ten thousand prefixes takes half a second.
+const WITHDRAWING_MAX: Duration = Duration::from_millis(1500);
 
 /// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
 const MONITOR_AGAIN: Duration = Duration::from_secs(10);
@@ -44,7 +50,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let page = Arc::new(Page::new(sources(&instance, &report)));
     let (own, shown) = (global.clone(), Arc::clone(&page));
     let begun = signals.unless_stopped(move || node::for_serving(&own, shown)).await?;
-    let Some(node::Writing { mut reconciler, health, changed: facts_changed, locks }) = begun else {
+    let Some(node::Writing { mut reconciler, health, changed: facts_changed, speaker, locks }) = begun else {
         return Ok(ExitCode::SUCCESS);
     };
     page.set_store(reconciler.ledger().store());
@@ -79,7 +85,12 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         stop: stopped,
     };
     let (order, orders) = watch::channel(Arc::default());
-    reconciler.on_settled(move |config, facts| health::order(&order, config, facts));
+    let last_will = Arc::new(AtomicBool::new(false));
+    let will = Arc::clone(&last_will);
+    reconciler.on_settled(move |config, facts| {
+        will.store(withdraws_on_exit(config), Ordering::Relaxed);
+        health::order(&order, config, facts);
+    });
     let checks = health::run(health, orders, Tunnels::new(tunnels::load));
     let watchdog = sd_notify::watchdog_enabled();
     let outputs = Outputs {
@@ -109,9 +120,27 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     }
     ended?;
     tell(&[NotifyState::Stopping]);
+    if last_will.load(Ordering::Relaxed) {
+        withdraw_all(&speaker).await;
+    }
     tracing::info!("stopped; what was applied stays");
     drop(locks);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the file in force wants nothing to be announced without netd.
+fn withdraws_on_exit(config: Option<&Config>) -> bool {
+    config.and_then(|config| config.bgp.as_ref()).is_some_and(|bgp| bgp.on_exit == OnExit::Withdraw)
+}
+
+/// Takes back what is announced; the datapath goes on serving whoever has not heard of it yet.
+async fn withdraw_all(speaker: &speaker::Shared) {
+    let withdrawing = async { speaker.lock().await.withdraw_all().await };
+    match tokio::time::timeout(WITHDRAWING_MAX, withdrawing).await {
+        Ok(Ok(())) => tracing::info!("what was announced is withdrawn"),
+        Ok(Err(why)) => tracing::warn!(why, "what was announced is not withdrawn"),
+        Err(_) => tracing::warn!("withdrawing what was announced did not end in time"),
+    }
 }
 
 /// Where the numbers of the metrics come from.
@@ -254,7 +283,7 @@ async fn stop_on_signal(mut signals: Signals, stop: watch::Sender<bool>, config:
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[tokio::test]
     async fn a_monitor_that_ended_is_started_anew_and_the_node_is_looked_at() {

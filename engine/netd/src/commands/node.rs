@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Page;
 use crate::netns_lock::NetnsLock;
 use crate::reconcile::{Reconciler, Setup};
-use crate::speaker::Speaker;
+use crate::speaker::{self, Speaker};
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
@@ -32,6 +32,8 @@ pub(crate) struct Writing {
     pub(crate) health: Arc<health::Board>,
     /// Told when something of the node may have changed.
     pub(crate) changed: Arc<Notify>,
+    /// By which the node speaks BGP.
+    pub(crate) speaker: speaker::Shared,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
 }
@@ -67,8 +69,9 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
     let changed = Arc::new(Notify::new());
     let listening = page.as_ref().map(|_| Arc::clone(&changed));
     let context = context(&instance, page, listening);
+    let speaker = Arc::clone(&context.speaker);
     let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, &health);
-    Ok(Writing { reconciler, health, changed, locks })
+    Ok(Writing { reconciler, health, changed, speaker, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.

@@ -4,15 +4,18 @@
 //! pass is asked for.
 
 mod hear;
+mod part;
 mod places;
 
 pub use places::{Places, endpoint};
 
 use hear::{Hearing, Said};
 use netd_core::{Key, Table};
-use netd_gobgp::child::{ChildError, Identity, Managed, Standing};
+use netd_gobgp::child::{Identity, Managed, Standing};
 use netd_gobgp::{Client, Error, Global};
 use netd_schema::Gobgpd;
+pub(crate) use part::Trouble;
+use part::{Failure, clear, stop_own, text};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +54,8 @@ struct Connection {
     client: Client,
     identity: Option<Identity>,
     global: Option<Global>,
+    /// Whether netd's policies are known to be whole.
+    is_prepared: bool,
     hearing: Option<Hearing>,
 }
 
@@ -69,12 +74,15 @@ pub(crate) struct Line {
     pub(crate) asn: u32,
 }
 
-/// Why a speaker is not as it should be.
-pub(crate) enum Trouble {
-    /// It did not work.
-    Failed(String),
-    /// It is somebody else's.
-    Anothers(String),
+/// A connection to the gobgpd in use, for a command that shows what is in it; `None` if there is none that speaks.
+///
+/// # Errors
+///
+/// A sentence: it is not known.
+pub async fn client_of(folder: &Path) -> Result<Option<Client>, String> {
+    let mut speaker = Speaker::new(folder, None);
+    speaker.look().await?;
+    Ok(speaker.line()?.map(|line| line.client))
 }
 
 impl Speaker {
@@ -173,9 +181,6 @@ impl Speaker {
         self.lose(Link::Nobody);
         if let Some((client, identity)) = self.connect(gobgpd).await? {
             let global = client.global().await?;
-            if global.is_some() {
-                client.prepare().await?;
-            }
             self.hold(gobgpd, client, identity, global);
         }
         Ok(())
@@ -204,8 +209,9 @@ impl Speaker {
             Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone())
         });
         self.paths = None;
-        self.link =
-            Link::Up(Box::new(Connection { gobgpd: gobgpd.clone(), client, identity, global, hearing }));
+        let gobgpd = gobgpd.clone();
+        let connection = Connection { gobgpd, client, identity, global, is_prepared: false, hearing };
+        self.link = Link::Up(Box::new(connection));
     }
 
     fn lose(&mut self, link: Link) {
@@ -229,6 +235,20 @@ impl Speaker {
         }
     }
 
+    /// As [`Speaker::line`], for changes: netd's policies are in place before anything that needs them.
+    pub(crate) async fn line_for_changes(&mut self) -> Result<Line, String> {
+        let line = self.line()?.ok_or("there is no BGP speaker")?;
+        if let Link::Up(connection) = &mut self.link
+            && !connection.is_prepared
+        {
+            match line.client.prepare().await {
+                Ok(()) => connection.is_prepared = true,
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        Ok(line)
+    }
+
     /// Notes that a call failed, and returns why.
     pub(crate) fn failed(&mut self, error: &Error) -> String {
         self.paths = None;
@@ -242,6 +262,20 @@ impl Speaker {
     /// The last complaint of the daemon about a peer.
     pub(crate) fn complaint(&self, peer: IpAddr) -> Option<String> {
         self.said.about(peer)
+    }
+
+    /// Withdraws everything that netd announces; sessions stay.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub async fn withdraw_all(&mut self) -> Result<(), String> {
+        let Some(Line { client, .. }) = self.line()? else { return Ok(()) };
+        let withdrawing = async {
+            let ours: Vec<_> = client.announced().await?.ours.into_keys().collect();
+            client.withdraw(&ours).await
+        };
+        withdrawing.await.map_err(|error| self.failed(&error))
     }
 
     /// Makes a gobgpd the one in use, and a speaker as it should be: starts what has to be started.
@@ -271,9 +305,8 @@ impl Speaker {
             client.start(wanted).await?;
             global = client.global().await?;
         }
-        client.prepare().await?;
         self.hold(gobgpd, client, identity, global);
-        Ok(())
+        self.line_for_changes().await.map(|_| ()).map_err(Trouble::Failed)
     }
 
     async fn bring_up(&mut self, gobgpd: &Gobgpd) -> Result<(Client, Option<Identity>), Failure> {
@@ -304,67 +337,4 @@ impl Speaker {
         }
         Places::of(&self.folder).and_then(|mut places| places.forget(gobgpd)).map_err(Trouble::Failed)
     }
-}
-
-/// Ends a speaker that netd started and that nobody else uses.
-async fn stop_own(client: &Client) -> Result<(), Trouble> {
-    let foreign_peers = client.peers().await?.values().any(|peer| !peer.is_ours);
-    let is_shared = foreign_peers || !client.announced().await?.foreign.is_empty();
-    match (client.is_started_by_netd().await?, is_shared) {
-        (true, false) => Ok(client.stop().await?),
-        (true, true) => Err(Trouble::Anothers("others have peers or routes in this gobgpd".into())),
-        (false, _) => {
-            let global = client.global().await?;
-            let what = global.map_or_else(
-                || "something else".to_owned(),
-                |Global { asn, router_id, listen_port }| {
-                    let port = listen_port.map_or_else(|| "no port".into(), |port| format!("port {port}"));
-                    format!("AS {asn}, router identifier {router_id}, {port}")
-                },
-            );
-            Err(Trouble::Anothers(format!("somebody else started it as {what}")))
-        }
-    }
-}
-
-/// Takes everything of netd's out of a gobgpd, and ends it as a speaker if netd made it one and nobody else uses it.
-async fn clear(client: &Client) -> Result<(), Error> {
-    let Some(global) = client.global().await? else { return Ok(()) };
-    let mut is_shared = false;
-    for peer in client.peers().await?.values() {
-        match peer.is_ours {
-            true => client.delete_peer(&peer.config, global.asn).await?,
-            false => is_shared = true,
-        }
-    }
-    let announced = client.announced().await?;
-    is_shared |= !announced.foreign.is_empty();
-    client.withdraw(&announced.ours.into_keys().collect::<Vec<_>>()).await?;
-    match client.is_started_by_netd().await? && !is_shared {
-        true => client.stop().await,
-        false => client.unprepare().await,
-    }
-}
-
-/// What can go wrong on the way to a daemon.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Call(#[from] Error),
-    #[error(transparent)]
-    Child(#[from] ChildError),
-    #[error("{0}")]
-    Text(String),
-}
-
-impl<E: Into<Failure>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Self::Failed(text(&error.into()))
-    }
-}
-
-/// An error with its causes.
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

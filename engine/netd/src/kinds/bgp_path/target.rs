@@ -50,9 +50,8 @@ impl Target for PathTarget {
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
         let mut speaker = self.speaker.lock().await;
-        let line = match speaker.line() {
-            Ok(Some(line)) => line,
-            Ok(None) => return vec![Outcome::Failed("there is no BGP speaker".into()); steps.len()],
+        let line = match speaker.line_for_changes().await {
+            Ok(line) => line,
             Err(why) => return vec![Outcome::Failed(why); steps.len()],
         };
         let (mut announcements, mut prefixes) = (Vec::new(), Vec::new());
@@ -137,8 +136,10 @@ async fn make(
 /// does, because nobody but netd changes them.
 async fn refresh(speaker: &mut Speaker, line: &Line) -> Result<(), Error> {
     let counts = counts(&line.client).await?;
-    let holds = |paths: &Paths| paths.counts.iter().zip(counts).all(|(before, now)| *before <= now);
-    if speaker.paths.as_ref().is_some_and(holds) {
+    if let Some(paths) = &mut speaker.paths
+        && paths.counts.iter().zip(counts).all(|(before, now)| *before <= now)
+    {
+        paths.counts = counts;
         return Ok(());
     }
     let announced = line.client.announced().await?;

@@ -54,9 +54,8 @@ impl Target for PeerTarget {
         let mut speaker = self.0.lock().await;
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
-            let outcome = match speaker.line() {
-                Ok(Some(line)) => make(&mut speaker, &line, step).await,
-                Ok(None) => Outcome::Failed("there is no BGP speaker".into()),
+            let outcome = match speaker.line_for_changes().await {
+                Ok(line) => make(&mut speaker, &line, step).await,
                 Err(why) => Outcome::Failed(why),
             };
             outcomes.push(outcome);
@@ -90,7 +89,10 @@ async fn make(speaker: &mut Speaker, line: &Line, step: &Step) -> Outcome {
     }
     let done = match (wanted, now) {
         (None, None) => Ok(()),
-        (None, Some(peer)) => line.client.delete_peer(&peer.config, line.asn).await,
+        (None, Some(peer)) => {
+            speaker.labels.remove(&address);
+            line.client.delete_peer(&peer.config, line.asn).await
+        }
         (Some(wanted), now) => {
             let config = match config(&wanted) {
                 Ok(config) => config,
