@@ -1,6 +1,8 @@
 //! Decides when a pass is made: collapses whatever happened into one pass at a time, answers requests in their order,
 //! and stays awake itself while a pass is under way.
 
+mod work;
+
 use crate::allocation::AddressReport;
 use crate::clock;
 use crate::reconcile::{Preview, Reconciler, log_refusal};
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use work::{Done, ReadDesk, answer, pass};
 
 /// Least time between the end of a pass and one that only changes of the node or of the backends' health ask for: a
 /// flapping link costs at most ten passes per second.
@@ -151,21 +154,6 @@ enum Event {
     Asked(Request),
     Beat,
     Due,
-}
-
-/// What work gives back.
-struct Done {
-    reconciler: Reconciler,
-    report: Option<Arc<Report>>,
-    is_torn_down: Option<bool>,
-    /// What the file said, if it was read for this.
-    read: Option<Arc<Delivery>>,
-}
-
-impl Done {
-    fn quietly(reconciler: Reconciler) -> Self {
-        Self { reconciler, report: None, is_torn_down: None, read: None }
-    }
 }
 
 impl Engine {
@@ -338,87 +326,5 @@ fn says_the_same(one: Option<&Delivery>, other: Option<&Delivery>) -> bool {
             (&one.sha256, &one.warnings) == (&other.sha256, &other.warnings)
         }
         (one, other) => one == other,
-    }
-}
-
-async fn pass(
-    mut reconciler: Reconciler,
-    delivery: Option<Arc<Delivery>>,
-    reason: Reason,
-    is_resync: bool,
-) -> Done {
-    if is_resync {
-        reconciler.forget_facts();
-    }
-    let not_yet = Reading::Unreadable("the file has not been read yet".into());
-    let reading = delivery.as_ref().map_or(&not_yet, |delivery| &delivery.reading);
-    let report = Arc::new(reconciler.pass(reading, reason, None).await);
-    if is_resync {
-        reconciler.tend().await;
-    }
-    Done { report: Some(report), ..Done::quietly(reconciler) }
-}
-
-async fn answer(mut reconciler: Reconciler, request: Request, desk: ReadDesk) -> Done {
-    // Nobody may be there any more to take an answer; the work was asked for all the same.
-    match request {
-        Request::Plan(to) => {
-            let now = desk.read().await;
-            let _ = to.send(reconciler.preview(&now.reading).await);
-            Done::quietly(reconciler)
-        }
-        Request::Addresses(to) => {
-            let now = desk.read().await;
-            let _ = to.send(reconciler.addresses(&now.reading).await);
-            Done::quietly(reconciler)
-        }
-        Request::Resources(to) => {
-            let _ = to.send(reconciler.resources());
-            Done::quietly(reconciler)
-        }
-        Request::Apply(allowed, to) => {
-            let now = Arc::new(desk.read().await);
-            let report = Arc::new(reconciler.pass(&now.reading, Reason::Asked, allowed.as_deref()).await);
-            let _ = to.send(Arc::clone(&report));
-            Done { reconciler, report: Some(report), is_torn_down: Some(false), read: Some(now) }
-        }
-        Request::TearDown(to) => {
-            let report = Arc::new(reconciler.tear_down().await);
-            let _ = to.send(Arc::clone(&report));
-            Done { report: Some(report), is_torn_down: Some(true), ..Done::quietly(reconciler) }
-        }
-    }
-}
-
-/// Reads the file for a request.
-struct ReadDesk {
-    read_now: Arc<dyn Fn() -> Reading + Send + Sync>,
-    reading: Arc<Mutex<()>>,
-    at_most: Duration,
-}
-
-impl ReadDesk {
-    async fn read(self) -> Delivery {
-        let Self { read_now, reading, at_most } = self;
-        // Before it is read: a reading that began later knows more.
-        let at = clock::now();
-        let Ok(alone) = reading.try_lock_owned() else {
-            let why = "an earlier reading of the file has not ended; its file system hangs".to_owned();
-            return Delivery { reading: Reading::Unreadable(why), serial: 0, at };
-        };
-        let work = tokio::task::spawn_blocking(move || {
-            let said = read_now();
-            drop(alone);
-            said
-        });
-        let reading = match tokio::time::timeout(at_most, work).await {
-            Ok(Ok(reading)) => reading,
-            Ok(Err(error)) => Reading::Unreadable(format!("reading the file ended early: {error}")),
-            Err(_) => Reading::Unreadable(format!(
-                "reading the file did not end within {} ms; its file system hangs",
-                at_most.as_millis()
-            )),
-        };
-        Delivery { reading, serial: 0, at }
     }
 }
