@@ -1,9 +1,12 @@
 //! Writing the same rows again and again takes no more memory: alone in its file, for it looks at the process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod records;
+
 use std::time::Duration;
 
-use netd_state::{Record, RecordKey, StateDir};
+use netd_state::StateDir;
+use records::{key, record};
 
 const RECORDS: usize = 50_000;
 const ROUNDS: u64 = 6;
@@ -26,20 +29,6 @@ fn rewriting_all_records_does_not_grow_the_process() {
     let (last, rounds) = (resident_kib(), ROUNDS);
     println!("{first} KiB after one round, {last} KiB after {rounds} more");
     assert!(last < first + GROWTH_MAX_KIB, "{first} KiB became {last} KiB");
-}
-
-fn key(number: usize) -> RecordKey {
-    RecordKey { kind: "route".into(), key: format!("10.{}.{}.0/24", number / 256, number % 256) }
-}
-
-fn record(generation: u64) -> Record {
-    Record {
-        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }).to_string(),
-        generation,
-        status: "ready".into(),
-        message: String::new(),
-        since_unix_ms: 1_700_000_000_000,
-    }
 }
 
 fn resident_kib() -> u64 {

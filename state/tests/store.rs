@@ -1,27 +1,16 @@
 //! What goes into the state directory comes out again, in this process and in the next.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod records;
+
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netd_state::{
-    Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, StateError, Store, memory_store,
+    Digest, Durability, LastGood, NewAccepted, Record, StateDir, StateError, Store, memory_store,
 };
-
-fn record(generation: u64) -> Record {
-    Record {
-        spec: serde_json::json!({ "via": "10.0.0.1", "metric": generation }).to_string(),
-        generation,
-        status: "ready".into(),
-        message: String::new(),
-        since_unix_ms: 1_700_000_000_000,
-    }
-}
-
-fn key(number: usize) -> RecordKey {
-    RecordKey { kind: "route".into(), key: format!("10.{}.{}.0/24", number / 256, number % 256) }
-}
+use records::{key, record};
 
 fn accepted(text: &str) -> NewAccepted {
     NewAccepted { text: text.into(), sha256: Digest::of(text), at_unix_ms: 5, summary: "+1 route".into() }

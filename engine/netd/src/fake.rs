@@ -1,11 +1,35 @@
 //! A world in memory for any kind, which can be told to fail: what scenarios are played on.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
 use crate::target::Target;
 use async_trait::async_trait;
+use ipnetwork::IpNetwork;
 use netd_core::{Action, Key, Observation, Outcome, Step, Table};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A link that is up, of no kind and without an Ethernet address.
+#[must_use]
+pub fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.into(), mac: None, mtu: 1500, up: true, kind: String::new(), xdp: None }
+}
+
+/// A route of the kernel's own that leaves by a link, to a router if one is named.
+#[must_use]
+pub fn route(destination: IpNetwork, link: u32, via: Option<IpAddr>) -> Route {
+    /// `RTPROT_STATIC`.
+    const STATIC: u8 = 4;
+    Route {
+        destination,
+        table: TABLE_MAIN,
+        metric: 0,
+        protocol: STATIC,
+        action: RouteAction::Forward(vec![NextHop { link, via, weight: 1 }]),
+        source: None,
+        mtu: None,
+    }
+}
 
 /// What goes wrong with one step.
 #[derive(Clone, Debug, PartialEq, Eq)]

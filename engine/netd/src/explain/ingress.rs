@@ -43,24 +43,14 @@ pub(super) fn ingress(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::facts::{Link, Mac, NextHop, Route, RouteAction};
+    use crate::fake;
 
     fn facts() -> Facts {
         let mut facts = Facts::default();
         for index in [2, 3] {
-            let (name, mac) = (format!("eth{index}"), Some(Mac([2, 0, 0, 0, 0, 1])));
-            let link = Link { index, name, mac, mtu: 1500, up: true, kind: "veth".into(), xdp: None };
-            facts.links.insert(index, link);
+            facts.links.insert(index, fake::link(index, &format!("eth{index}")));
         }
-        facts.routes.push(Route {
-            destination: "10.0.0.0/8".parse().unwrap(),
-            table: 254,
-            metric: 0,
-            protocol: 2,
-            action: RouteAction::Forward(vec![NextHop { link: 3, via: None, weight: 1 }]),
-            source: None,
-            mtu: None,
-        });
+        facts.routes.push(fake::route("10.0.0.0/8".parse().unwrap(), 3, None));
         facts
     }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
-use crate::facts::{Address, Link, Mac, Neighbour, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::facts::{Address, Link, Mac, Neighbour, Route};
+use crate::fake;
 use crate::health::check::{Pace, Question};
 use std::time::Duration;
 
@@ -9,22 +10,14 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn route(prefix: &str, link: u32, via: Option<&str>) -> Route {
-    Route {
-        destination: prefix.parse().unwrap(),
-        table: TABLE_MAIN,
-        metric: 0,
-        protocol: 4,
-        action: RouteAction::Forward(vec![NextHop { link, via: via.map(ip), weight: 1 }]),
-        source: None,
-        mtu: None,
-    }
+    fake::route(prefix.parse().unwrap(), link, via.map(ip))
 }
 
 /// The way to the world is by eth0, that to the backends by eth1.
 fn facts() -> Facts {
     let link = |index: u32, name: &str| {
         let mac = Some(Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]));
-        (index, Link { index, name: name.into(), mac, mtu: 1500, up: true, kind: String::new(), xdp: None })
+        (index, Link { mac, ..fake::link(index, name) })
     };
     let address = |link, address: &str, prefix_len| Address {
         link,

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "tests; not every test file uses all of it")]
 
 use async_trait::async_trait;
-use netd::facts::{Facts, Link};
+use netd::facts::Facts;
+use netd::fake::link;
 use netd::ledger::Ledger;
 use netd::reconcile::{ReadFacts, Reconciler, Setup};
 use netd::source::{Reading, SourceText, Stamp};
@@ -112,16 +113,7 @@ impl ReadFacts for Shared {
         }
         let mut facts = Facts::default();
         for (index, name) in (1..).zip(&world.links) {
-            let link = Link {
-                index,
-                name: name.clone(),
-                mac: None,
-                mtu: 1500,
-                up: true,
-                kind: String::new(),
-                xdp: None,
-            };
-            facts.links.insert(index, link);
+            facts.links.insert(index, link(index, name));
         }
         Ok(facts)
     }

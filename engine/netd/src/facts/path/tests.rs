@@ -14,7 +14,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), mac: Some(MAC), mtu: 1500, up: true, kind: "veth".into(), xdp: None }
+    Link { mac: Some(MAC), ..crate::fake::link(index, name) }
 }
 
 fn address(link: u32, text: &str) -> Address {

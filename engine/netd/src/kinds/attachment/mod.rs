@@ -200,7 +200,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::facts::{Link, NextHop, Route};
+    use crate::fake::{link, route};
     use netd_schema::{Decap, LoadBalancer, Service};
 
     fn config(devices: &[&str]) -> Config {
@@ -217,26 +217,10 @@ mod tests {
     fn facts(default_over: Option<u32>) -> Facts {
         let mut facts = Facts::default();
         for (index, name) in [(2, "eth0"), (3, "eth1")] {
-            let link = Link {
-                index,
-                name: name.into(),
-                mac: None,
-                mtu: 1500,
-                up: true,
-                kind: String::new(),
-                xdp: None,
-            };
-            facts.links.insert(index, link);
+            facts.links.insert(index, link(index, name));
         }
-        facts.routes.extend(default_over.map(|link| Route {
-            destination: "0.0.0.0/0".parse().unwrap(),
-            table: 254,
-            metric: 0,
-            protocol: 3,
-            action: RouteAction::Forward(vec![NextHop { link, via: None, weight: 1 }]),
-            source: None,
-            mtu: None,
-        }));
+        let all = "0.0.0.0/0".parse().unwrap();
+        facts.routes.extend(default_over.map(|link| route(all, link, None)));
         facts
     }
 

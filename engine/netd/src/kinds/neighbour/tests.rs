@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Link, Mac, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::facts::{Link, Mac};
+use crate::fake;
 use netd_schema::{Backend, BackendState, Service};
 use std::collections::BTreeMap;
 
@@ -22,26 +23,11 @@ fn config(backends: &[&str]) -> Config {
 }
 
 fn facts() -> Facts {
-    let route = |prefix: &str, link, via: Option<&str>| Route {
-        destination: prefix.parse().unwrap(),
-        table: TABLE_MAIN,
-        metric: 0,
-        protocol: 4,
-        action: RouteAction::Forward(vec![NextHop { link, via: via.map(ip), weight: 1 }]),
-        source: None,
-        mtu: None,
-    };
-    let link = |index, name: &str, mac| Link {
-        index,
-        name: name.into(),
-        mac,
-        mtu: 1500,
-        up: true,
-        kind: String::new(),
-        xdp: None,
-    };
+    let route =
+        |prefix: &str, link, via: Option<&str>| fake::route(prefix.parse().unwrap(), link, via.map(ip));
+    let eth0 = Link { mac: Some(Mac([2; 6])), ..fake::link(2, "eth0") };
     Facts {
-        links: BTreeMap::from([(2, link(2, "eth0", Some(Mac([2; 6])))), (3, link(3, "tun0", None))]),
+        links: BTreeMap::from([(2, eth0), (3, fake::link(3, "tun0"))]),
         routes: vec![
             route("10.0.0.0/24", 2, None),
             route("10.1.0.0/16", 2, Some("10.0.0.254")),

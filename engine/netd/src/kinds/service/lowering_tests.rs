@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Link, Mac, Neighbour, NextHop, Route, RouteAction};
+use crate::facts::{Address, Link, Mac, Neighbour};
+use crate::fake;
 use crate::health::Verdicts;
 use crate::health::verdict::{BackendId, Group, Unhealthy};
 use netd_schema::{BackendState, LoadBalancer, Protocol};
@@ -9,18 +10,7 @@ use netd_schema::{BackendState, LoadBalancer, Protocol};
 /// One link with both families, backends on it as neighbours .2 and .3, and everything else behind .1.
 fn facts() -> Facts {
     let mut facts = Facts::default();
-    facts.links.insert(
-        3,
-        Link {
-            index: 3,
-            name: "eth0".into(),
-            mac: Some(Mac([2, 0, 0, 0, 0, 11])),
-            mtu: 1500,
-            up: true,
-            kind: "veth".into(),
-            xdp: None,
-        },
-    );
+    facts.links.insert(3, Link { mac: Some(Mac([2, 0, 0, 0, 0, 11])), ..fake::link(3, "eth0") });
     for (own, prefix, router) in
         [("10.1.0.11", "10.1.0.0/24", "10.1.0.1"), ("fd00:1::11", "fd00:1::/64", "fd00:1::1")]
     {
@@ -33,15 +23,7 @@ fn facts() -> Facts {
         });
         let default = if own.contains(':') { "::/0" } else { "0.0.0.0/0" };
         for (destination, via) in [(prefix, None), (default, Some(router.parse().unwrap()))] {
-            facts.routes.push(Route {
-                destination: destination.parse().unwrap(),
-                table: 254,
-                metric: 0,
-                protocol: 2,
-                action: RouteAction::Forward(vec![NextHop { link: 3, via, weight: 1 }]),
-                source: None,
-                mtu: None,
-            });
+            facts.routes.push(fake::route(destination.parse().unwrap(), 3, via));
         }
     }
     for (address, last) in

@@ -330,15 +330,7 @@ fn traffic_is_told_by_service_and_backend() {
 fn k8_a_way_by_a_device_whose_index_another_one_got_is_forgotten() {
     let mut maps = maps();
     go_to(&mut maps, [service("192.0.2.10", [backend(2)])]);
-    let link = |mac| crate::facts::Link {
-        index: 3,
-        name: "eth9".into(),
-        mac: Some(mac),
-        mtu: 1500,
-        up: true,
-        kind: String::new(),
-        xdp: None,
-    };
+    let link = |mac| crate::facts::Link { mac: Some(mac), ..crate::fake::link(3, "eth9") };
     let mut facts = Facts::default();
     let unresolved = || service("192.0.2.10", [BackendSpec { path: None, ..backend(2) }]);
     let plan_by = |maps: &mut dyn Maps, facts: &Facts| {
