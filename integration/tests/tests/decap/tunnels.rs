@@ -1,6 +1,6 @@
 //! Every tunnel that balancers make is opened.
 
-use crate::{Backends, DNS, WEB, at, counts, section, web};
+use crate::{Backends, DNS, WEB, at, counts, pins, section, web};
 use netd_integration_tests::desired::{file, file_with};
 use netd_integration_tests::echo::{Flow, exchange};
 use netd_integration_tests::{Lab, bed};
@@ -30,6 +30,10 @@ fn tcp_and_udp_come_out_of_tunnels_of_every_kind() {
         }
         for to in at(DNS) {
             assert!(bed.ask_udp(to).is_some(), "{keys}, {to}");
+            // In fragments on both ways, each in a tunnel of its own on the first.
+            let socket = bed.client_udp(0, to);
+            socket.send(&[0x5a; 4000]).unwrap();
+            assert_eq!(socket.recv(&mut [0; 8000]).unwrap(), 4001, "{keys}, {to}");
         }
     }
     let counts = counts(&backends.sites[0]);
@@ -95,6 +99,9 @@ fn packets_are_not_lost_while_rules_change() {
     site.wait("known", |_| site.netd(&["plan"]).code == Some(0));
     machine.ip(&["addr", "del", "10.0.0.77/32", "dev", "eth0"]);
     site.wait_ok();
+    // Another program with other maps takes the link over.
+    std::fs::remove_dir_all(pins(site).join("g1")).unwrap();
+    site.apply();
     for flow in flows {
         flow.end().assert_whole();
     }
