@@ -188,7 +188,7 @@ struct source_key {
 
 struct source {
 	__u32 verdict;
-	__u32 zero;
+	__u32 added;
 };
 
 struct pool_key {

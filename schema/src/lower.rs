@@ -109,6 +109,7 @@ fn service(raw: &raw::Service, sets: &HashMap<&str, Vec<Backend>>) -> Option<Ser
         backends: set.cloned().unwrap_or_else(|| backends(&raw.backends)),
         algorithm: raw.algorithm.map_or(standard.algorithm, |at| at.value),
         affinity: raw.affinity.map(|at| at.value.0),
+        udp_idle: raw.udp_idle.map_or(standard.udp_idle, |at| at.value.0),
         source_ranges: ranges.map_or(standard.source_ranges, |ranges| SourceRanges {
             allow: prefixes(&ranges.allow),
             deny: prefixes(&ranges.deny),

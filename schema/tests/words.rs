@@ -17,6 +17,7 @@ type Keys = &'static [(&'static str, &'static [&'static str])];
 /// Those of a service.
 const SERVICE: Keys = &[
     ("algorithm", &["\"maglev\"", "\"random\"", "\"rr\""]),
+    ("udp_idle", &["\"0s\"", "\"90s\"", "\"6h\"", "\"7h\"", "60"]),
     ("affinity", &["\"1s\"", "\"3h\"", "\"24h\"", "\"25h\"", "\"999ms\"", "3"]),
     (
         "source_ranges",

@@ -30,8 +30,8 @@ pub struct SourceKey {
 pub struct Source {
     /// [`SOURCE_ALLOWED`](crate::abi::SOURCE_ALLOWED) or [`SOURCE_DENIED`](crate::abi::SOURCE_DENIED).
     pub verdict: u32,
-    /// Zero.
-    pub zero: u32,
+    /// User space's: 1 if nobody asked for the entry, see [`Source::between_families`]; else 0.
+    pub added: u32,
 }
 
 /// Key of `pools`: a prefix of addresses that may be VIPs.
@@ -73,7 +73,13 @@ impl Source {
     /// [`SOURCE_ALLOWED`](crate::abi::SOURCE_ALLOWED) or [`SOURCE_DENIED`](crate::abi::SOURCE_DENIED), as a value.
     #[must_use]
     pub const fn new(verdict: u32) -> Self {
-        Self { verdict, zero: 0 }
+        Self { verdict, added: 0 }
+    }
+
+    /// An entry that only keeps a prefix of IPv6 from meaning IPv4 clients, too.
+    #[must_use]
+    pub const fn between_families(verdict: u32) -> Self {
+        Self { verdict, added: 1 }
     }
 }
 

@@ -47,7 +47,7 @@ fn user_space() -> BTreeMap<&'static str, Layout> {
         ("fragment_key", layout!(FragmentKey: source, destination, id, protocol, zero)),
         ("fragment", layout!(Fragment: source_port, destination_port, zero, seen_ns)),
         ("source_key", layout!(SourceKey: bits, service, address)),
-        ("source", layout!(Source: verdict, zero)),
+        ("source", layout!(Source: verdict, added)),
         ("pool_key", layout!(PoolKey: bits, address)),
         ("pool", layout!(Pool: flags, service)),
         (

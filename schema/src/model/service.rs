@@ -26,6 +26,8 @@ pub struct Service {
     pub algorithm: Algorithm,
     /// For so long after its last packet a client's address keeps its backend; `None` is off, else 1 s to 24 h.
     pub affinity: Option<Duration>,
+    /// For so long after its last packet a UDP flow keeps its backend through changes of others; 0 s to 6 h.
+    pub udp_idle: Duration,
     /// Which clients are let in.
     pub source_ranges: SourceRanges,
     /// The slots of this service's Maglev table; `None` is as `[load_balancer]` says.
@@ -48,6 +50,9 @@ pub struct Service {
     pub traffic_policy: TrafficPolicy,
 }
 
+/// As long as Cilium remembers a flow of UDP, and longer than most idle time-outs of QUIC.
+const UDP_IDLE: Duration = Duration::from_secs(60);
+
 impl Default for Service {
     /// A service without name, VIPs, ports and backends, in which everything else is as if the file did not say.
     fn default() -> Self {
@@ -61,6 +66,7 @@ impl Default for Service {
             backends: Vec::new(),
             algorithm: Algorithm::default(),
             affinity: None,
+            udp_idle: UDP_IDLE,
             source_ranges: SourceRanges::default(),
             table_size: None,
             hash_names: HashNames::default(),

@@ -12,6 +12,9 @@ pub(crate) struct Lasting<const LEAST: u64, const MOST: u64>(pub(crate) Duration
 /// For how long a client may keep its backend after its last packet.
 pub(crate) type AffinityTime = Lasting<SECOND, { 24 * HOUR }>;
 
+/// For how long a UDP flow may be silent; 0: none is kept. As long as a TCP flow at most.
+pub(crate) type UdpIdleTime = Lasting<0, { 6 * HOUR }>;
+
 /// From one health check to the next: more than ten a second are traffic of their own, and one per hour finds nothing.
 pub(crate) type CheckInterval = Lasting<100, HOUR>;
 

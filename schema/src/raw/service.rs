@@ -1,7 +1,7 @@
 //! `[[services]]` and `[[backend_sets]]`.
 
 use super::List;
-use super::duration::AffinityTime;
+use super::duration::{AffinityTime, UdpIdleTime};
 use super::health_check::HealthCheck;
 use super::number::{PortNumber, Weight};
 use super::pool::PoolName;
@@ -54,6 +54,11 @@ raw_table! {
         /// For so long after its last packet a client's address keeps its backend, whatever its ports. Without it,
         /// each flow is balanced on its own.
         optional affinity: AffinityTime, like "3h";
+        /// For so long after its last packet a UDP flow goes on, and keeps its backend when others come or go. UDP
+        /// does not tell a first packet from any other: for so long after a change, new flows go to the backend that
+        /// had their slot before as well, even if it terminates. `0s`: UDP flows are not kept, and each packet goes
+        /// where the backends of the moment say, which suits questions with one answer, like DNS.
+        optional udp_idle: UdpIdleTime = "60s", like "5m";
         /// Which clients are let in. Without it, all.
         optional source_ranges: SourceRanges, like json!({ "allow": ["10.0.0.0/8"], "deny": ["10.66.0.0/16"] });
         /// The size of this service's Maglev table. Without it, that of `load_balancer.table_size`.

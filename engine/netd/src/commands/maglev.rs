@@ -54,11 +54,9 @@ fn online(global: &Global, service: &str) -> anyhow::Result<Shown> {
     node::check_rights()
         .map_err(|error| error.context("`--offline` computes the table from the file alone"))?;
     let config = read(&global.config, false).map(|config| allocate::resolved(global, config));
-    let known = config.as_ref().ok().and_then(|config| named(config, service));
-    let names = known.map_or(HashNames::default(), |service| service.hash_names);
     let in_force = Balancer::new(instance_of(global).bpf_dir)
         .with_maps(|maps| match maps {
-            Some(maps) => tables::in_force(maps, service, names),
+            Some(maps) => tables::in_force(maps, service),
             None => Ok(BTreeMap::new()),
         })
         .and_then(|tables| tables)

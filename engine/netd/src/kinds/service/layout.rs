@@ -100,6 +100,10 @@ fn compared(
         // Another hash sends every flow elsewhere; a damaged ring tells nothing.
         return (None, false);
     };
+    if spec.protocol == Protocol::Udp && spec.policy.udp_idle_seconds == 0 {
+        // Flows are not kept, but a client keeps its backend.
+        return (looked_for(held, spec, ring), false);
+    }
     let was_random = held.frontend.flags & abi::RANDOM != 0;
     if was_random && spec.policy.algorithm == Algorithm::Maglev {
         // Flows are wherever chance has sent them: their records are looked for in every slot.

@@ -7,14 +7,17 @@ use netd_schema::{Algorithm, HashNames, Mode, NoBackend, Service};
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 /// What a frontend does besides choosing by its ring.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How a backend is chosen for a new flow.
     pub algorithm: Algorithm,
     /// For how many seconds a client keeps its backend; 0: each flow is for itself.
     pub affinity_seconds: u32,
+    /// For how many seconds after its last packet a UDP flow keeps its backend through changes; 0: it does not.
+    pub udp_idle_seconds: u32,
     /// Prefixes of clients that are let in, sorted; if there are any, others are not.
     pub allow: Vec<IpNetwork>,
     /// Prefixes of clients that are not let in, sorted.
@@ -30,11 +33,30 @@ pub struct Policy {
 /// In [`Frontend::notes`]: the mode, for the reader of an entry without backends.
 const MODE_NOTE: usize = 0;
 
-/// In [`Source::zero`]: an entry that only keeps a prefix of IPv6 from meaning IPv4 clients as well.
-const NOT_OF_THE_FILE: u32 = 1;
+/// In [`Frontend::notes`]: the seconds of `udp_idle` plus one; 0 stands for [`UDP_IDLE_SECONDS`].
+const UDP_IDLE_NOTE: usize = 1;
+
+/// For so long Cilium remembers a flow of UDP.
+const UDP_IDLE_SECONDS: u32 = 60;
 
 /// The first IPv4-mapped address.
 const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+
+impl Default for Policy {
+    /// What a service does of which the file does not say more.
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::default(),
+            affinity_seconds: 0,
+            udp_idle_seconds: UDP_IDLE_SECONDS,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            no_backend: NoBackend::default(),
+            mode: Mode::default(),
+            hash_names: HashNames::default(),
+        }
+    }
+}
 
 impl Policy {
     /// The policy that the file gives a service.
@@ -45,6 +67,7 @@ impl Policy {
             affinity_seconds: service
                 .affinity
                 .map_or(0, |timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
+            udp_idle_seconds: whole_seconds(service.udp_idle),
             allow: sorted(&service.source_ranges.allow),
             deny: sorted(&service.source_ranges.deny),
             no_backend: service.no_backend,
@@ -60,6 +83,7 @@ impl Policy {
         Self {
             algorithm: if has(abi::RANDOM) { Algorithm::Random } else { Algorithm::Maglev },
             affinity_seconds: if has(abi::AFFINITY) { frontend.affinity_seconds } else { 0 },
+            udp_idle_seconds: udp_idle_seconds(frontend),
             allow: Vec::new(),
             deny: Vec::new(),
             no_backend: if has(abi::REJECT_NO_BACKEND) { NoBackend::Reject } else { NoBackend::Drop },
@@ -90,6 +114,10 @@ impl Policy {
         frontend.affinity_seconds = self.affinity_seconds;
         frontend.hash_names = u32::from(self.hash_names == HashNames::Cilium110);
         frontend.notes[MODE_NOTE] = u64::from(self.mode == Mode::DsrGue);
+        frontend.notes[UDP_IDLE_NOTE] = match self.udp_idle_seconds {
+            UDP_IDLE_SECONDS => 0,
+            other => u64::from(other) + 1,
+        };
     }
 
     /// The policy, shared with others: most services only have the defaults.
@@ -114,14 +142,14 @@ impl Policy {
         if is_covered && !sources.iter().any(|(key, _)| *key == all_v4) {
             // IPv4 clients are looked up as IPv4-mapped ones: what the file says of IPv6 must not be said of them.
             let verdict = if self.allow.is_empty() { SOURCE_ALLOWED } else { SOURCE_DENIED };
-            sources.push((all_v4, Source { verdict, zero: NOT_OF_THE_FILE }));
+            sources.push((all_v4, Source::between_families(verdict)));
         }
         sources
     }
 
     /// Adds what `sources` holds for the service of an entry with [`abi::SOURCES`].
     pub fn add_sources<'a>(&mut self, sources: impl IntoIterator<Item = &'a (SourceKey, Source)>) {
-        for (key, source) in sources.into_iter().filter(|(_, source)| source.zero != NOT_OF_THE_FILE) {
+        for (key, source) in sources.into_iter().filter(|(_, source)| source.added == 0) {
             let (address, bits) = key.prefix();
             let Ok(prefix) = IpNetwork::new(address, bits) else { continue };
             let list = if source.verdict == SOURCE_ALLOWED { &mut self.allow } else { &mut self.deny };
@@ -152,7 +180,7 @@ impl Policy {
     }
 
     /// The fields by the words of the file.
-    fn words(&self) -> [(&'static str, String); 7] {
+    fn words(&self) -> [(&'static str, String); 8] {
         let algorithm = match self.algorithm {
             Algorithm::Maglev => "maglev",
             Algorithm::Random => "random",
@@ -176,6 +204,7 @@ impl Policy {
         [
             ("algorithm", algorithm.into()),
             ("affinity", affinity),
+            ("udp idle", format!("{}s", self.udp_idle_seconds)),
             ("allowed sources", prefixes(&self.allow, "all")),
             ("denied sources", prefixes(&self.deny, "none")),
             ("no backend", no_backend.into()),
@@ -183,6 +212,18 @@ impl Policy {
             ("hash names", hash_names.into()),
         ]
     }
+}
+
+/// For how many seconds a UDP flow of an entry may be silent and go on.
+#[must_use]
+pub fn udp_idle_seconds(frontend: &Frontend) -> u32 {
+    let noted = frontend.notes[UDP_IDLE_NOTE].checked_sub(1);
+    noted.map_or(UDP_IDLE_SECONDS, |seconds| u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+/// What began counts.
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 fn sorted(prefixes: &[IpNetwork]) -> Vec<IpNetwork> {
@@ -212,6 +253,7 @@ mod tests {
         Policy {
             algorithm: Algorithm::Random,
             affinity_seconds: 10_800,
+            udp_idle_seconds: 0,
             allow: vec!["10.0.0.0/8".parse().expect("a prefix")],
             deny: vec!["10.1.0.0/16".parse().expect("a prefix")],
             no_backend: NoBackend::Drop,
@@ -252,8 +294,8 @@ mod tests {
 
     #[test]
     fn every_difference_is_a_line() {
-        assert_eq!(some().changes(&Policy::default()).len(), 7);
+        assert_eq!(some().changes(&Policy::default()).len(), 8);
         assert_eq!(some().changes(&some()), []);
-        assert_eq!(some().parts().len(), 7);
+        assert_eq!(some().parts().len(), 8);
     }
 }

@@ -106,3 +106,22 @@ fn s8_with_affinity_flows_own_records_are_looked_for_from_a_drain_on_although_no
         assert_eq!(flags(&maps), 0, "{state:?}");
     }
 }
+
+#[test]
+fn udp_flows_that_are_not_to_be_kept_go_where_the_ring_says_at_once() {
+    let mut maps = maps();
+    for (udp_idle_seconds, protocol, expected) in [
+        (0, Protocol::Udp, 0),
+        (0, Protocol::Tcp, KEEP_FLOWS | WINDOW_OPEN),
+        (60, Protocol::Udp, KEEP_FLOWS | WINDOW_OPEN),
+    ] {
+        let policy = Policy { udp_idle_seconds, ..Policy::default() }.shared();
+        for hosts in [1..3, 1..4] {
+            let backends = hosts.map(backend);
+            let policy = policy.clone();
+            go_to(&mut maps, [ServiceSpec { protocol, policy, ..service("192.0.2.10", backends) }]);
+        }
+        assert_eq!(only(&maps).1.flags & (KEEP_FLOWS | WINDOW_OPEN), expected);
+        go_to(&mut maps, []);
+    }
+}

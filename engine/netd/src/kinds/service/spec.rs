@@ -6,7 +6,7 @@ use super::shift;
 use crate::facts::Mac;
 use base64::Engine;
 use netd_core::{Described, FieldChange};
-use netd_schema::{BackendState, HashNames, HashSeed, Protocol};
+use netd_schema::{BackendState, HashSeed, Protocol};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -192,21 +192,12 @@ impl ServiceSpec {
     ///
     /// Those that are active; if there are none, those that terminate, which is better than dropping.
     pub(crate) fn members(&self, has_path: impl Fn(usize) -> bool) -> Vec<(usize, Member)> {
-        self.members_named(self.policy.hash_names, has_path)
-    }
-
-    /// As [`ServiceSpec::members`], with this form of their names.
-    pub(super) fn members_named(
-        &self,
-        form: HashNames,
-        has_path: impl Fn(usize) -> bool,
-    ) -> Vec<(usize, Member)> {
         let of_state = |state: BackendState| -> Vec<(usize, Member)> {
             let usable = |(position, backend): &(usize, &BackendSpec)| {
                 backend.state == state && backend.weight > 0 && has_path(*position)
             };
             let member = |(position, backend): (usize, &BackendSpec)| {
-                let name = maglev::name(backend.socket(), self.protocol, form);
+                let name = maglev::name(backend.socket(), self.protocol, self.policy.hash_names);
                 (position, Member { name, weight: backend.weight })
             };
             self.backends.iter().enumerate().filter(usable).map(member).collect()

@@ -37,7 +37,7 @@ pub struct FrontendTable {
 
 impl FrontendTable {
     /// `slot` gives the position in `spec.backends` for each of `members`, and `slots` are positions in `members`.
-    fn new(spec: &ServiceSpec, names: HashNames, members: Vec<(usize, Member)>, slots: &[u16]) -> Self {
+    fn new(spec: &ServiceSpec, members: Vec<(usize, Member)>, slots: &[u16]) -> Self {
         let (positions, unsorted): (Vec<usize>, Vec<Member>) = members.into_iter().unzip();
         let order = maglev::by_name(&unsorted);
         let mut place = vec![NO_MEMBER; unsorted.len()];
@@ -47,7 +47,7 @@ impl FrontendTable {
         let sorted = || order.iter().map(|&member| usize::from(member));
         Self {
             seed: spec.hash_seed,
-            names,
+            names: spec.policy.hash_names,
             intact: spec.intact,
             members: sorted().map(|member| unsorted[member].clone()).collect(),
             sockets: sorted().map(|member| spec.backends[positions[member]].socket()).collect(),
@@ -138,24 +138,20 @@ pub fn asked_for(config: &Config, service: &str) -> Result<BTreeMap<String, Fron
         let Some(spec) = spec.as_any().downcast_ref::<ServiceSpec>() else {
             return Err(format!("not a {NAME}"));
         };
-        let members = spec.members_named(service.hash_names, |_| true);
+        let members = spec.members(|_| true);
         let named: Vec<Member> = members.iter().map(|(_, member)| member.clone()).collect();
         let slots = maglev::table(&named, spec.table_size, spec.hash_seed.names());
-        tables.insert(key.to_string(), FrontendTable::new(spec, service.hash_names, members, &slots));
+        tables.insert(key.to_string(), FrontendTable::new(spec, members, &slots));
     }
     Ok(tables)
 }
 
-/// The tables that the maps hold for a service, by frontend; `names` is the form that its backends' names have.
+/// The tables that the maps hold for a service, by frontend.
 ///
 /// # Errors
 ///
 /// A sentence, when the maps cannot be read.
-pub fn in_force(
-    maps: &dyn Maps,
-    service: &str,
-    names: HashNames,
-) -> Result<BTreeMap<String, FrontendTable>, String> {
+pub fn in_force(maps: &dyn Maps, service: &str) -> Result<BTreeMap<String, FrontendTable>, String> {
     let facts = Facts::default();
     let mut paths = HeldPaths::new(&facts);
     let mut tables = BTreeMap::new();
@@ -166,7 +162,7 @@ pub fn in_force(
         }
         let Some(spec) = layout::spec(&key, &held, service.to_owned(), &mut paths) else { continue };
         let has_path = |at: usize| spec.backends.get(at).is_some_and(|backend| backend.path.is_some());
-        let members = spec.members_named(names, has_path);
+        let members = spec.members(has_path);
         let of_socket: HashMap<SocketAddr, u16> = members
             .iter()
             .zip(0u16..)
@@ -177,7 +173,7 @@ pub fn in_force(
             line.and_then(|line| of_socket.get(&layout::socket(line, &key)).copied()).unwrap_or(NO_MEMBER)
         };
         let slots: Vec<u16> = held.ring.iter().map(member).collect();
-        tables.insert(spec.key().to_string(), FrontendTable::new(&spec, names, members, &slots));
+        tables.insert(spec.key().to_string(), FrontendTable::new(&spec, members, &slots));
     }
     Ok(tables)
 }
@@ -197,7 +193,7 @@ mod tests {
         let members = spec.members(|_| true);
         let named: Vec<Member> = members.iter().map(|(_, member)| member.clone()).collect();
         let slots = maglev::table(&named, spec.table_size, spec.hash_seed.names());
-        FrontendTable::new(spec, HashNames::Cilium, members, &slots)
+        FrontendTable::new(spec, members, &slots)
     }
 
     #[test]
@@ -208,9 +204,9 @@ mod tests {
         let step = Step { id, action: Action::Create { to: Arc::new(spec.clone()) } };
         let outcomes = round::apply(&mut maps, &[step]).unwrap_or_else(|_| panic!("not begun"));
         assert_eq!(outcomes, [Outcome::Applied]);
-        let found = in_force(&maps, "web", HashNames::Cilium).unwrap();
+        let found = in_force(&maps, "web").unwrap();
         assert_eq!(found, BTreeMap::from([("192.0.2.10:80/tcp".to_owned(), own(&spec))]));
-        assert!(in_force(&maps, "other", HashNames::Cilium).unwrap().is_empty());
+        assert!(in_force(&maps, "other").unwrap().is_empty());
     }
 
     #[test]
