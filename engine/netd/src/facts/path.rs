@@ -1,7 +1,7 @@
 //! Which way a packet to an address leaves the node: the longest matching route, its next hop, that next hop's MAC.
 
 use super::source::Sources;
-use super::{Facts, Link, Mac, NextHop, Route, RouteAction};
+use super::{Address, Facts, Link, Mac, NextHop, Route, RouteAction};
 use ipnetwork::IpNetwork;
 use prefix_trie::PrefixMap;
 use std::collections::HashSet;
@@ -35,6 +35,9 @@ pub enum PathError {
     /// The address is the node's own.
     #[error("{0} is an address of this node")]
     Local(IpAddr),
+    /// The address stands for all machines of one of the node's networks.
+    #[error("{0} is the broadcast address of a network of this node")]
+    Broadcast(IpAddr),
     /// The next hop is known, its MAC is not (yet).
     #[error("next hop {next_hop} on {device} is not resolved")]
     Unresolved {
@@ -86,6 +89,7 @@ pub struct PathResolver<'f> {
     v4: PrefixMap<(u32, u8), Vec<&'f Route>>,
     v6: PrefixMap<(u128, u8), Vec<&'f Route>>,
     own: HashSet<IpAddr>,
+    broadcasts: HashSet<IpAddr>,
     sources: Sources<'f>,
 }
 
@@ -98,6 +102,7 @@ impl<'f> PathResolver<'f> {
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             own: facts.addresses.iter().map(|own| own.address).collect(),
+            broadcasts: facts.addresses.iter().filter_map(broadcast).collect(),
             sources: Sources::new(&facts.addresses),
         };
         for route in &facts.routes {
@@ -155,10 +160,14 @@ impl<'f> PathResolver<'f> {
     ///
     /// # Errors
     ///
-    /// [`PathError::Local`], [`PathError::NoRoute`], or [`PathError::Device`] when the link is down or gone.
+    /// [`PathError::Local`], [`PathError::Broadcast`], [`PathError::NoRoute`], or [`PathError::Device`] when the link is
+    /// down or gone.
     pub fn hop(&self, destination: IpAddr) -> Result<Hop<'f>, PathError> {
         if destination.is_loopback() || self.own.contains(&destination) {
             return Err(PathError::Local(destination));
+        }
+        if self.broadcasts.contains(&destination) {
+            return Err(PathError::Broadcast(destination));
         }
         if destination.is_multicast() || destination.is_unspecified() {
             return Err(PathError::NoRoute(destination));
@@ -223,6 +232,14 @@ impl<'f> PathResolver<'f> {
             }
             None => true,
         })
+    }
+}
+
+/// The broadcast address of an address's network; none for IPv6, and where RFC 3021 leaves no address for it.
+fn broadcast(own: &Address) -> Option<IpAddr> {
+    match IpNetwork::new(own.address, own.prefix_len) {
+        Ok(IpNetwork::V4(network)) if network.prefix() < 31 => Some(network.broadcast().into()),
+        _ => None,
     }
 }
 

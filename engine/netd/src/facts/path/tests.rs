@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Neighbour, TABLE_MAIN};
+use crate::facts::{Neighbour, TABLE_MAIN};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +65,17 @@ fn facts() -> Facts {
 fn set(facts: &mut Facts, prefix: &str, change: impl FnOnce(&mut Route)) {
     let prefix: IpNetwork = prefix.parse().unwrap();
     change(facts.routes.iter_mut().find(|route| route.destination == prefix).unwrap());
+}
+
+/// The kernel has a neighbour entry for it, whose MAC is that of everybody.
+#[test]
+fn nothing_is_sent_to_everybody_on_a_link() {
+    let mut facts = facts();
+    let everybody = Neighbour { mac: Some(Mac([0xff; 6])), valid: true, ..Neighbour::default() };
+    facts.neighbours.insert((2, ip("10.0.0.255")), everybody);
+    assert_eq!(resolve(&facts, ip("10.0.0.255")), Err(PathError::Broadcast(ip("10.0.0.255"))));
+    facts.addresses[0].prefix_len = 31;
+    assert!(resolve(&facts, ip("10.0.0.255")).is_ok(), "a longer prefix has no such address");
 }
 
 #[test]

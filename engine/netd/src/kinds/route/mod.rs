@@ -191,6 +191,7 @@ fn way(resolver: &PathResolver<'_>, node: &Node, family: Family) -> Result<Way, 
     let hop = resolver.hop(address).map_err(|error| match error {
         PathError::Local(_) => format!("the address {address} of node {name} is one of this node"),
         PathError::NoRoute(_)
+        | PathError::Broadcast(_)
         | PathError::Unresolved { .. }
         | PathError::Device { .. }
         | PathError::NoSource(_) => format!("node {name} ({address}) is not reachable: {error}"),
