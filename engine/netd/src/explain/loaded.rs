@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 /// Runs the loaded program on the packet and says what it did, step by step. Of the facts, which are those of the
 /// calling thread's network namespace, it takes devices and their names.
 ///
-/// The packet comes in by `device`, or by the one that is likely. It is counted like any other; a record that it makes
-/// is removed again.
+/// The packet comes in by `device`, or by the one that is likely. It is counted like any other; the records are
+/// afterwards what they were before.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ fn run(
         Some(device) => datapath.run_from(&frame, device.ifindex),
         None => datapath.run(&frame),
     })?;
-    forget_new(datapath.maps(), packet, &before)?;
+    undo_records(datapath.maps(), packet, &before)?;
     let counted = told(counting.map(|counting| counting.end(datapath.maps_ref())).transpose())?;
     let ran = Ran { verdict, sent: sent(&frame), counted: counted.unwrap_or_default() };
     Ok(conclude(answer, &ran, &promise, ingress))
@@ -81,18 +81,20 @@ impl Ran {
     }
 }
 
-/// Removes the records that the run made.
-fn forget_new(
+/// Makes the records of the packet's flow and client again what they were before the run: what it has made is removed,
+/// what it has replaced or refreshed is put back. A SYN would otherwise take a flow of a draining backend along.
+fn undo_records(
     maps: &mut dyn Maps,
     packet: &Packet,
     before: &[(FlowKey, netd_bpf::abi::Flow)],
 ) -> Result<(), String> {
     let after = told(promise::records(maps, packet))?;
-    let new: Vec<FlowKey> = after
-        .into_iter()
-        .map(|(key, _)| key)
-        .filter(|key| before.iter().all(|(known, _)| known != key))
-        .collect();
+    let changed: Vec<_> = before.iter().filter(|record| !after.contains(record)).copied().collect();
+    if !changed.is_empty() {
+        told(maps.put_flows(&changed))?;
+    }
+    let is_new = |key: &FlowKey| before.iter().all(|(known, _)| known != key);
+    let new: Vec<FlowKey> = after.into_iter().map(|(key, _)| key).filter(is_new).collect();
     if new.is_empty() {
         return Ok(());
     }

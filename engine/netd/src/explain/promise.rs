@@ -4,8 +4,10 @@ use super::offline::denied;
 use super::{Explanation, Packet, flow_hash};
 use crate::facts::{Facts, Mac};
 use crate::kinds::service::{HeldFrontend, held_frontend};
+use crate::kinds::vip::POOL_PREFIX;
+use ipnetwork::IpNetwork;
 use netd_bpf::Maps;
-use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey};
+use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey, Pool, PoolKey};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -133,15 +135,32 @@ fn recorded(
 
 /// Says what becomes of packets that no service takes.
 fn unknown(maps: &dyn Maps, key: &FrontendKey, answer: &mut Explanation) -> netd_bpf::Result<Promise> {
-    let vip = entry(maps, &FrontendKey::vip_entry(key.address))?;
-    match &vip {
-        Some(vip) => {
-            let service = maps.service_name(vip.service)?;
-            answer.step("vip", format!("{} is a VIP of {service}", key.address));
-        }
-        None => answer.step("vip", format!("{} is no VIP", key.address)),
+    let address = key.address;
+    let vip = entry(maps, &FrontendKey::vip_entry(address))?;
+    if let Some(vip) = vip {
+        answer.step("vip", format!("{address} is a VIP of {}", maps.service_name(vip.service)?));
+        return Ok(Promise { service: Some(vip.service), ways: BTreeMap::new() });
     }
-    Ok(Promise { service: vip.map(|vip| vip.service), ways: BTreeMap::new() })
+    let pool = pool_of(maps, address)?;
+    match pool {
+        Some(pool) => {
+            let named = maps.service_name(pool.service)?;
+            let name = named.strip_prefix(POOL_PREFIX).unwrap_or(&named);
+            answer.step("vip", format!("{address} is an unassigned address of pool {name}"));
+        }
+        None => answer.step("vip", format!("{address} is no VIP")),
+    }
+    Ok(Promise { service: pool.map(|pool| pool.service), ways: BTreeMap::new() })
+}
+
+/// The pool whose prefix contains the address; the longest decides.
+fn pool_of(maps: &dyn Maps, address: IpAddr) -> netd_bpf::Result<Option<Pool>> {
+    let holds = |key: &PoolKey| {
+        let (network, bits) = key.prefix();
+        IpNetwork::new(network, bits).is_ok_and(|prefix| prefix.contains(address))
+    };
+    let pools = maps.pools()?.into_iter().filter(|(key, _)| holds(key));
+    Ok(pools.max_by_key(|(key, _)| key.bits).map(|(_, pool)| pool))
 }
 
 /// The records of the packet's flow and client.

@@ -150,6 +150,48 @@ fn asking_changes_nothing() {
     assert_eq!(bed.connect(at(WEB)[0]).unwrap().1, real);
 }
 
+/// A SYN leaves a draining backend and takes its flow's record along; one that is only asked about does not.
+#[test]
+fn asking_about_a_syn_does_not_move_the_flow_of_a_draining_backend() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = servers(&bed);
+    bed.write(&file(&[web(3).with("algorithm = \"random\"")]));
+    let _netd = bed.start_ok();
+    for to in at(WEB) {
+        bed.write(&file(&[web(3).with("algorithm = \"random\"")]));
+        bed.wait_ok();
+        let real = bed.connect_from(21000, to).unwrap().1;
+        let others = (1..=3).filter(|&number| number != usize::from(real));
+        let draining =
+            others.fold(web(0), Service::backend).backend_with(real.into(), "state = \"terminating\"");
+        bed.write(&file(&[draining.with("algorithm = \"random\"")]));
+        bed.wait_ok();
+        let [syn, ack] = ["syn", "ack"].map(|flag| format!("{} {flag}", packet("tcp", 21000, to)));
+        assert_eq!(backend(&explain(&bed, &[], &ack)), real);
+        assert_ne!(backend(&explain(&bed, &[], &syn)), real);
+        assert_eq!(backend(&explain(&bed, &[], &ack)), real, "the flow was moved");
+    }
+}
+
+#[test]
+fn an_address_of_a_pool_that_no_service_has_is_named_as_such() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    let pool = "\n[[ip_pools]]\nname = \"public\"\nranges = [\"192.0.2.0/24\", \"2001:db8:100::/64\"]\n";
+    bed.write(&(file(&[web(1)]) + pool));
+    bed.apply();
+    for to in vips(99) {
+        let answer = explain(&bed, &[], &packet("udp", 21000, SocketAddr::new(to, 9)));
+        assert_eq!((&answer["verdict"], &answer["service"]), (&"drop".into(), &Value::Null));
+        let steps = answer["steps"].as_array().unwrap();
+        let says =
+            |what: &str, how: &str| steps.iter().any(|step| step["what"] == what && step["how"] == how);
+        assert!(says("vip", &format!("{to} is an unassigned address of pool public")), "{answer:#}");
+        assert!(says("counted", "as unknown_port"), "{answer:#}");
+    }
+}
+
 #[test]
 fn other_families_and_gue_are_explained() {
     let Some(lab) = Lab::new() else { return };

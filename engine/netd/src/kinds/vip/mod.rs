@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub const NAME: KindName = "vip";
 
 /// Before the name of a pool, where its counters are named: no service can be called so.
-const POOL_PREFIX: &str = "pool/";
+pub const POOL_PREFIX: &str = "pool/";
 
 /// A VIP or a pool's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
