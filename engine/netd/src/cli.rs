@@ -5,9 +5,9 @@ mod global;
 mod terminal;
 
 pub use args::{
-    AllocateArgs, ApplyArgs, BackendsArgs, CompletionsArgs, DrainArgs, ExplainArgs, HistoryArgs,
-    HistoryCommand, MaglevArgs, ManArgs, PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs,
-    TeardownArgs, ValidateArgs, WatchArgs,
+    AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, Direction, DrainArgs,
+    ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs, PacketArgs,
+    PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs, WatchArgs,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -227,6 +227,27 @@ pub enum Command {
     ///   netd maglev web --offline --config next.toml
     #[command(verbatim_doc_comment)]
     Maglev(MaglevArgs),
+    /// Show the BGP sessions of this node, and the routes on them.
+    ///
+    /// Asks gobgpd itself, so that it also answers without a daemon of netd. Needs the right to use its socket.
+    ///
+    /// Examples:
+    ///   netd bgp peers
+    ///   netd bgp routes
+    ///   netd bgp routes advertised 10.0.0.1
+    ///   netd bgp peers --json | jq '.[] | select(.state != "established")'
+    #[command(verbatim_doc_comment)]
+    Bgp(BgpArgs),
+    /// Translate another program's configuration into netd's, and print it.
+    ///
+    /// What has no translation is said in comments. Passwords are not repeated: the result names files for them. Exits with
+    /// 0 if netd accepts the result as it is, else with 1.
+    ///
+    /// Examples:
+    ///   netd import cilium-bgp bgp-config.yaml > desired.toml
+    ///   kubectl -n kube-system get configmap bgp-config -o yaml | netd import cilium-bgp -
+    #[command(verbatim_doc_comment)]
+    Import(ImportArgs),
     /// Show netd at work between throw-away network namespaces.
     ///
     /// Makes namespaces for a client, a router, the load balancer and four backends, sends HTTP through them while the file

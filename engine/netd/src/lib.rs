@@ -20,6 +20,7 @@ pub mod facts;
 #[doc(hidden)]
 pub mod fake;
 pub mod health;
+pub mod import;
 pub mod instance;
 pub mod kinds;
 pub mod ledger;

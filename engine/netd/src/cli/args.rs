@@ -1,7 +1,8 @@
 //! The options of each command.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Options of `plan`.
@@ -79,6 +80,58 @@ pub enum HistoryCommand {
     Diff {
         /// Its number.
         number: u64,
+    },
+}
+
+/// Options of `bgp`.
+#[derive(Debug, Args)]
+pub struct BgpArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub command: BgpCommand,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `bgp` shows.
+#[derive(Debug, Subcommand)]
+pub enum BgpCommand {
+    /// List the sessions, a line for each family. Exits with 1 if one of them is not established.
+    Peers,
+    /// List the routes that are announced; with a direction, those on the sessions.
+    Routes {
+        /// What was sent to peers, after all policies, or what they sent. Without it, what netd announces.
+        direction: Option<Direction>,
+        /// The peer's address; all of netd's peers if not given.
+        peer: Option<IpAddr>,
+    },
+}
+
+/// A direction of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// To the peer.
+    Advertised,
+    /// From the peer.
+    Received,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// What is translated.
+    #[command(subcommand)]
+    pub command: ImportCommand,
+}
+
+/// What `import` translates.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Cilium 1.10's BGP configuration, that of MetalLB 0.9: the ConfigMap, or the config.yaml in it.
+    CiliumBgp {
+        /// The file; - is standard input.
+        file: PathBuf,
     },
 }
 

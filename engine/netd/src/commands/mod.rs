@@ -4,11 +4,13 @@ mod agree;
 mod allocate;
 mod apply;
 mod backends;
+mod bgp;
 mod drain;
 mod duration;
 mod explain;
 mod generate;
 mod history;
+mod import;
 mod maglev;
 mod nearest;
 pub(crate) mod node;
@@ -62,6 +64,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Allocate(args) => wait_for(allocate::run(&global, &args)),
         Command::Explain(args) => wait_for(explain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
+        Command::Bgp(args) => wait_for(bgp::run(&global, &args)),
+        Command::Import(args) => import::run(&args),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
