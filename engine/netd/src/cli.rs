@@ -211,7 +211,7 @@ pub enum Command {
     ///
     /// Examples:
     ///   netd explain "tcp 198.51.100.7:4242 > 192.0.2.10:80"
-    ///   netd explain "udp [2001:db8::7]:53 > [2001:db8:100::10]:53" --json
+    ///   netd explain "udp 198.51.100.7:4242 > 192.0.2.53:53" --json
     ///   netd explain --offline --config next.toml "tcp 198.51.100.7:4242 > 192.0.2.10:80 ack"
     #[command(verbatim_doc_comment)]
     Explain(PacketArgs),
