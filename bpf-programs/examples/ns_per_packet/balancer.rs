@@ -42,6 +42,8 @@ pub enum Feature {
 pub struct Scene {
     pub services: u32,
     pub backends: u32,
+    /// Of each ring.
+    pub slots: u32,
     pub feature: Feature,
     pub kind: Kind,
     /// Where packets leave; the device that they come in by makes it XDP_TX.
@@ -49,11 +51,6 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// What `table_size = "auto"` gives to so many backends.
-    fn slots(&self) -> u32 {
-        if self.backends < 20 { 2039 } else { 16_381 }
-    }
-
     fn has(&self, service: u32) -> Feature {
         match self.feature {
             Feature::OthersDoAll if service > 0 => {
@@ -102,7 +99,7 @@ fn capacity(scene: &Scene) -> Capacity {
     Capacity {
         frontends_v4: scene.services,
         frontends_v6: scene.services,
-        ring_lines: 2 * abi::ring_lines(scene.slots(), false) * scene.services,
+        ring_lines: 2 * abi::ring_lines(scene.slots, false) * scene.services,
         backend_lines: scene.backends * scene.services,
         counters: scene.backends * scene.services,
         services: scene.services,
@@ -125,7 +122,7 @@ fn settings(scene: &Scene) -> Settings {
 }
 
 fn fill(datapath: &mut Datapath, scene: &Scene) -> Outcome<()> {
-    let (slots, lines) = (scene.slots(), abi::ring_lines(scene.slots(), false));
+    let (slots, lines) = (scene.slots, abi::ring_lines(scene.slots, false));
     let in_no_order = |slot: u32| ((slot.wrapping_mul(2_654_435_761) >> 8) % scene.backends) as u16;
     let ring: Vec<u16> = (0..slots).map(in_no_order).collect();
     let mut frontends = Vec::new();

@@ -20,7 +20,7 @@ use tables::Bench;
 use world::World;
 
 /// Turns of each program.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 15;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

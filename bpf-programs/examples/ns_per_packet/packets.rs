@@ -43,6 +43,11 @@ pub const V6_BIG: Kind = Kind { name: "IPv6 too big", is_ipv4: false, ..V4_BIG }
 pub const V6_PASS: Kind = Kind { name: "IPv6 no VIP", is_ipv4: false, ..V4_PASS };
 
 impl Kind {
+    /// Whether the packets do not fit their path.
+    pub fn is_too_big(&self) -> bool {
+        self.mtu < 1500
+    }
+
     /// Where the transport header is.
     fn l4(&self) -> usize {
         if self.is_ipv4 { 34 } else { 54 }

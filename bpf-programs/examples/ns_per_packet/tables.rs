@@ -14,15 +14,22 @@ use crate::{Outcome, live};
 /// The loopback device, by which test runs say that packets come in.
 const LOOPBACK: u32 = 1;
 
-/// Services, backends of each, and what is measured there: kind, flows.
-type Case = (u32, u32, &'static [(Kind, u32)]);
+/// Services, backends of each, slots of each ring, and what is measured there: kind, flows.
+type Case = (u32, u32, u32, &'static [(Kind, u32)]);
+
+/// What a hundred backends get where the table is as large as others have it by default.
+const USUAL_SLOTS: u32 = 16_381;
+/// What `table_size = "auto"` gives to a hundred backends, and to two.
+const AUTO_SLOTS: u32 = 32_749;
+const LEAST_SLOTS: u32 = 2039;
 
 const MANY: u32 = 131_072;
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     (
         1,
         100,
+        USUAL_SLOTS,
         &[
             (V4, 1),
             (V4, 16_384),
@@ -42,11 +49,18 @@ const CASES: [Case; 4] = [
             (V6_BIG, MANY),
         ],
     ),
-    (100, 100, &[(V4, 1), (V4, MANY), (V4_SYN, MANY), (V4_UDP, MANY), (V6, MANY), (V6_UDP, MANY)]),
-    (1000, 100, &[(V4, 1), (V4, MANY), (V4, 2_097_152), (V4_SYN, MANY), (V6, MANY)]),
+    (
+        100,
+        100,
+        USUAL_SLOTS,
+        &[(V4, 1), (V4, MANY), (V4_SYN, MANY), (V4_UDP, MANY), (V6, MANY), (V6_UDP, MANY)],
+    ),
+    (1000, 100, USUAL_SLOTS, &[(V4, 1), (V4, MANY), (V4, 2_097_152), (V4_SYN, MANY), (V6, MANY)]),
+    (1000, 100, AUTO_SLOTS, &[(V4, MANY)]),
     (
         10_000,
         2,
+        LEAST_SLOTS,
         &[
             (V4, 1),
             (V4, MANY),
@@ -99,31 +113,13 @@ impl Bench {
             self.rounds
         );
         println!(
-            "| services × backends | packets | flows | best | median | middle half | LRU and ring | ratio | table and routes | ratio |"
+            "| services × backends | slots | packets | flows | best | median | middle half | LRU and ring | ratio | table and routes | ratio |"
         );
-        println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+        println!("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|");
         let mut around = Vec::new();
-        for (services, backends, cases) in CASES {
+        for case in CASES {
             for protocol in [TCP, UDP] {
-                let mut made: Option<(Balancer, Option<Peers>)> = None;
-                for &(kind, flows) in cases.iter().filter(|(kind, _)| kind.protocol == protocol) {
-                    let scene = Scene { services, backends, feature: Feature::Plain, kind, device: LOOPBACK };
-                    let is_other = |(balancer, _): &(Balancer, _)| {
-                        let of = balancer.scene.kind;
-                        of.is_ipv4 != kind.is_ipv4 || of.mtu != kind.mtu
-                    };
-                    if made.as_ref().is_none_or(is_other) {
-                        drop(made.take());
-                        let with_peers = services <= peers::SERVICES_MAX;
-                        made = Some((
-                            self.filled(scene)?,
-                            with_peers.then(|| Peers::filled(&scene, self.world.far)).transpose()?,
-                        ));
-                    }
-                    let Some((balancer, peers)) = &made else { continue };
-                    let peers = peers.as_ref().filter(|_| kind.mtu >= 1500);
-                    around.push(self.row(&scene, flows, balancer, peers)?);
-                }
+                around.extend(self.case(&case, protocol)?);
             }
         }
         around.sort_by(f64::total_cmp);
@@ -134,6 +130,32 @@ impl Bench {
             around[around.len() / 2]
         );
         Ok(())
+    }
+
+    /// The lines of one protocol. Maps are filled anew where the family changes or the path gets shorter.
+    fn case(&self, &(services, backends, slots, cases): &Case, protocol: u8) -> Outcome<Vec<f64>> {
+        let mut around = Vec::new();
+        let mut made: Option<(Balancer, Option<Peers>)> = None;
+        for &(kind, flows) in cases.iter().filter(|(kind, _)| kind.protocol == protocol) {
+            let scene = Scene { services, backends, slots, feature: Feature::Plain, kind, device: LOOPBACK };
+            let fits = |of: &Kind| of.is_ipv4 == kind.is_ipv4 && of.mtu == kind.mtu;
+            let (balancer, peers) = match made.take() {
+                Some(made) if fits(&made.0.scene.kind) => made,
+                other => {
+                    drop(other);
+                    (self.filled(scene)?, self.peers(&scene)?)
+                }
+            };
+            around.push(self.row(&scene, flows, &balancer, peers.as_ref())?);
+            made = Some((balancer, peers));
+        }
+        Ok(around)
+    }
+
+    /// None where there is nothing to compare: they know no ICMP.
+    fn peers(&self, scene: &Scene) -> Outcome<Option<Peers>> {
+        let are_wanted = scene.services <= peers::SERVICES_MAX && !scene.kind.is_too_big();
+        are_wanted.then(|| Peers::filled(scene, self.world.far)).transpose()
     }
 
     fn filled(&self, scene: Scene) -> Outcome<Balancer> {
@@ -155,9 +177,10 @@ impl Bench {
             None => "– | –".to_owned(),
         };
         println!(
-            "| {} × {} | {} | {flows} | {} | {} | {} |",
+            "| {} × {} | {} | {} | {flows} | {} | {} | {} |",
             scene.services,
             scene.backends,
+            scene.slots,
             scene.kind.name,
             text(&own),
             beside(1),
@@ -177,7 +200,8 @@ impl Bench {
             let kinds = if feature == Feature::Pools { [V4, V4_PASS, V6_PASS] } else { [V4, V6, V4_UDP] };
             for kind in kinds {
                 let services = if feature == Feature::OthersDoAll { 100 } else { 1 };
-                let scene = Scene { services, backends: 100, feature, kind, device: LOOPBACK };
+                let scene =
+                    Scene { services, backends: 100, slots: USUAL_SLOTS, feature, kind, device: LOOPBACK };
                 let plain = Scene { services: 1, feature: Feature::Plain, ..scene };
                 let measured = Balancer::filled(&self.world.root("measured"), scene)?;
                 let plain = Balancer::filled(&self.world.root("plain"), plain)?;
@@ -209,11 +233,11 @@ impl Bench {
         );
         println!("|---|---|--:|--:|--:|--:|--:|--:|--:|");
         for (services, backends, kind, flows) in LIVE {
-            let scene = Scene { services, backends, feature: Feature::Plain, kind, device: self.world.far };
+            let slots = if backends < 100 { LEAST_SLOTS } else { USUAL_SLOTS };
+            let scene =
+                Scene { services, backends, slots, feature: Feature::Plain, kind, device: self.world.far };
             let balancer = self.filled(scene)?;
-            let peers = (services <= peers::SERVICES_MAX)
-                .then(|| Peers::filled(&scene, self.world.far))
-                .transpose()?;
+            let peers = self.peers(&scene)?;
             let mut programs: Vec<&ProgramFd> = vec![&balancer.program];
             programs.extend(peers.iter().flat_map(|peers| [&peers.lru_and_ring, &peers.table_and_routes]));
             let traffic = Traffic { kind, flows, services };
@@ -246,7 +270,8 @@ impl Bench {
             ("pools", Feature::Pools),
             ("outer DSCP and ECN", Feature::OuterTos),
         ] {
-            let scene = Scene { services: 1, backends: 1, feature, kind: V4, device: LOOPBACK };
+            let scene =
+                Scene { services: 1, backends: 1, slots: LEAST_SLOTS, feature, kind: V4, device: LOOPBACK };
             let [verified, bytes, compiled] = self.filled(scene)?.sizes()?;
             println!("| {name} | {verified} | {bytes} | {compiled} |");
         }
