@@ -76,7 +76,7 @@ fn collect(root: &Value, table: &Value, path: &str, docs: &mut Vec<KeyDoc>) {
         table.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|it| it == name))
     };
     let mut properties: Vec<(&String, &Value)> = properties.iter().collect();
-    properties.sort_by_key(|(name, property)| (property.get("not").is_some(), !required(name), *name));
+    properties.sort_by_key(|(name, property)| (is_reserved(property), !required(name), *name));
     for (name, property) in properties {
         let element = resolve(root, property.get("items").unwrap_or(property));
         let text = description(property);
@@ -88,7 +88,7 @@ fn collect(root: &Value, table: &Value, path: &str, docs: &mut Vec<KeyDoc>) {
             text: text.trim_start_matches(UNSUPPORTED_NOTE).trim().to_owned(),
             table_text: table_text.to_owned(),
             required: required(name),
-            supported: property.get("not").is_none(),
+            supported: !is_reserved(property),
             default: property.get("default").map(in_toml),
             example: property.get("examples").and_then(|examples| examples.get(0)).map(in_toml),
             is_table,
@@ -99,6 +99,11 @@ fn collect(root: &Value, table: &Value, path: &str, docs: &mut Vec<KeyDoc>) {
             collect(root, element, &path, docs);
         }
     }
+}
+
+/// Whether nothing at all is accepted; a `not` that names values leaves the others.
+fn is_reserved(property: &Value) -> bool {
+    property.get("not").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
 }
 
 fn description(schema: &Value) -> &str {
