@@ -239,6 +239,7 @@ fn ms(us: u64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::report::KindReport;
 
     #[test]
     fn a_wait_longer_than_the_clock_goes_is_refused() {
@@ -284,6 +285,17 @@ mod tests {
         let report = Report { word: Word::TornDown, ..Report::default() };
         let text = text(&report, None, false);
         assert!(text.contains("removed on request; `netd apply` puts it back"), "{text}");
+    }
+
+    #[test]
+    fn kinds_of_which_there_is_nothing_are_not_listed() {
+        let ready = KindReport { desired: 2, ready: 2, ..KindReport::default() };
+        let unread = KindReport { unread: Some("no".into()), ..KindReport::default() };
+        let kinds = [("service", ready), ("route", unread), ("vip", KindReport::default())];
+        let mut report = Report { word: Word::Degraded, ..Report::default() };
+        report.kinds = kinds.map(|(kind, counts)| (kind.to_owned(), counts)).into();
+        let text = text(&report, None, false);
+        assert!(text.contains("\nservice") && text.contains("\nroute") && !text.contains("\nvip"), "{text}");
     }
 
     #[test]

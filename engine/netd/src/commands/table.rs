@@ -25,10 +25,13 @@ pub(super) fn table(
     table.to_string().lines().map(line).collect()
 }
 
-/// The counts by kind; where nothing was ever asked for, what to do about it.
+/// The counts of each kind of which there is something; where nothing was ever asked for, what to do about it.
 pub(super) fn kinds(report: &Report) -> String {
-    let is_empty = report.kinds.values().all(|counts| *counts == KindReport::default());
-    if is_empty && report.config.in_force.is_none() {
+    let rows: Vec<_> = report.kinds.iter().filter(|(_, counts)| **counts != KindReport::default()).collect();
+    if rows.is_empty() && report.config.in_force.is_some() {
+        return "There is nothing of netd's on this node.\n".to_owned();
+    }
+    if rows.is_empty() {
         return "Nothing is asked for yet: write the file (`netd explain-config` lists its keys, examples-config/ has \
                 examples), then see `netd plan`.\n"
             .to_owned();
@@ -41,7 +44,7 @@ pub(super) fn kinds(report: &Report) -> String {
     table(
         &["kind", "desired", "ready", "pending", "failed", "conflict"],
         1..6,
-        report.kinds.iter().map(row).collect(),
+        rows.into_iter().map(row).collect(),
     )
 }
 
