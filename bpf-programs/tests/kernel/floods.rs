@@ -3,7 +3,7 @@
 use netd_bpf::Capacity;
 use netd_bpf::abi::TCP;
 
-use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, key, number_of, numbered_v4};
+use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, key, number_of, numbered_v4, numbered_v6};
 use crate::reference::{Service, Settings};
 
 const VIP: &str = "192.0.2.10";
@@ -19,7 +19,8 @@ fn syn_of(number: u32, port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn x8_a_flood_of_new_flows_moves_none_of_an_unchanged_service_and_none_that_was_there_before_the_window() {
+fn x8_k34_a_flood_of_new_flows_moves_none_of_an_unchanged_service_and_none_that_was_there_before_the_window()
+{
     in_own_world(|root| {
         let mut bed = Bed::with(root, Settings::default(), &Capacity { flows: ROOM, ..CAPACITY });
         let ring = |first: u16| (0..251).map(|slot| first + slot % 5).collect::<Vec<_>>();
@@ -37,6 +38,45 @@ fn x8_a_flood_of_new_flows_moves_none_of_an_unchanged_service_and_none_that_was_
             bed.datapath.run(&syn_of(number, 81)).unwrap();
         }
         assert_eq!(backends(&mut bed), before);
+    });
+}
+
+/// Few, so that a slot's worth of tuples is soon found.
+const SLOTS: u16 = 61;
+
+/// How often each slot is expected.
+const EACH: usize = 20;
+
+#[test]
+fn x10_tuples_that_were_chosen_for_one_slot_spread_over_all_slots_of_a_balancer_with_another_seed() {
+    in_own_world(|root| {
+        let mut bed = Bed::new(root);
+        for (vip, backends) in
+            [(VIP, numbered_v4(SLOTS.into())), ("2001:db8:100::10", numbered_v6(SLOTS.into()))]
+        {
+            let known = Service::new(key(vip, 80, TCP), (0..SLOTS).collect(), backends);
+            let secret = Service { key: key(vip, 80, TCP), seed: 0x5ec2_e7ed, ..known.clone() };
+            bed.add(known);
+            let is_v4 = vip.contains('.');
+            let tuple = |bed: &Bed, number: usize| {
+                let client = if is_v4 {
+                    format!("10.9.{}.{}", (number >> 8) & 255, number & 255)
+                } else {
+                    format!("2001:db8::{:x}:{:x}", number >> 16, number & 0xffff)
+                };
+                let frame = Tuple(&client, 1024 + (number * 7 % 60_000) as u16, vip, 80).syn();
+                number_of(&bed.datapath.run(&frame).unwrap().1)
+            };
+            let chosen: Vec<usize> =
+                (0..).filter(|&number| tuple(&bed, number) == 0).take(EACH * usize::from(SLOTS)).collect();
+            bed.add(secret);
+            let mut counts = vec![0.0; SLOTS.into()];
+            chosen.iter().for_each(|&number| counts[tuple(&bed, number) as usize] += 1.0);
+            let each = EACH as f64;
+            let chi_square: f64 = counts.iter().map(|count| (count - each) * (count - each) / each).sum();
+            // Of 60 degrees of freedom, and six standard deviations.
+            assert!(chi_square < 126.0, "{chi_square} over {vip}");
+        }
     });
 }
 

@@ -155,7 +155,7 @@ fn flows_leave_a_backend_that_fails_and_stay_where_they_went() {
 }
 
 #[test]
-fn k35_a_record_of_a_line_that_was_given_to_another_backend_is_not_followed() {
+fn s9_k35_a_record_of_a_line_that_was_given_to_another_backend_is_not_followed() {
     in_own_world(|root| {
         let mut bed = Bed::new(root);
         let frontend = bed.add(moved(true));

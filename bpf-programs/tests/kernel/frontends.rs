@@ -121,7 +121,7 @@ fn change(datapath: &mut Datapath, keys: &[FrontendKey], stop: &AtomicBool) -> u
 }
 
 #[test]
-fn s11_a_packet_meets_one_whole_frontend_of_its_key_while_all_of_them_change() {
+fn s11_k36_a_packet_meets_one_whole_frontend_of_its_key_while_all_of_them_change() {
     in_own_world(|root| {
         let capacity = Capacity { frontends_v4: KEYS, frontends_v6: KEYS, ..CAPACITY };
         let mut datapath = Datapath::create(root, &capacity, &Settings::default()).unwrap();

@@ -124,7 +124,7 @@ fn k25_a_driver_without_native_mode_says_so() {
 }
 
 #[test]
-fn k27_an_mtu_that_is_too_large_is_explained() {
+fn k27_x14_an_mtu_that_is_too_large_is_explained() {
     in_own_world(|root| {
         veth();
         ip("link set near mtu 9000");

@@ -2,7 +2,7 @@
 
 use etherparse::PacketBuilder;
 use netd_bpf::Verdict;
-use netd_bpf::abi::TCP;
+use netd_bpf::abi::{TCP, UDP};
 
 use crate::bed::{
     BALANCER_MAC, Bed, CLIENT_MAC, Tuple, fix_ipv4, in_own_world, key, numbered_v4, numbered_v6,
@@ -204,6 +204,26 @@ fn x2_no_truncation_changes_a_packet_wrongly() {
             }
             // A frame that is shorter than its header is refused before the program sees it.
             assert!((0..14).all(|length| bed.datapath.run(&shape[..length]).is_err()));
+        }
+    });
+}
+
+#[test]
+fn x11_what_says_it_comes_from_a_service_from_itself_or_from_nowhere_is_dropped() {
+    in_own_world(|root| {
+        let mut bed = Bed::new(root);
+        for (vip, backends) in [("192.0.2.10", numbered_v4(1)), ("2001:db8:100::10", numbered_v6(1))] {
+            for (port, protocol) in [(80, TCP), (53, UDP)] {
+                bed.add(Service::new(key(vip, port, protocol), vec![0; 251], backends.clone()));
+            }
+        }
+        let v4 = ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "192.0.2.10"];
+        let v6 = ["::", "::1", "ff02::1", "::ffff:10.0.0.1", "2001:db8:100::10"];
+        for (vip, sources) in [("192.0.2.10", v4), ("2001:db8:100::10", v6)] {
+            for source in sources {
+                assert_eq!(bed.run(&Tuple(source, 80, vip, 80).syn()).0, Verdict::Drop, "{source}");
+                assert_eq!(bed.run(&Tuple(source, 53, vip, 53).udp(b"loop")).0, Verdict::Drop, "{source}");
+            }
         }
     });
 }

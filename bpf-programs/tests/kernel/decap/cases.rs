@@ -39,7 +39,7 @@ fn a_tag_of_a_providers_bridge_stays_too() {
 }
 
 #[test]
-fn strangers_never_get_in() {
+fn x12_strangers_never_get_in() {
     in_own_world(|root| {
         let mut bed = Bed::new(root);
         for way in Way::all() {

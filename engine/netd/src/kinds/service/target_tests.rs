@@ -234,7 +234,7 @@ fn k22_an_entry_that_names_nothing_is_written_anew() {
 }
 
 #[test]
-fn k35_a_counter_that_a_flow_record_names_is_not_given_to_another_backend() {
+fn s9_k35_a_counter_that_a_flow_record_names_is_not_given_to_another_backend() {
     let mut maps = maps();
     go_to(&mut maps, [service("192.0.2.10", [backend(2)])]);
     let first = only(&maps).2.lines[0].counter;
