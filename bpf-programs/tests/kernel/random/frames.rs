@@ -143,7 +143,8 @@ fn transport(dice: &mut Dice, packet: Layers, family: Family, vip: &str) -> Laye
 fn ports(dice: &mut Dice) -> (u16, u16) {
     let to =
         if dice.one_in(12) { dice.roll(1 << 16) as u16 } else { FIRST_PORT + dice.roll(PORTS.into()) as u16 };
-    let from = if dice.one_in(20) { to } else { CLIENT_PORTS.start + dice.roll(CLIENT_PORTS.len() as u64) as u16 };
+    let from =
+        if dice.one_in(20) { to } else { CLIENT_PORTS.start + dice.roll(CLIENT_PORTS.len() as u64) as u16 };
     (from, to)
 }
 
