@@ -9,6 +9,7 @@ mod places;
 
 pub use places::{Places, endpoint};
 
+use crate::clock;
 use hear::{Hearing, Said};
 use netd_core::{Key, Table};
 use netd_gobgp::child::{Identity, Managed, Standing};
@@ -20,7 +21,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
+
+/// A gobgpd that did not answer is not asked again for so long: a pass looks twice, and waits for it once.
+const IN_VAIN: Duration = Duration::from_millis(500);
 
 /// The speaker, as the kinds share it.
 pub type Shared = Arc<Mutex<Speaker>>;
@@ -32,6 +37,8 @@ pub struct Speaker {
     /// Told when something happened; only a daemon listens.
     changed: Option<Arc<Notify>>,
     link: Link,
+    /// When it was last looked at without an answer.
+    in_vain_at: Option<Instant>,
     said: Said,
     /// What the daemon cannot tell of netd's peers, as it was asked for.
     pub(crate) labels: BTreeMap<IpAddr, String>,
@@ -94,6 +101,7 @@ impl Speaker {
             managed: Managed::new(folder),
             changed,
             link: Link::Nobody,
+            in_vain_at: None,
             said: Said::default(),
             labels: BTreeMap::new(),
             paths: None,
@@ -106,7 +114,13 @@ impl Speaker {
     ///
     /// A sentence: what is in the one in use is not known now.
     pub(crate) async fn look(&mut self) -> Result<Vec<(Gobgpd, Global)>, String> {
+        if let (Link::Unknown(why), Some(at)) = (&self.link, self.in_vain_at)
+            && at.elapsed() < IN_VAIN
+        {
+            return Err(why.clone());
+        }
         let looked = self.look_at_all().await;
+        self.in_vain_at = looked.is_err().then(clock::now);
         if let Err(why) = &looked {
             self.lose(Link::Unknown(why.clone()));
         }
@@ -204,6 +218,7 @@ impl Speaker {
     }
 
     fn hold(&mut self, gobgpd: &Gobgpd, client: Client, identity: Option<Identity>, global: Option<Global>) {
+        self.said = Said::default();
         let hearing = self.changed.as_ref().map(|changed| {
             let log = identity.map(|_| self.managed.log().to_path_buf());
             Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone())
