@@ -67,8 +67,9 @@ async fn a_verdict_is_told_once() {
     let board = Board::default();
     board.assign(&wanted(&[1, 2]));
     answer(&board, 1, "+");
+    assert!(!is_told(&board).await);
     answer(&board, 2, "+");
-    assert!(!is_told(&board).await, "all are healthy, as was assumed");
+    assert!(is_told(&board).await, "all are healthy, as was assumed, and now it is known");
     answer(&board, 1, "-");
     assert!(!is_told(&board).await);
     answer(&board, 1, "-");
@@ -91,6 +92,36 @@ async fn nothing_changes_before_each_backend_of_a_vip_was_judged() {
     assert_eq!((unhealthy(&board).len(), is_told(&board).await), (0, false));
     answer(&board, 2, "-");
     assert_eq!((unhealthy(&board), is_told(&board).await), (vec![1, 2], true));
+}
+
+#[test]
+fn a_vip_is_unjudged_until_each_of_its_backends_was_judged() {
+    let board = Board::default();
+    board.assign(&wanted(&[1, 2]));
+    answer(&board, 1, "--");
+    assert!(board.verdicts().unjudged.contains(&group("web")));
+    answer(&board, 2, "+");
+    assert!(board.verdicts().unjudged.is_empty());
+    board.assign(&wanted_of(&[("new", &[check(1)]), ("web", &[check(1), check(2)])]));
+    assert!(
+        board.verdicts().unjudged.is_empty(),
+        "what is known of a backend is known of every VIP that has it"
+    );
+}
+
+#[test]
+fn how_long_a_backend_has_been_unhealthy_counts_from_the_first_look() {
+    let board = Board::default();
+    board.assign(&wanted(&[1, 2]));
+    answer(&board, 1, "--");
+    answer(&board, 2, "+");
+    let lasts = || board.verdicts().unhealthy_for.get(&group("web")).cloned().unwrap_or_default();
+    let first = lasts()[&backend(1)];
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(lasts()[&backend(1)] >= first + Duration::from_millis(2));
+    assert!(!lasts().contains_key(&backend(2)));
+    answer(&board, 1, "++");
+    assert!(lasts().is_empty());
 }
 
 #[test]

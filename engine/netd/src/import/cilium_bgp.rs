@@ -1,6 +1,6 @@
 //! Cilium 1.10's BGP configuration, that of MetalLB 0.9: a ConfigMap, or the `config.yaml` in it.
 
-use super::toml_lines::Lines;
+use super::toml_lines::{Lines, quoted};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -234,7 +234,7 @@ impl Import {
 fn number(text: &str) -> String {
     match !text.is_empty() && text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.trim_start_matches('0').parse::<u64>().unwrap_or_default().to_string(),
-        false => toml_edit::Value::from(text).to_string(),
+        false => quoted(text),
     }
 }
 

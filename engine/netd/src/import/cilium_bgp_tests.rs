@@ -143,6 +143,8 @@ fn nothing_that_is_written_there_becomes_a_line_of_its_own() {
     let yaml = "peers:\n  - peer-address: \"10.0.0.1\\\"\\n[evil]\"\n    peer-asn: \"1\\nx = 2\"\n    \"k\\n[evil]\": 1\n";
     let text = translate(yaml).unwrap();
     assert!(!text.lines().any(|line| line.starts_with("[evil]") || line.starts_with("x =")), "{text}");
+    let delete = translate("peers:\n  - peer-address: \"a\\x7fb\"\n").unwrap();
+    assert!(delete.contains("address = \"a\\u007fb\"\n"), "{delete}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ impl Lines {
     }
 }
 
-fn quoted(text: &str) -> String {
-    toml_edit::Value::from(text).to_string()
+/// A text on one line, whatever is in it: the escapes of JSON are TOML's, too, but for one character.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
