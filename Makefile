@@ -52,7 +52,7 @@ schema: ## write the generated files again: the JSON Schema and the reference pa
 BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd/bench_maglev \
 	$(patsubst integration/tests/examples/%.rs,netd-integration-tests/%,$(wildcard integration/tests/examples/bench_*.rs))
 
-bench: deps ## measure; medians, and ratios within one run (root)
+bench: build ## measure; medians, and ratios within one run (root, some minutes)
 	@for bench in $(BENCHES); do \
 		echo "== $$bench"; \
 		$(CARGO) run --locked --quiet --release -p $${bench%/*} --example $${bench#*/}; \
