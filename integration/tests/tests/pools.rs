@@ -8,13 +8,17 @@ use std::net::SocketAddr;
 
 const WEB: u16 = 80;
 
+/// Where flows of datagrams go.
+const ECHO: u16 = 53;
+
 fn at(number: u8) -> [SocketAddr; 2] {
     vips(number).map(|vip| SocketAddr::new(vip, WEB))
 }
 
 /// Servers at the VIPs of these numbers.
 fn servers(bed: &Bed, numbers: &[u8]) -> Servers {
-    let ports: Vec<Port> = numbers.iter().flat_map(|number| at(*number)).map(Port::Tcp).collect();
+    let mut ports: Vec<Port> = numbers.iter().flat_map(|number| at(*number)).map(Port::Tcp).collect();
+    ports.extend(vips(10).map(|vip| Port::Udp(SocketAddr::new(vip, ECHO))));
     Servers::start(bed, &ports)
 }
 
@@ -30,7 +34,7 @@ fn file(ranges: &str, services: &[&str]) -> String {
     let service = |name: &&str| {
         format!(
             "\n# About {name}.\n[[services]]\nname = \"{name}\"\npool = \"public\" # both families\n\
-             ports = [{{ protocol = \"tcp\", port = {WEB} }}]\n\
+             ports = [{{ protocol = \"tcp\", port = {WEB} }}, {{ protocol = \"udp\", port = {ECHO} }}]\n\
              backends = [{{ address = \"{v4}\" }}, {{ address = \"{v6}\" }}]\n"
         )
     };
@@ -54,7 +58,7 @@ fn an_address_that_was_given_stays_whatever_becomes_of_pool_process_and_memory()
     bed.write(&file(&ranges(10, 20), &["web"]));
     let netd = bed.start_ok();
     assert_served(&bed, 10, "at first");
-    let flows = at(10).map(|to| Flow::start(&bed, to));
+    let flows = vips(10).map(|vip| Flow::start(&bed, SocketAddr::new(vip, ECHO)));
 
     // A range that comes first, and a service that is first by its name.
     let edited = file(&format!("{}, {}", ranges(1, 3), ranges(10, 20)), &["web", "a"]);
@@ -87,7 +91,7 @@ fn a_renumbering_waits_to_be_allowed_and_clients_notice_nothing_before() {
     let _servers = servers(&bed, &[10, 30]);
     bed.write(&file(&ranges(10, 20), &["web"]));
     let _netd = bed.start_ok();
-    let flows = at(10).map(|to| Flow::start(&bed, to));
+    let flows = vips(10).map(|vip| Flow::start(&bed, SocketAddr::new(vip, ECHO)));
     bed.write(&file(&ranges(30, 40), &["web"]));
     let report = bed.wait("held back", |report| report["word"] == "held-back");
     let brakes = report["held_back"]["brakes"].to_string();
