@@ -38,10 +38,13 @@ impl Target for VipTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        if let Err(why) = self.make_room(steps) {
-            return steps.iter().map(|_| Outcome::Failed(why.clone())).collect();
-        }
-        steps.iter().map(|step| self.step(step).unwrap_or_else(Outcome::Failed)).collect()
+        let done = self.make_room(steps).and_then(|()| {
+            self.balancer.with_maps(|maps| match maps {
+                Some(maps) => apply(maps, steps),
+                None => Ok(vec![Outcome::Applied; steps.len()]),
+            })?
+        });
+        done.unwrap_or_else(|why| vec![Outcome::Failed(why); steps.len()])
     }
 }
 
@@ -57,24 +60,29 @@ impl VipTarget {
             None => Ok(()),
         }
     }
-
-    fn step(&self, step: &Step) -> Result<Outcome, String> {
-        let (Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec }) =
-            &step.action;
-        let spec = spec.as_any().downcast_ref::<VipSpec>().ok_or_else(|| format!("not a {NAME}"))?;
-        let is_delete = matches!(step.action, Action::Delete { .. });
-        let done = self.balancer.with_maps(|maps| match maps {
-            Some(maps) if is_delete => delete(maps, spec),
-            Some(maps) => put(maps, spec),
-            None => Ok(()),
-        })?;
-        done.map_err(|error| sentence(&error))?;
-        Ok(Outcome::Applied)
-    }
 }
 
-fn put(maps: &mut dyn Maps, spec: &VipSpec) -> netd_bpf::Result<()> {
-    let service = Names::of(maps)?.number(maps, &spec.counted_for)?;
+/// Which names have numbers is found out once: ten thousand steps would ask ten thousand entries each.
+fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, String> {
+    let mut names = Names::of(maps).map_err(|error| sentence(&error))?;
+    let mut outcome = |step| apply_one(maps, &mut names, step).unwrap_or_else(Outcome::Failed);
+    Ok(steps.iter().map(&mut outcome).collect())
+}
+
+fn apply_one(maps: &mut dyn Maps, names: &mut Names, step: &Step) -> Result<Outcome, String> {
+    let (Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec }) =
+        &step.action;
+    let spec = spec.as_any().downcast_ref::<VipSpec>().ok_or_else(|| format!("not a {NAME}"))?;
+    let done = match step.action {
+        Action::Delete { .. } => delete(maps, spec),
+        Action::Create { .. } | Action::Update { .. } => put(maps, names, spec),
+    };
+    done.map_err(|error| sentence(&error))?;
+    Ok(Outcome::Applied)
+}
+
+fn put(maps: &mut dyn Maps, names: &mut Names, spec: &VipSpec) -> netd_bpf::Result<()> {
+    let service = names.number(maps, &spec.counted_for)?;
     let mut flags = if spec.ping { PING } else { 0 };
     flags |= match spec.unknown_port {
         UnknownPort::Drop => UNKNOWN_DROP,
@@ -158,8 +166,9 @@ mod tests {
             vip("192.0.2.0/24", "pool/public"),
             vip("2001:db8:1::/64", "pool/public"),
         ];
+        let mut names = Names::of(&maps).unwrap();
         for spec in &specs {
-            put(&mut maps, spec).unwrap();
+            put(&mut maps, &mut names, spec).unwrap();
         }
         let found = observe(&maps).unwrap();
         assert!(found.len() == specs.len() && specs.iter().all(|spec| found.contains(spec)));
@@ -176,8 +185,9 @@ mod tests {
     fn k1_without_room_for_the_vips_larger_maps_are_asked_for() {
         let capacity = Capacity { frontends_v4: 2, ..smallest_capacity() };
         let mut maps = FakeMaps::new(capacity);
+        let mut names = Names::of(&maps).unwrap();
         assert_eq!(with_room_for(&maps, 2).unwrap(), None);
-        put(&mut maps, &vip("192.0.2.10/32", "web")).unwrap();
+        put(&mut maps, &mut names, &vip("192.0.2.10/32", "web")).unwrap();
         assert!(with_room_for(&maps, 2).unwrap().is_some_and(|larger| larger.frontends_v4 >= 3));
     }
 }
