@@ -37,8 +37,9 @@ pub use global::Global;
 pub use path::{Announcement, Community, Family, LargeCommunity, Recipient, Recipients};
 pub use path_wire::PATH_MARK;
 pub use paths::{Announced, ReceivedRoute};
-pub use peer::{GracefulRestart, Password, Peer, PeerConfig, Restarting, SessionState, Traffic, Ttl};
-pub use peers::UpdateEffect;
+pub use peer::{
+    GracefulRestart, Password, Peer, PeerConfig, Restarting, SessionState, Traffic, Ttl, UpdateEffect,
+};
 pub use watch::{Event, Watch};
 
 /// What protox and tonic make of the files in `proto/`. Nothing of it leaves the crate.

@@ -1,18 +1,20 @@
 //! Adding, changing, removing and listing peers.
 
-pub use crate::peer::UpdateEffect;
-
 use crate::Client;
 use crate::api;
 use crate::call::{all, answered};
 use crate::error::Error;
-use crate::peer::{Peer, PeerConfig, Restarting};
+use crate::peer::{Peer, PeerConfig, Restarting, UpdateEffect};
 use crate::peer_wire::{self, message};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Whether to count what each peer is sent, which takes the daemon a walk through its table per peer.
-const COUNT_ADVERTISED: bool = true;
+/// Whether what each peer is sent is counted, which takes the daemon a walk through its table per peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advertised {
+    Counted,
+    Left,
+}
 
 impl Client {
     /// Every peer of the daemon, netd's and foreign ones.
@@ -21,7 +23,7 @@ impl Client {
     ///
     /// Any of a call.
     pub async fn peers(&self) -> Result<BTreeMap<IpAddr, Peer>, Error> {
-        self.list_peers(!COUNT_ADVERTISED).await
+        self.list_peers(Advertised::Left).await
     }
 
     /// As [`Client::peers`], with how many routes each is sent: for people, not for every pass.
@@ -30,11 +32,12 @@ impl Client {
     ///
     /// Any of a call.
     pub async fn peers_with_advertised(&self) -> Result<BTreeMap<IpAddr, Peer>, Error> {
-        self.list_peers(COUNT_ADVERTISED).await
+        self.list_peers(Advertised::Counted).await
     }
 
-    async fn list_peers(&self, enable_advertised: bool) -> Result<BTreeMap<IpAddr, Peer>, Error> {
+    async fn list_peers(&self, advertised: Advertised) -> Result<BTreeMap<IpAddr, Peer>, Error> {
         let call = "list peers";
+        let enable_advertised = advertised == Advertised::Counted;
         let request = api::ListPeerRequest { address: String::new(), enable_advertised };
         let listed = all(call, answered(call, self.api().list_peer(request)).await?).await?;
         let admissions = self.admissions().await?;

@@ -1,10 +1,13 @@
 //! What listens there: a daemon, nobody, a hung one, another version, or something else altogether.
 
 use crate::site::{Site, global, unix};
-use netd_gobgp::{CALL_MAX, Client, Endpoint, Error};
+use netd_gobgp::{CALL_MAX, Client, Endpoint, Error, Tls};
+use netd_lab::Running;
 use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Deadlines are kept within this, on a busy machine.
@@ -69,6 +72,62 @@ async fn b2_a_killed_daemon_is_noticed_by_its_events_within_a_second_and_a_clien
     let (_daemon, next) = site.daemon().await;
     assert!(client.global().await.unwrap_err().ends_connection());
     assert_eq!(next.global().await.unwrap(), Some(global()));
+}
+
+/// A certificate for this name, signed by itself, and its key; `None` where there is no openssl.
+fn certificate(site: &Site, name: &str) -> Option<(PathBuf, PathBuf)> {
+    let (certificate, key) = (site.file(&format!("{name}.pem")), site.file(&format!("{name}.key")));
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    command.args([
+        "-subj",
+        "/CN=gobgpd",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ]);
+    command.arg("-out").arg(&certificate).arg("-keyout").arg(&key).stderr(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Some((certificate, key)),
+        said => {
+            eprintln!("SKIPPED: openssl: {said:?}");
+            None
+        }
+    }
+}
+
+#[test]
+fn b13_a_daemon_behind_tls_is_trusted_by_its_authority_and_no_other() {
+    let Some(site) = Site::new() else { return };
+    let Some((own, key)) = certificate(&site, "own") else { return };
+    let Some((other, _)) = certificate(&site, "other") else { return };
+    let (cert, key) = (own.display().to_string(), key.display().to_string());
+    let hosts = ["--api-hosts", "127.0.0.1:50051", "--pprof-disable", "--tls"];
+    let files = ["--tls-cert-file", &cert, "--tls-key-file", &key];
+    let _daemon = Running::start(&site.left, "gobgpd", &[&hosts[..], &files].concat());
+    site.left.run_async(|| async move {
+        let endpoint =
+            |ca| Endpoint::parse("https://127.0.0.1:50051", Some(Tls { ca, identity: None })).unwrap();
+        crate::wait_until("a gobgpd", async || Client::connect(&endpoint(own.clone())).await.is_ok()).await;
+        let error = Client::connect(&endpoint(other)).await.unwrap_err();
+        assert!(error.to_string().contains("certificate"), "{error}");
+        let plain = Endpoint::parse("http://127.0.0.1:50051", None).unwrap();
+        let error = Client::connect(&plain).await.unwrap_err();
+        assert!(matches!(error, Error::NotGobgp { .. }), "{error:?}");
+        let error = Client::connect(&endpoint("/nowhere.pem".into())).await.unwrap_err();
+        assert_eq!(error.to_string(), "read /nowhere.pem");
+    });
 }
 
 /// Answers every connection with the same bytes, and keeps it open.
