@@ -86,13 +86,6 @@ impl Ledger {
         number
     }
 
-    /// The services of the accepted file have these addresses from now on. Writes only what changes.
-    pub fn give(&mut self, addresses: &Held) {
-        if let Some(last_good) = self.last_good.take_if(|last_good| last_good.addresses != *addresses) {
-            self.keep(LastGood { addresses: addresses.clone(), ..last_good });
-        }
-    }
-
     /// Everything that the accepted file deletes has been judged. Writes only what changes.
     pub fn judged(&mut self) {
         if let Some(last_good) = self.last_good.take_if(|last_good| last_good.is_unjudged) {

@@ -67,15 +67,14 @@ impl<'a> Pools<'a> {
     }
 }
 
-/// How many addresses of the family a pool can give unasked; as many as fit a number, if there are more.
-pub(super) fn size(pool: &IpPool, family: Family) -> u64 {
+/// How many addresses of the family a pool can give unasked.
+pub(super) fn size(pool: &IpPool, family: Family) -> u128 {
     let of = |range: &IpNetwork| {
         let (first, last) = ends(*range);
         (last - first).saturating_add(1).saturating_sub(avoided(pool, *range))
     };
     let all = pool.ranges.iter().filter(|range| Family::of(range.ip()) == family);
-    let sum = all.map(of).fold(0_u128, u128::saturating_add);
-    u64::try_from(sum).unwrap_or(u64::MAX)
+    all.map(of).fold(0, u128::saturating_add)
 }
 
 /// Whether an address is only given to who asks for it.

@@ -139,8 +139,9 @@ impl PoolReport {
                 .filter(|range| Family::of(range.ip()) == family)
                 .flat_map(|range| taken.range(range.network()..=range.broadcast()).copied())
                 .collect();
-            let unasked = used.iter().filter(|address| !is_avoided(pool, **address)).count() as u64;
-            let free = total.saturating_sub(unasked);
+            let unasked = used.iter().filter(|address| !is_avoided(pool, **address)).count() as u128;
+            let count = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+            let (total, free) = (count(total), count(total.saturating_sub(unasked)));
             pool.has(family).then_some(PoolUse { total, used: used.len() as u64, free })
         };
         Self {

@@ -3,7 +3,7 @@
 
 use super::document::{Document, Verdict};
 use super::look;
-use super::towards::{Towards, held, plan_towards, renumbers};
+use super::towards::{Given, held, plan_towards, renumbers};
 use crate::allocation::{self, Held};
 use crate::facts::Facts;
 use crate::target::KindEntry;
@@ -22,18 +22,26 @@ pub(crate) struct InForce {
     pub(crate) is_unjudged: bool,
     /// What its services with a pool were given.
     pub(crate) addresses: Held,
+    given: Arc<OnceLock<Arc<Given>>>,
     all: Arc<OnceLock<Arc<Held>>>,
 }
 
 impl InForce {
     pub(crate) fn new(document: Document, number: u64, is_unjudged: bool, addresses: Held) -> Self {
-        Self { document, number, is_unjudged, addresses, all: Arc::default() }
+        Self { document, number, is_unjudged, addresses, given: Arc::default(), all: Arc::default() }
     }
 
     /// What its services have, named or given; made when it is first asked for.
     pub(crate) fn held(&self) -> Arc<Held> {
         let all = || Arc::new(allocation::in_force(&self.document.config, &self.addresses));
         Arc::clone(self.all.get_or_init(all))
+    }
+
+    /// The file with its addresses, those that its services have.
+    fn given(&self) -> Arc<Given> {
+        let held = || if self.addresses.is_empty() { Arc::default() } else { self.held() };
+        let given = || Arc::new(Given::of(&self.document.config, held()));
+        Arc::clone(self.given.get_or_init(given))
     }
 }
 
@@ -50,11 +58,7 @@ pub(crate) struct Decision {
     /// The file that comes into force, before anything of it is applied.
     pub(crate) accept: Option<Document>,
     /// What is worked towards; `None` is the removal of everything.
-    pub(crate) config: Option<Arc<Config>>,
-    /// The same, with the VIPs of all services in it.
-    pub(crate) resolved: Option<Arc<Config>>,
-    /// What its services with a pool are given; remembered before anything of it is applied.
-    pub(crate) addresses: Held,
+    pub(crate) given: Option<Arc<Given>>,
     /// Whether deletes of the file in force stay unjudged after this pass.
     pub(crate) is_unjudged: bool,
     /// What is wanted.
@@ -98,17 +102,14 @@ pub(crate) fn decide(
             Ok(held) => held,
             Err(why) => return Decided { unknown: Some(why), ..Decided::default() },
         };
-        let Towards { config: resolved, addresses, desired, plan } =
-            plan_towards(kinds, &candidate.config, &held, look);
+        let given = Arc::new(Given::of(&candidate.config, held));
+        let (desired, plan) = plan_towards(kinds, &given, look);
         let brakes = brakes(kinds, &plan, &candidate.config);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             let is_unjudged = is_guarded_kind_unread(kinds, &plan);
-            let config = Some(Arc::clone(&candidate.config));
-            let accept = Some(candidate.clone());
+            let (accept, given) = (Some(candidate.clone()), Some(given));
             let withheld = BTreeSet::new();
-            let resolved = Some(resolved);
-            let decision =
-                Decision { accept, config, resolved, addresses, is_unjudged, desired, plan, withheld };
+            let decision = Decision { accept, given, is_unjudged, desired, plan, withheld };
             return Decided { decision: Some(decision), ..Decided::default() };
         }
         held_back = Some(Braked { plan: plan.id(), brakes });
@@ -123,24 +124,14 @@ impl Decision {
     pub(crate) fn towards_nothing(kinds: &[KindEntry], look: &Look) -> Self {
         let desired = look::nothing(kinds);
         let plan = netd_core::plan(&order(kinds), &desired, &look.observed);
-        Self {
-            accept: None,
-            config: None,
-            resolved: None,
-            addresses: Held::new(),
-            is_unjudged: false,
-            desired,
-            plan,
-            withheld: BTreeSet::new(),
-        }
+        Self { accept: None, given: None, is_unjudged: false, desired, plan, withheld: BTreeSet::new() }
     }
 
     /// What is wanted and what is left to do, after another look.
     pub(crate) fn again(&self, kinds: &[KindEntry], look: &Look) -> (Desired, Plan) {
-        match &self.config {
-            Some(config) => {
-                // What was given is what is had now.
-                let Towards { desired, mut plan, .. } = plan_towards(kinds, config, &self.addresses, look);
+        match &self.given {
+            Some(given) => {
+                let (desired, mut plan) = plan_towards(kinds, given, look);
                 withhold(&mut plan, &self.withheld);
                 (desired, plan)
             }
@@ -160,21 +151,18 @@ fn keep(
     allowed: Option<&str>,
 ) -> (Decision, Option<Braked>) {
     let mut held_back = None;
-    let config = &in_force.document.config;
-    let Towards { config: resolved, addresses, desired, mut plan } =
-        plan_towards(kinds, config, &in_force.held(), look);
+    let given = in_force.given();
+    let (desired, mut plan) = plan_towards(kinds, &given, look);
     let mut decision = Decision {
         accept: None,
-        config: Some(Arc::clone(config)),
-        resolved: Some(resolved),
-        addresses,
+        given: Some(given),
         is_unjudged: in_force.is_unjudged,
         desired,
         plan: Plan::default(),
         withheld: BTreeSet::new(),
     };
     if in_force.is_unjudged {
-        let brakes = brakes(kinds, &plan, config);
+        let brakes = brakes(kinds, &plan, &in_force.document.config);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             decision.is_unjudged = is_guarded_kind_unread(kinds, &plan);
         } else {

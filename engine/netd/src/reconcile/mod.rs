@@ -45,6 +45,7 @@ use status::Standing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use towards::Given;
 use turns::Turns;
 
 /// Changes are applied at most this often in one pass: once, and once more for what the first time brought to light.
@@ -170,7 +171,8 @@ impl Reconciler {
         let document = self.documents.document(reading)?;
         let look = self.look().await?;
         let held = towards::held(&document.config, self.in_force.as_ref(), &look)?;
-        let plan = towards::plan_towards(&self.setup.kinds, &document.config, &held, &look).plan;
+        let given = Given::of(&document.config, held);
+        let (_, plan) = towards::plan_towards(&self.setup.kinds, &given, &look);
         let is_judged = self
             .in_force
             .as_ref()
@@ -194,9 +196,7 @@ impl Reconciler {
             Some(now) => now.held(),
             None => towards::held(&document.config, None, &self.look().await?)?,
         };
-        let (allocation, alone) = towards::allocations(&document.config, &held);
-        let sha256 = document.sha256.to_string();
-        Ok(AddressReport::of(&document.config, sha256, &allocation, &alone))
+        Ok(Given::of(&document.config, held).report(document.sha256.to_string()))
     }
 
     /// Plans the removal of everything that is owned.
@@ -315,6 +315,7 @@ impl Reconciler {
             self.setup.ledger.retry();
         }
         if let Some(document) = &decision.accept {
+            let addresses = decision.given.as_ref().map(|given| given.addresses()).unwrap_or_default();
             let (create, update, delete) = decision.plan.counts();
             let summary = format!("{create} to create, {update} to update, {delete} to delete");
             let is_unjudged = decision.is_unjudged;
@@ -324,18 +325,12 @@ impl Reconciler {
                 source: &document.source,
                 summary: &summary,
                 is_unjudged,
-                addresses: &decision.addresses,
+                addresses: &addresses,
             });
             tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
-            let addresses = decision.addresses.clone();
             self.in_force = Some(InForce::new(document.clone(), number, is_unjudged, addresses));
             self.backoff.reset();
             self.turns.forget();
-        }
-        if let Some(in_force) = self.in_force.take_if(|now| now.addresses != decision.addresses) {
-            let InForce { document, number, is_unjudged, .. } = in_force;
-            self.setup.ledger.give(&decision.addresses);
-            self.in_force = Some(InForce::new(document, number, is_unjudged, decision.addresses.clone()));
         }
         if let Some(in_force) = &mut self.in_force {
             in_force.is_unjudged = decision.is_unjudged;
@@ -388,7 +383,7 @@ impl Reconciler {
         walk.needs_look = is_open || standing.needs_look(&plan);
         walk.notes = status::notes(&desired, &look.observed);
         walk.turns_in = finish::turns_in(&desired);
-        (self.settled_on)(decision.resolved.as_deref(), &look.facts);
+        (self.settled_on)(decision.given.as_deref().map(|given| &*given.resolved), &look.facts);
         walk.watch.lap();
         self.records.keep(&self.setup.ledger, &desired, &standing, &outcomes);
         walk.took.verify_us += micros(walk.watch.lap());

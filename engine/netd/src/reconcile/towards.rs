@@ -2,41 +2,60 @@
 
 use super::decide::{InForce, Look, order};
 use super::look;
-use crate::allocation::{self, Allocation, Held};
+use crate::allocation::{self, AddressReport, Allocation, Held};
 use crate::target::KindEntry;
 use netd_core::{Brake, Desired, Plan};
 use netd_schema::Config;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// What leads to a file.
+/// A file with the addresses that its services get. Nothing of it changes from pass to pass.
 #[derive(Debug, Default)]
-pub(crate) struct Towards {
-    /// The file with the VIPs of all services in it.
+pub(crate) struct Given {
+    /// The file itself.
     pub(crate) config: Arc<Config>,
-    /// What its services with a pool are given.
-    pub(crate) addresses: Held,
-    /// What is wanted.
-    pub(crate) desired: Desired,
-    /// The way there.
-    pub(crate) plan: Plan,
+    /// The same, with the VIPs of all services in it.
+    pub(crate) resolved: Arc<Config>,
+    /// What services had before.
+    held: Arc<Held>,
+    allocation: Allocation,
+    /// What the file alone would give.
+    alone: Allocation,
 }
 
-/// The plan towards a configuration, from a node whose services have these addresses.
-pub(crate) fn plan_towards(kinds: &[KindEntry], config: &Arc<Config>, held: &Held, look: &Look) -> Towards {
-    let allocation = allocation::allocate(config, held);
-    let resolved = match allocation.resolve(config) {
-        Cow::Borrowed(_) => Arc::clone(config),
-        Cow::Owned(resolved) => Arc::new(resolved),
-    };
-    let mut desired = look::desired(kinds, &resolved, &look.facts);
-    let mut plan = netd_core::plan(&order(kinds), &desired, &look.observed);
-    if allocation::uses_pools(config) {
+impl Given {
+    /// Gives the services of a file their addresses; `held` is what services have.
+    pub(crate) fn of(config: &Arc<Config>, held: Arc<Held>) -> Self {
+        let allocation = allocation::allocate(config, &held);
+        let resolved = match allocation.resolve(config) {
+            Cow::Borrowed(_) => Arc::clone(config),
+            Cow::Owned(resolved) => Arc::new(resolved),
+        };
         let alone = allocation::allocate(config, &Held::new());
-        desired.0.insert(allocation::NAME, Ok(allocation::desired(&allocation, &alone)));
-        allocation::remark(&allocation, held, config, &mut plan);
+        Self { config: Arc::clone(config), resolved, held, allocation, alone }
     }
-    Towards { config: resolved, addresses: allocation.held(), desired, plan }
+
+    /// What the services with a pool get.
+    pub(crate) fn addresses(&self) -> Held {
+        self.allocation.held()
+    }
+
+    /// As a person reads it.
+    pub(crate) fn report(&self, sha256: String) -> AddressReport {
+        AddressReport::of(&self.config, sha256, &self.allocation, &self.alone)
+    }
+}
+
+/// What is wanted for a file, and the way there.
+pub(crate) fn plan_towards(kinds: &[KindEntry], given: &Given, look: &Look) -> (Desired, Plan) {
+    let mut desired = look::desired(kinds, &given.resolved, &look.facts);
+    let mut plan = netd_core::plan(&order(kinds), &desired, &look.observed);
+    if allocation::uses_pools(&given.config) {
+        let addresses = allocation::desired(&given.allocation, &given.alone);
+        desired.0.insert(allocation::NAME, Ok(addresses));
+        allocation::remark(&given.allocation, &given.held, &given.config, &mut plan);
+    }
+    (desired, plan)
 }
 
 /// What the services have that a file's services may keep.
@@ -53,11 +72,6 @@ pub(crate) fn held(config: &Config, in_force: Option<&InForce>, look: &Look) -> 
             Err(why) => Err(format!("which addresses services have is not known: {why}")),
         },
     }
-}
-
-/// What is given, and what the file alone would give.
-pub(crate) fn allocations(config: &Config, held: &Held) -> (Allocation, Allocation) {
-    (allocation::allocate(config, held), allocation::allocate(config, &Held::new()))
 }
 
 /// What clients would lose, so that somebody has to say that it is meant.
