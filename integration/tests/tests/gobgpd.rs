@@ -137,7 +137,8 @@ fn vips_are_announced_and_withdrawn_one_by_one_and_a_teardown_ends_the_daemon() 
 fn what_is_announced_is_taken_back_at_the_end_where_the_file_says_so() {
     let Some(world) = World::new() else { return };
     let bed = &world.bed;
-    let text = announcing("managed", &[10, 11]).replace("asn = 64512\n", "asn = 64512\non_exit = \"withdraw\"\n");
+    let text =
+        announcing("managed", &[10, 11]).replace("asn = 64512\n", "asn = 64512\non_exit = \"withdraw\"\n");
     bed.write(&text);
     let daemon = bed.start_ok();
     world.told(&[10, 11]);
