@@ -143,6 +143,8 @@ impl Managed {
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
         match process::is_daemon_at(pid, &self.socket).then(|| Identity::of(pid)).flatten() {
             Some(identity) => Ok(Standing::Running(identity)),
+            // It is ending: its memory is gone, its sockets are not yet.
+            None if pid != 0 && process::command(pid).is_empty() => Ok(Standing::Absent),
             None => Err(ChildError::Foreign {
                 socket: self.socket.display().to_string(),
                 pid,
