@@ -91,6 +91,12 @@ impl<E: Entry> Table<E> {
         None
     }
 
+    /// The number that the entry of a key names, if it is in use.
+    pub(crate) fn number(&self, key: &FrontendKey) -> Option<u32> {
+        let mut entry = self.entries.get(self.find(key)?)?;
+        Some(*entry.frontend()).filter(|number| *number != 0)
+    }
+
     /// A free place for a key that is not in use, and that no packet can mistake for another's.
     pub(crate) fn place_for(&mut self, key: &FrontendKey) -> Option<u32> {
         self.state();

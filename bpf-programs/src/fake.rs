@@ -182,6 +182,10 @@ impl Maps for FakeMaps {
         Ok(self.frontends.iter().map(|(key, frontend)| (*key, *frontend)).collect())
     }
 
+    fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>> {
+        Ok(self.frontends.get(key).copied())
+    }
+
     fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>> {
         frontends.iter().map(|(key, frontend)| self.put(*key, *frontend)).collect()
     }
@@ -280,8 +284,17 @@ impl Maps for FakeMaps {
         Ok(self.flows.iter().map(|(key, flow)| (*key, *flow)).collect())
     }
 
+    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>> {
+        Ok(self.flows.get(key).copied())
+    }
+
     fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()> {
         self.flows.extend(flows.iter().copied());
+        Ok(())
+    }
+
+    fn delete_flows(&mut self, keys: &[FlowKey]) -> Result<()> {
+        self.flows.retain(|key, _| !keys.contains(key));
         Ok(())
     }
 

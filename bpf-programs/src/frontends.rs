@@ -47,6 +47,15 @@ impl Frontends {
         all
     }
 
+    /// The frontend of a key. An entry that names a line that is not there is none.
+    pub(crate) fn get(&self, key: &FrontendKey) -> Option<Frontend> {
+        let number = match key.address {
+            IpAddr::V4(_) => self.v4.number(key),
+            IpAddr::V6(_) => self.v6.number(key),
+        };
+        self.lines.get(number?.checked_sub(1)?)
+    }
+
     /// Sets a frontend: a packet finds the one before or this one, whole.
     pub(crate) fn put(&mut self, key: &FrontendKey, frontend: &Frontend) -> Result<()> {
         let present = match key.address {

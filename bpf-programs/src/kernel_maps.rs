@@ -63,6 +63,10 @@ impl Maps for KernelMaps {
         Ok(self.frontends.all())
     }
 
+    fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>> {
+        Ok(self.frontends.get(key))
+    }
+
     fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>> {
         frontends.iter().map(|(key, frontend)| self.frontends.put(key, frontend)).collect()
     }
@@ -185,9 +189,17 @@ impl Maps for KernelMaps {
         Ok(flows)
     }
 
+    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>> {
+        self.flows.get(key).map_err(|error| Error::kernel("lookup", "flows", error))
+    }
+
     fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()> {
         let (_, result) = self.flows.update(flows);
         result.map_err(|error| Error::kernel("update", "flows", error))
+    }
+
+    fn delete_flows(&mut self, keys: &[FlowKey]) -> Result<()> {
+        delete_all(&self.flows, "flows", keys)
     }
 
     fn purge_flows(&mut self, doomed: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<usize> {

@@ -70,6 +70,9 @@ pub trait Maps: Send {
     /// All frontends, in the order of their keys.
     fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>>;
 
+    /// A frontend, if there is one of the key.
+    fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>>;
+
     /// Sets frontends; one result for each, in order. A packet finds each as it was or as it is, never half.
     fn put_frontends(&mut self, frontends: &[(FrontendKey, Frontend)]) -> Vec<Result<()>>;
 
@@ -122,8 +125,14 @@ pub trait Maps: Send {
     /// All flow records. Records that come and go meanwhile may be missed.
     fn flows(&self) -> Result<Vec<(FlowKey, Flow)>>;
 
+    /// A flow record, if there is one of the key.
+    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>>;
+
     /// Sets flow records; the oldest make room for them when there is none.
     fn put_flows(&mut self, flows: &[(FlowKey, Flow)]) -> Result<()>;
+
+    /// Deletes flow records.
+    fn delete_flows(&mut self, keys: &[FlowKey]) -> Result<()>;
 
     /// Deletes the flow records that the function chooses; says how many.
     fn purge_flows(&mut self, doomed: &dyn Fn(&FlowKey, &Flow) -> bool) -> Result<usize>;

@@ -11,6 +11,7 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
@@ -209,6 +210,23 @@ impl<K: Pod, V: Pod> Hash<K, V> {
     /// The entries that it has room for.
     pub(crate) fn capacity(&self) -> u32 {
         self.capacity
+    }
+
+    /// The value of a key, if it has one.
+    pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let mut attr = ElementAttr {
+            map: self.fd.as_raw_fd() as u32,
+            key: &raw const *key as u64,
+            value: &raw mut value as u64,
+            ..ElementAttr::zeroed()
+        };
+        // SAFETY: `new` has compared the sizes; key and value live until after the call.
+        match unsafe { bpf(MAP_LOOKUP_ELEM, &mut attr) } {
+            Ok(_) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets entries in order until one fails: how many were set, and why not the next.

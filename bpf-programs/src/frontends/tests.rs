@@ -64,6 +64,9 @@ fn change(frontends: &mut Frontends, expected: &mut Expected, dice: &mut Dice, k
 
 fn agree(frontends: &Frontends, expected: &Expected) {
     assert_eq!(frontends.all(), expected.iter().map(|(k, f)| (*k, *f)).collect::<Vec<_>>());
+    for key in (0..600).map(key).chain(expected.keys().copied()) {
+        assert_eq!(frontends.get(&key), expected.get(&key).copied(), "{key:?}");
+    }
 }
 
 #[test]

@@ -95,10 +95,7 @@ fn undo_records(
     }
     let is_new = |key: &FlowKey| before.iter().all(|(known, _)| known != key);
     let new: Vec<FlowKey> = after.into_iter().map(|(key, _)| key).filter(is_new).collect();
-    if new.is_empty() {
-        return Ok(());
-    }
-    told(maps.purge_flows(&|key, _| new.contains(key))).map(drop)
+    told(maps.delete_flows(&new))
 }
 
 /// What the program did, beside what the maps promised.

@@ -8,7 +8,7 @@ use crate::kinds::vip::POOL_PREFIX;
 use ipnetwork::IpNetwork;
 use netd_bpf::Maps;
 use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey, Pool, PoolKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// What conclusions are drawn from.
@@ -47,7 +47,7 @@ pub(super) fn promise(
         port: packet.destination.port(),
         protocol: packet.protocol.number(),
     };
-    let Some(frontend) = entry(maps, &key)? else {
+    let Some(frontend) = maps.frontend(&key)? else {
         answer.step("frontend", format!("no service has {}/{}", packet.destination, packet.protocol.name()));
         return unknown(maps, &key, answer);
     };
@@ -63,10 +63,6 @@ pub(super) fn promise(
     }
     of_frontend(maps, packet, &frontend, &held, answer)?;
     Ok(promise)
-}
-
-fn entry(maps: &dyn Maps, key: &FrontendKey) -> netd_bpf::Result<Option<Frontend>> {
-    Ok(maps.frontends()?.into_iter().find(|(found, _)| found == key).map(|(_, frontend)| frontend))
 }
 
 fn of_frontend(
@@ -136,7 +132,7 @@ fn recorded(
 /// Says what becomes of packets that no service takes.
 fn unknown(maps: &dyn Maps, key: &FrontendKey, answer: &mut Explanation) -> netd_bpf::Result<Promise> {
     let address = key.address;
-    let vip = entry(maps, &FrontendKey::vip_entry(address))?;
+    let vip = maps.frontend(&FrontendKey::vip_entry(address))?;
     if let Some(vip) = vip {
         answer.step("vip", format!("{address} is a VIP of {}", maps.service_name(vip.service)?));
         return Ok(Promise { service: Some(vip.service), ways: BTreeMap::new() });
@@ -178,5 +174,7 @@ pub(super) fn records(maps: &dyn Maps, packet: &Packet) -> netd_bpf::Result<Vec<
         ..FlowKey::default()
     };
     let of_client = FlowKey { source_port: [0, 0], ..of_flow };
-    Ok(maps.flows()?.into_iter().filter(|(key, _)| *key == of_flow || *key == of_client).collect())
+    // They are one where the packet's source port is zero.
+    let keys = BTreeSet::from([of_client, of_flow]);
+    keys.into_iter().filter_map(|key| maps.flow(&key).map(|flow| Some((key, flow?))).transpose()).collect()
 }
