@@ -24,8 +24,11 @@ use tokio::time::{sleep, timeout};
 /// Where gobgpd is, besides the folders of `$PATH`, which a service may not have.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
-/// From its start to its socket; it takes a tenth of a second, a busy machine takes longer.
-const STARTING_MAX: Duration = Duration::from_secs(3);
+/// How long a start is waited for; it takes a tenth of a second. Whoever waits has other things to do, and can ask again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// From its start to its socket: longer than a slow disk takes to read the program for the first time.
+const STARTING_MAX: Duration = Duration::from_secs(30);
 
 /// It says goodbye to its peers when it is told to end; then it is killed.
 const ENDING_MAX: Duration = Duration::from_secs(2);
@@ -63,6 +66,12 @@ pub enum ChildError {
         /// How long it is left alone.
         wait: Duration,
     },
+    /// It does not listen yet.
+    #[error("gobgpd was started {} s ago and does not listen yet", since.as_secs())]
+    Starting {
+        /// How long ago it was started.
+        since: Duration,
+    },
     /// It ended at once, or never listened.
     #[error("gobgpd does not come up: {said}")]
     Stillborn {
@@ -96,6 +105,8 @@ pub struct Managed {
     log: PathBuf,
     /// The daemon as a child process, to be reaped, if this netd started it.
     child: Option<std::process::Child>,
+    /// When the child was started, until it has been seen to listen.
+    starting: Option<Instant>,
     /// When it was started, the latest last; only those that count for a pause.
     starts: VecDeque<Instant>,
 }
@@ -105,7 +116,7 @@ impl Managed {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let (socket, log) = (folder.join("gobgpd.sock"), folder.join("gobgpd.log"));
-        Self { socket, log, child: None, starts: VecDeque::new() }
+        Self { socket, log, child: None, starting: None, starts: VecDeque::new() }
     }
 
     /// Where it listens.
@@ -126,11 +137,7 @@ impl Managed {
     ///
     /// [`ChildError::Foreign`], [`ChildError::System`].
     pub async fn look(&mut self) -> Result<Standing, ChildError> {
-        if let Some(child) = &mut self.child
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            self.child = None;
-        }
+        self.reap();
         let connecting = timeout(ENDING_MAX, UnixStream::connect(&self.socket));
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
@@ -142,7 +149,10 @@ impl Managed {
             stream.peer_cred().map_err(|error| self.system("ask who holds", &self.socket, error))?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
         match process::is_daemon_at(pid, &self.socket).then(|| Identity::of(pid)).flatten() {
-            Some(identity) => Ok(Standing::Running(identity)),
+            Some(identity) => {
+                self.starting = None;
+                Ok(Standing::Running(identity))
+            }
             // It is ending: its memory is gone, its sockets are not yet.
             None if pid != 0 && process::command(pid).is_empty() => Ok(Standing::Absent),
             None => Err(ChildError::Foreign {
@@ -153,7 +163,7 @@ impl Managed {
         }
     }
 
-    /// Starts it, unless it is there, and waits until it listens.
+    /// Starts it, unless it is there, and waits a little until it listens. To be called again as long as it is starting.
     ///
     /// # Errors
     ///
@@ -162,21 +172,22 @@ impl Managed {
         if let Standing::Running(identity) = self.look().await? {
             return Ok(identity);
         }
-        let program = find("gobgpd").ok_or(ChildError::Missing)?;
-        self.mind_the_pause()?;
-        for orphan in process::daemons_at(&self.socket) {
-            // It lives, and nobody can reach it: somebody removed its socket. Killed, its peers keep what it told them.
-            orphan.kill();
-            self.wait_for_end(orphan).await;
+        if self.starting.is_none() {
+            self.launch().await?;
         }
-        self.spawn(&program)?;
-        let until = Instant::now() + STARTING_MAX;
-        while Instant::now() < until {
+        let until = Instant::now() + PATIENCE;
+        loop {
             if let Standing::Running(identity) = self.look().await? {
                 return Ok(identity);
             }
             if self.child.is_none() {
                 break;
+            }
+            if Instant::now() >= until {
+                match self.starting.map(|at| at.elapsed()) {
+                    Some(since) if since < STARTING_MAX => return Err(ChildError::Starting { since }),
+                    Some(_) | None => break,
+                }
             }
             sleep(STEP).await;
         }
@@ -185,7 +196,19 @@ impl Managed {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.starting = None;
         Err(ChildError::Stillborn { said: log::last_words(&self.log) })
+    }
+
+    async fn launch(&mut self) -> Result<(), ChildError> {
+        let program = find("gobgpd").ok_or(ChildError::Missing)?;
+        self.mind_the_pause()?;
+        for orphan in process::daemons_at(&self.socket) {
+            // It lives, and nobody can reach it: somebody removed its socket. Killed, its peers keep what it told them.
+            orphan.kill();
+            self.wait_for_end(orphan).await;
+        }
+        self.spawn(&program)
     }
 
     fn spawn(&mut self, program: &Path) -> Result<(), ChildError> {
@@ -207,6 +230,7 @@ impl Managed {
         command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
         let child = command.spawn().map_err(|error| self.system("start", program, error))?;
         self.child = Some(child);
+        self.starting = Some(Instant::now());
         self.starts.push_back(Instant::now());
         Ok(())
     }
@@ -232,7 +256,9 @@ impl Managed {
     ///
     /// As [`Managed::look`].
     pub async fn stop(&mut self) -> Result<(), ChildError> {
-        if let Standing::Running(identity) = self.look().await? {
+        self.look().await?;
+        // Also one that does not listen yet, or that nobody can reach any more.
+        for identity in process::daemons_at(&self.socket) {
             identity.terminate();
             if !self.wait_for_end(identity).await {
                 identity.kill();
@@ -254,17 +280,23 @@ impl Managed {
     async fn wait_for_end(&mut self, identity: Identity) -> bool {
         let until = Instant::now() + ENDING_MAX;
         while Instant::now() < until {
-            if let Some(child) = &mut self.child
-                && !matches!(child.try_wait(), Ok(None))
-            {
-                self.child = None;
-            }
+            self.reap();
             if !identity.is_alive() {
                 return true;
             }
             sleep(STEP).await;
         }
         false
+    }
+
+    /// Forgets a child that has ended.
+    fn reap(&mut self) {
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            self.child = None;
+            self.starting = None;
+        }
     }
 
     fn system(&self, what: &str, path: &Path, source: io::Error) -> ChildError {

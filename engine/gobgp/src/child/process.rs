@@ -20,11 +20,15 @@ impl Identity {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; after it come the state, the third field, and the rest.
+        // The name, in parentheses, may hold anything; after it come the state, the third field, and the rest, of which the
+        // 20th is the number of threads and the 22nd the beginning.
         let mut rest = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
         let state = rest.next()?;
-        let began = rest.nth(18)?.parse().ok()?;
-        (state != "Z").then_some(Self { pid, began })
+        let threads: u32 = rest.nth(16)?.parse().ok()?;
+        let began = rest.nth(1)?.parse().ok()?;
+        // The first thread may be done for while others still hold what the process had open.
+        let is_over = matches!(state, "Z" | "X") && threads <= 1;
+        (!is_over).then_some(Self { pid, began })
     }
 
     /// Whether it still runs.

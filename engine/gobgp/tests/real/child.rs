@@ -3,17 +3,33 @@
 use crate::site::Site;
 use netd_gobgp::Client;
 use netd_gobgp::child::{ChildError, Identity, Managed, Standing, Tail};
-use rustix::process::{Pid, Signal, getsid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::Duration;
 
 fn kill(identity: Identity) {
-    kill_process(pid(identity), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(i32::try_from(identity.pid).unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
-fn pid(identity: Identity) -> Pid {
-    Pid::from_raw(i32::try_from(identity.pid).unwrap()).unwrap()
+/// The session of a process, as /proc tells it; 0 if it began outside of what can be seen from here.
+fn session(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat[stat.rfind(')').unwrap()..].split(' ').nth(4).unwrap().parse().unwrap()
+}
+
+/// Starts a daemon that may take its time.
+async fn start(managed: &mut Managed) -> Identity {
+    let mut started = None;
+    crate::wait_until("started", async || match managed.start().await {
+        Ok(identity) => {
+            started = Some(identity);
+            true
+        }
+        Err(ChildError::Starting { .. } | ChildError::Pausing { .. }) => false,
+        Err(error) => panic!("{error:?}"),
+    })
+    .await;
+    started.unwrap()
 }
 
 async fn gone(identity: Identity) {
@@ -26,7 +42,12 @@ struct Guard<'a>(&'a Site);
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let folder = self.0.file("");
-        self.0.left.run_async(|| async move { Managed::new(&folder).stop().await.unwrap() });
+        self.0.left.run_async(|| async move {
+            // A test that failed has said why.
+            if let Err(error) = Managed::new(&folder).stop().await {
+                eprintln!("{error}");
+            }
+        });
     }
 }
 
@@ -44,14 +65,19 @@ fn b16_the_daemon_outlives_netd_and_is_found_again() {
     on_the_left(async |folder: std::path::PathBuf| {
         let mut first = Managed::new(&folder);
         assert_eq!(first.look().await.unwrap(), Standing::Absent);
-        let identity = first.start().await.unwrap();
+        let identity = start(&mut first).await;
         assert_eq!(first.start().await.unwrap(), identity);
-        assert_ne!(getsid(Some(pid(identity))).unwrap(), getsid(None).unwrap());
+        assert_eq!(session(identity.pid), identity.pid);
         drop(first);
         let mut second = Managed::new(&folder);
         assert_eq!(second.look().await.unwrap(), Standing::Running(identity));
-        let client = Client::connect(&second.endpoint()).await.unwrap();
-        assert_eq!(client.pid(), Some(identity.pid));
+        let mut client = None;
+        crate::wait_until("answering", async || {
+            client = Client::connect(&second.endpoint()).await.ok();
+            client.is_some()
+        })
+        .await;
+        assert_eq!(client.unwrap().pid(), Some(identity.pid));
         second.stop().await.unwrap();
         assert!(!identity.is_alive());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
@@ -62,18 +88,24 @@ fn b16_the_daemon_outlives_netd_and_is_found_again() {
 fn b2_a_daemon_that_died_is_started_again_at_once_and_one_that_keeps_dying_with_pauses() {
     on_the_left(async |folder: std::path::PathBuf| {
         let mut managed = Managed::new(&folder);
-        let first = managed.start().await.unwrap();
+        let first = start(&mut managed).await;
         kill(first);
         gone(first).await;
         assert_eq!(managed.look().await.unwrap(), Standing::Absent);
-        let second = managed.start().await.unwrap();
-        assert_ne!(first, second);
-        kill(second);
-        gone(second).await;
-        let error = managed.start().await.unwrap_err();
-        assert!(matches!(error, ChildError::Pausing { times: 2, .. }), "{error:?}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        managed.start().await.unwrap();
+        let mut last = start(&mut managed).await;
+        assert_ne!(first, last);
+        // The pause grows, so that at last no machine is too slow to meet it.
+        let times = loop {
+            kill(last);
+            gone(last).await;
+            match managed.start().await {
+                Err(ChildError::Pausing { times, .. }) => break times,
+                Err(ChildError::Starting { .. }) => last = start(&mut managed).await,
+                started => last = started.unwrap(),
+            }
+        };
+        assert!(times >= 2, "{times}");
+        start(&mut managed).await;
     });
 }
 
@@ -91,9 +123,9 @@ fn a_socket_that_something_else_holds_is_left_to_it() {
 fn a_daemon_whose_socket_was_removed_is_replaced_and_not_doubled() {
     on_the_left(async |folder: std::path::PathBuf| {
         let mut managed = Managed::new(&folder);
-        let lost = managed.start().await.unwrap();
+        let lost = start(&mut managed).await;
         std::fs::remove_file(folder.join("gobgpd.sock")).unwrap();
-        let next = managed.start().await.unwrap();
+        let next = start(&mut managed).await;
         assert_ne!(lost, next);
         assert!(!lost.is_alive());
     });
@@ -112,8 +144,9 @@ fn a_daemon_that_cannot_write_its_log_is_not_started() {
 fn what_the_daemon_says_can_be_read_while_it_runs() {
     on_the_left(async |folder: std::path::PathBuf| {
         let mut managed = Managed::new(&folder);
-        managed.start().await.unwrap();
-        let said = Tail::whole(managed.log()).read().unwrap();
-        assert_eq!(said[0].text, "gobgpd started");
+        start(&mut managed).await;
+        let said = async || Tail::whole(managed.log()).read().unwrap();
+        crate::wait_until("told", async || !said().await.is_empty()).await;
+        assert_eq!(said().await[0].text, "gobgpd started");
     });
 }

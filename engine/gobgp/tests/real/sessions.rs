@@ -93,6 +93,17 @@ async fn a_session_with_bird_comes_up_with_ttl_security_a_source_and_a_password(
     assert_eq!(client.peers().await.unwrap()[&ip(Site::RIGHT_V4)].config, wanted);
 }
 
+/// Whether a machine has met a packet with a password that is not the peer's.
+fn refused_for_its_password(site: &Site) -> bool {
+    [&site.left, &site.right].into_iter().any(|machine| {
+        let counts = machine.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat")).unwrap();
+        let mut lines = counts.lines().filter(|line| line.starts_with("TcpExt:"));
+        let names = lines.next().unwrap().split(' ');
+        let place = names.into_iter().position(|name| name == "TCPMD5Failure").unwrap();
+        lines.next().unwrap().split(' ').nth(place).is_some_and(|count| count != "0")
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn b6_a_wrong_password_keeps_the_session_down_and_the_right_one_brings_it_up() {
     let Some(site) = Site::new() else { return };
@@ -101,7 +112,7 @@ async fn b6_a_wrong_password_keeps_the_session_down_and_the_right_one_brings_it_
     let wrong = PeerConfig { password: password("wrong"), ..peer(address, OTHER_ASN) };
     client.add_peer(&wrong, ASN, Restarting::No).await.unwrap();
     let _frr = both_ways(&site, OTHER_ASN, &format!("neighbor {} password right\n", Site::LEFT_V4));
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    wait_until("refused", async || refused_for_its_password(&site)).await;
     let seen = client.peers().await.unwrap().remove(&address).unwrap();
     assert_ne!(seen.state, SessionState::Established);
     let expected = "no connection: the peer does not listen, is not reachable, or has another password";

@@ -48,8 +48,12 @@ impl Site {
     pub async fn daemon(&self) -> (Gobgpd, Client) {
         let daemon = Gobgpd::start(&self.left, self.file("gobgpd.sock"));
         let client = daemon.connect().await;
-        client.start(&global()).await.unwrap();
-        client.prepare().await.unwrap();
+        // On a busy machine its first answers may come too late.
+        crate::wait_until("a speaker", async || {
+            client.start(&global()).await.is_ok() || client.global().await.is_ok_and(|now| now.is_some())
+        })
+        .await;
+        crate::wait_until("prepared", async || client.prepare().await.is_ok()).await;
         (daemon, client)
     }
 }
