@@ -80,6 +80,27 @@ impl FieldChange {
         Self { field: field.into(), from: Some(from.to_string()), to: Some(to.to_string()) }
     }
 
+    /// What changes if a field's text does.
+    pub fn between(field: impl Into<String>, from: impl ToString, to: impl ToString) -> Option<Self> {
+        let (from, to) = (from.to_string(), to.to_string());
+        (from != to).then(|| Self { field: field.into(), from: Some(from), to: Some(to) })
+    }
+
+    /// What differs between the texts of the same fields, in their order.
+    pub fn among<const N: usize>(
+        from: [(&'static str, String); N],
+        to: [(&'static str, String); N],
+    ) -> Vec<Self> {
+        let pairs = from.into_iter().zip(to);
+        pairs.filter_map(|((field, from), (_, to))| Self::between(field, from, to)).collect()
+    }
+
+    /// The field as a part that is new.
+    #[must_use]
+    pub fn as_new(self) -> Self {
+        Self { from: None, ..self }
+    }
+
     /// A part that is new.
     pub fn added(field: impl Into<String>, to: impl ToString) -> Self {
         Self { field: field.into(), from: None, to: Some(to.to_string()) }

@@ -13,9 +13,11 @@ pub mod service;
 pub mod vip;
 
 use crate::balancer::Balancer;
+use crate::facts::Facts;
 use crate::metrics::Page;
 use crate::speaker;
 use crate::target::{KindEntry, Target};
+use netd_schema::{Config, Node};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -94,6 +96,22 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
         target: Box::new(metrics::MetricsTarget::new(page)),
     }));
     kinds
+}
+
+/// This node in the file; `None` in a file without nodes.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn this_node<'c>(config: &'c Config, facts: &Facts) -> Result<Option<&'c Node>, String> {
+    match config.node(&facts.node) {
+        Some(node) => Ok(Some(node)),
+        None if config.nodes.is_empty() => Ok(None),
+        None => Err(format!(
+            "this node is called {:?}, which [[nodes]] does not list; its name can be given with --node",
+            facts.node
+        )),
+    }
 }
 
 /// What tells the network of this node: after the datapath, and gone before it. The paths come before the peers, so that a

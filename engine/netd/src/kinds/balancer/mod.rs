@@ -112,21 +112,17 @@ impl Described for BalancerSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let mut changes = Vec::new();
-        let mut field = |name: &str, before: String, after: String| {
-            if before != after {
-                changes.push(FieldChange::changed(name, before, after));
-            }
-        };
-        field("hop limit", observed.hop_limit.to_string(), self.hop_limit.to_string());
-        field("outer DSCP", dscp_word(observed.outer_dscp), dscp_word(self.outer_dscp));
-        field("outer ECN", ecn_word(observed.copies_ecn).into(), ecn_word(self.copies_ecn).into());
-        field("GUE port", observed.gue_port.to_string(), self.gue_port.to_string());
         let errors = |spec: &Self| format!("{}/s", spec.icmp_errors_per_second);
-        field("ICMP errors", errors(observed), errors(self));
-        let pools = |spec: &Self| if spec.has_pools { "looked up" } else { "none" }.to_owned();
-        field("pools", pools(observed), pools(self));
-        changes
+        let pools = |spec: &Self| if spec.has_pools { "looked up" } else { "none" };
+        let compared = [
+            FieldChange::between("hop limit", observed.hop_limit, self.hop_limit),
+            FieldChange::between("outer DSCP", dscp_word(observed.outer_dscp), dscp_word(self.outer_dscp)),
+            FieldChange::between("outer ECN", ecn_word(observed.copies_ecn), ecn_word(self.copies_ecn)),
+            FieldChange::between("GUE port", observed.gue_port, self.gue_port),
+            FieldChange::between("ICMP errors", errors(observed), errors(self)),
+            FieldChange::between("pools", pools(observed), pools(self)),
+        ];
+        compared.into_iter().flatten().collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod target;
 
 pub use target::InstanceTarget;
 
+use super::this_node;
 use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::{Bgp, Config, Gobgpd, Node};
@@ -75,18 +76,15 @@ impl Described for InstanceSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let mut changes = Vec::new();
-        let mut compare = |field: &str, from: String, to: String| {
-            if from != to {
-                changes.push(FieldChange::changed(field, from, to));
-            }
-        };
-        compare("gobgpd", name(&observed.gobgpd), name(&self.gobgpd));
-        compare("AS", observed.asn.to_string(), self.asn.to_string());
-        if self.is_router_id_given || observed.router_id.is_unspecified() {
-            compare("router identifier", observed.router_id.to_string(), self.router_id.to_string());
-        }
-        compare("port", port_text(observed.listen_port), port_text(self.listen_port));
+        let has_to_be_this = self.is_router_id_given || observed.router_id.is_unspecified();
+        let router_id = if has_to_be_this { self.router_id } else { observed.router_id };
+        let compared = [
+            FieldChange::between("gobgpd", name(&observed.gobgpd), name(&self.gobgpd)),
+            FieldChange::between("AS", observed.asn, self.asn),
+            FieldChange::between("router identifier", observed.router_id, router_id),
+            FieldChange::between("port", port_text(observed.listen_port), port_text(self.listen_port)),
+        ];
+        let mut changes: Vec<_> = compared.into_iter().flatten().collect();
         if !changes.is_empty() {
             changes.push(FieldChange::changed("sessions", "up", "opened anew, all of them"));
         }
@@ -116,22 +114,6 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         desired.table.insert(spec.key(), Arc::new(spec));
     }
     Ok(desired)
-}
-
-/// This node in the file; `None` in a file without nodes.
-///
-/// # Errors
-///
-/// When the file lists nodes and this one is not among them.
-pub fn this_node<'c>(config: &'c Config, facts: &Facts) -> Result<Option<&'c Node>, String> {
-    match config.node(&facts.node) {
-        Some(node) => Ok(Some(node)),
-        None if config.nodes.is_empty() => Ok(None),
-        None => Err(format!(
-            "this node is called {:?}, which [[nodes]] does not list; its name can be given with --node",
-            facts.node
-        )),
-    }
 }
 
 /// The file's, else the node's first IPv4 address, else a number made from its name.

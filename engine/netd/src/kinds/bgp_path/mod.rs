@@ -17,8 +17,9 @@ mod target;
 pub use spec::{PathSpec, Recipients};
 pub use target::PathTarget;
 
-use super::bgp_instance::{self, own_address, this_node};
+use super::bgp_instance::{self, own_address};
 use super::bgp_peer::peers_of;
+use super::this_node;
 use super::{attachment, route, service, vip};
 use crate::facts::Facts;
 use ipnetwork::IpNetwork;

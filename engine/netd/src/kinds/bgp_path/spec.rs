@@ -128,25 +128,30 @@ impl Described for PathSpec {
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let Self { prefix, next_hop, communities, large_communities, local_preference, med, prepend, to } =
             self;
-        let mut changes = Vec::new();
-        let mut compare = |field: &str, from: String, to: String| {
-            if from != to {
-                changes.push(FieldChange::changed(field, from, to));
-            }
-        };
         let optional =
             |value: Option<u32>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
         let hop = |hop: Option<IpAddr>| hop.map_or_else(|| "self".to_owned(), |hop| hop.to_string());
         fn or_none<T: fmt::Display>(values: &BTreeSet<T>) -> String {
             if values.is_empty() { "none".to_owned() } else { listed(values, " ") }
         }
-        compare("prefix", observed.prefix.to_string(), prefix.to_string());
-        compare("next hop", hop(observed.next_hop), hop(*next_hop));
-        compare("communities", or_none(&observed.communities), or_none(communities));
-        compare("large communities", or_none(&observed.large_communities), or_none(large_communities));
-        compare("local preference", optional(observed.local_preference), optional(*local_preference));
-        compare("MED", optional(observed.med), optional(*med));
-        compare("prepended", format!("{:?}", observed.prepend), format!("{prepend:?}"));
+        let compared = [
+            FieldChange::between("prefix", observed.prefix, prefix),
+            FieldChange::between("next hop", hop(observed.next_hop), hop(*next_hop)),
+            FieldChange::between("communities", or_none(&observed.communities), or_none(communities)),
+            FieldChange::between(
+                "large communities",
+                or_none(&observed.large_communities),
+                or_none(large_communities),
+            ),
+            FieldChange::between(
+                "local preference",
+                optional(observed.local_preference),
+                optional(*local_preference),
+            ),
+            FieldChange::between("MED", optional(observed.med), optional(*med)),
+            FieldChange::between("prepended", format!("{:?}", observed.prepend), format!("{prepend:?}")),
+        ];
+        let mut changes: Vec<_> = compared.into_iter().flatten().collect();
         if *to != observed.to {
             let all = |to: &Recipients| match to {
                 Recipients::All(_) => "every peer".to_owned(),

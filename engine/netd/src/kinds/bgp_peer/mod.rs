@@ -11,7 +11,7 @@ mod target;
 pub use password::{Password, PasswordError, read as read_password};
 pub use target::PeerTarget;
 
-use super::bgp_instance::{self, this_node};
+use super::{bgp_instance, this_node};
 use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
 use netd_schema::{Bfd, BgpPeer, Config, Family};
@@ -139,19 +139,13 @@ impl Described for PeerSpec {
     /// What it says besides what every peer has.
     fn parts(&self) -> Vec<FieldChange> {
         let usual = Self::of(&BgpPeer::default());
-        let own = self.words().into_iter().zip(usual.words());
-        let is_in_summary = |name: &str| matches!(name, "name" | "asn" | "families");
-        own.filter(|((name, own), (_, usual))| own != usual && !is_in_summary(name))
-            .map(|((name, own), _)| FieldChange::added(name, own))
-            .collect()
+        let own = FieldChange::among(usual.words(), self.words()).into_iter();
+        let is_in_summary = |field: &str| matches!(field, "name" | "asn" | "families");
+        own.filter(|own| !is_in_summary(&own.field)).map(FieldChange::as_new).collect()
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let pairs = observed.words().into_iter().zip(self.words());
-        pairs
-            .filter(|(before, after)| before.1 != after.1)
-            .map(|((name, before), (_, after))| FieldChange::changed(name, before, after))
-            .collect()
+        FieldChange::among(observed.words(), self.words())
     }
 }
 

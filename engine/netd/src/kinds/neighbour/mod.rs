@@ -52,17 +52,13 @@ impl Described for NeighbourSpec {
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let Self { address, device, ifindex, kept } = self;
-        let mut changes = Vec::new();
-        let mut compare = |field: &str, from: String, to: String| {
-            if from != to {
-                changes.push(FieldChange::changed(field, from, to));
-            }
-        };
-        compare("address", observed.address.to_string(), address.to_string());
-        compare("device", observed.device.clone(), device.clone());
-        compare("interface index", observed.ifindex.to_string(), ifindex.to_string());
-        compare("kept resolved", observed.kept.to_string(), kept.to_string());
-        changes
+        let compared = [
+            FieldChange::between("address", observed.address, address),
+            FieldChange::between("device", &observed.device, device),
+            FieldChange::between("interface index", observed.ifindex, ifindex),
+            FieldChange::between("kept resolved", observed.kept, kept),
+        ];
+        compared.into_iter().flatten().collect()
     }
 }
 

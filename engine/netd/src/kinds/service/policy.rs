@@ -162,21 +162,14 @@ impl Policy {
     /// What differs from `observed`, a line each.
     #[must_use]
     pub fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let pairs = observed.words().into_iter().zip(self.words());
-        pairs
-            .filter(|(before, after)| before.1 != after.1)
-            .map(|((name, before), (_, after))| FieldChange::changed(name, before, after))
-            .collect()
+        FieldChange::among(observed.words(), self.words())
     }
 
     /// What it says besides the defaults, a line each.
     #[must_use]
     pub fn parts(&self) -> Vec<FieldChange> {
-        let pairs = Self::default().words().into_iter().zip(self.words());
-        pairs
-            .filter(|(default, own)| default.1 != own.1)
-            .map(|(_, (name, text))| FieldChange::added(name, text))
-            .collect()
+        let own = FieldChange::among(Self::default().words(), self.words());
+        own.into_iter().map(FieldChange::as_new).collect()
     }
 
     /// The fields by the words of the file.
