@@ -48,10 +48,10 @@ fn with_netd(node: &Namespace, prefixes: &[String]) -> (Duration, Duration) {
     node.run_async(|| async {
         let mut reader = FactsReader::new("bench".into());
         let facts = reader.read().await.unwrap();
-        let ifindex = facts.link_named("eth0").unwrap().index;
+        let eth0 = facts.link_named("eth0").unwrap().clone();
         let step = |text: &String| {
-            let way = Way { via: "10.0.0.2".parse().ok(), device: "eth0".into(), ifindex, metric: 0 };
             let prefix = text.parse().unwrap();
+            let way = Way::via("10.0.0.2".parse().unwrap(), &eth0, prefix);
             let spec = RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus: Vec::new() };
             let id = ResourceId { kind: NAME, key: Key::new(text) };
             Step { id, action: Action::Create { to: Arc::new(spec) } }

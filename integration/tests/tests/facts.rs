@@ -155,7 +155,7 @@ fn a_next_hop_object_that_changes_or_goes_is_noticed() {
         let mut reader = FactsReader::new("n".into());
         let via = |facts: &Facts| match &route(facts, "10.9.0.0/16")?.action {
             RouteAction::Forward(hops) => hops[0].via,
-            RouteAction::Discard | RouteAction::Other => None,
+            RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
         };
         assert_eq!(via(&read(&mut reader).await), Some(ip("10.0.0.2")));
         node.ip(&["nexthop", "replace", "id", "1", "via", "10.0.0.3", "dev", "eth0"]);

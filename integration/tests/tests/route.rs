@@ -361,8 +361,7 @@ fn k12_a_refused_route_fails_alone() {
 
 fn spec(facts: &Facts, prefix: &str, via: &str) -> RouteSpec {
     let prefix = prefix.parse().unwrap();
-    let (device, ifindex) = ("eth0".to_owned(), facts.link_named("eth0").unwrap().index);
-    let way = Way { via: Some(via.parse().unwrap()), device, ifindex, metric: route::metric(prefix) };
+    let way = Way::via(via.parse().unwrap(), facts.link_named("eth0").unwrap(), prefix);
     RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus: Vec::new() }
 }
 

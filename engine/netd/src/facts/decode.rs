@@ -3,8 +3,8 @@
 //! Only the attributes that are used are looked at: an attribute that is new, odd or unknown to us never makes a whole
 //! table unreadable. Routes come as the kernel's bytes, past rtnetlink, since there may be very many of them.
 
-use super::{Address, AttachedMode, Link, Mac, Neighbour, NextHop, Route, RouteAction, Xdp};
-use crate::netlink::attributes;
+use super::{Address, AttachedMode, Link, Mac, Neighbour, NextHop, Route, RouteAction, Tunnel, Xdp};
+use crate::netlink::{PROTOCOL, attributes};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
@@ -28,9 +28,17 @@ const RTA_METRICS: u16 = 8;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const RTA_ENCAP_TYPE: u16 = 21;
 const RTA_ENCAP: u16 = 22;
 const RTAX_MTU: u16 = 2;
 const NEXT_HOP_LEN: usize = 8;
+
+/// `LWTUNNEL_ENCAP_IP` and `LWTUNNEL_ENCAP_IP6`: the header around the tunnel's own is of this family.
+const ENCAP_IP: u16 = 2;
+const ENCAP_IP6: u16 = 4;
+/// `LWTUNNEL_IP_ID` and `LWTUNNEL_IP_DST`, for IPv6 the same.
+const TUNNEL_ID: u16 = 1;
+const TUNNEL_DST: u16 = 2;
 
 const ROUTE_HEADER_LEN: usize = 12;
 
@@ -114,17 +122,18 @@ pub fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// A route of the main table from `RTM_NEWROUTE`; `None` for every other one.
+/// A route from `RTM_NEWROUTE`; `None` for one that does not decide for packets at large.
 pub fn route(payload: &[u8]) -> Option<Route> {
     let header = RouteHeader::parse(payload).ok()?;
-    // Routes for one traffic class or one source, and remembered exceptions, do not decide for packets at large.
+    // Those are for one traffic class or one source, or remembered exceptions.
     if header.tos != 0 || header.source_prefix_length != 0 || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let mut table = u32::from(header.table);
     let mut destination = None;
     let (mut metric, mut source, mut mtu) = (0, None, None);
-    let (mut device, mut via, mut encapsulated) = (None, None, false);
+    let (mut device, mut via) = (None, None);
+    let (mut encapsulation, mut encapsulated) = (0, None);
     let mut multipath = None;
     for (kind, value) in attributes(payload.get(ROUTE_HEADER_LEN..)?) {
         match kind {
@@ -139,16 +148,18 @@ pub fn route(payload: &[u8]) -> Option<Route> {
             RTA_OIF => device = Some(word(value)?),
             RTA_GATEWAY => via = ip(value),
             RTA_VIA => via = router_of_other_family(value),
-            RTA_ENCAP => encapsulated = true,
+            RTA_ENCAP_TYPE => encapsulation = half_word(value)?,
+            RTA_ENCAP => encapsulated = Some(value),
             RTA_MULTIPATH => multipath = next_hops(value),
             _ => {}
         }
     }
-    if table != TABLE_MAIN {
-        return None;
-    }
+    let tunnelled = encapsulated.map(|within| tunnel(encapsulation, within));
     let action = match header.kind {
-        RouteType::Unicast if encapsulated => RouteAction::Other,
+        RouteType::Unicast if tunnelled.is_some() => match (tunnelled.flatten(), device) {
+            (Some(tunnel), Some(link)) => RouteAction::Tunnel(NextHop { link, via, weight: 1 }, tunnel),
+            (Some(_) | None, _) => RouteAction::Other,
+        },
         RouteType::Unicast => match (multipath, device) {
             (Some(hops), _) => RouteAction::Forward(hops),
             (None, Some(_)) if header.flags.contains(RouteFlags::Dead) => RouteAction::Forward(Vec::new()),
@@ -173,6 +184,22 @@ pub fn route(payload: &[u8]) -> Option<Route> {
 pub const AF_INET: u8 = 2;
 /// `AF_INET6`.
 pub const AF_INET6: u8 = 10;
+
+/// What `RTA_ENCAP` says; `None` for an encapsulation that is no tunnel of IP.
+fn tunnel(encapsulation: u16, within: &[u8]) -> Option<Tunnel> {
+    if !matches!(encapsulation, ENCAP_IP | ENCAP_IP6) {
+        return None;
+    }
+    let (mut id, mut remote) = (0, None);
+    for (kind, value) in attributes(within) {
+        match kind {
+            TUNNEL_ID => id = u64::from_be_bytes(value.try_into().ok()?),
+            TUNNEL_DST => remote = ip(value),
+            _ => {}
+        }
+    }
+    Some(Tunnel { id, remote: remote? })
+}
 
 /// The live next hops of `RTA_MULTIPATH`; `None` if one of them is encapsulated or cannot be read.
 fn next_hops(mut bytes: &[u8]) -> Option<Vec<NextHop>> {
@@ -235,10 +262,16 @@ pub fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbour
     Some(((header.ifindex, address?), found))
 }
 
-/// Whether a change of this route is one of the main table.
-pub fn concerns_main_table(header: &RouteHeader) -> bool {
+/// Whether a change of this route is one of the main table, or of netd's own routes in any.
+pub fn concerns_facts(header: &RouteHeader) -> bool {
     // RT_TABLE_COMPAT stands for every table whose number needs the attribute.
-    matches!(u32::from(header.table), TABLE_MAIN | 252) && !header.flags.contains(RouteFlags::Cloned)
+    let is_read =
+        matches!(u32::from(header.table), TABLE_MAIN | 252) || u8::from(header.protocol) == PROTOCOL;
+    is_read && !header.flags.contains(RouteFlags::Cloned)
+}
+
+fn half_word(value: &[u8]) -> Option<u16> {
+    value.first_chunk::<2>().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
 fn word(value: &[u8]) -> Option<u32> {

@@ -9,7 +9,7 @@ mod source;
 pub use decode::TABLE_MAIN;
 pub use monitor::{Listener, Monitor, Stale};
 pub use read::FactsReader;
-pub(crate) use read::{links, main_routes, neighbours};
+pub(crate) use read::{links, neighbours, routes_of};
 
 pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
@@ -32,6 +32,8 @@ pub struct Facts {
     /// The unicast, blackhole, unreachable and prohibit routes of the main table, of both families, in the kernel's
     /// order. Routes that only match some packets to their destination (by traffic class or source) are left out.
     pub routes: Vec<Route>,
+    /// netd's own routes in other tables than the main one: rules send some packets there.
+    pub routes_elsewhere: Vec<Route>,
     /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The links that are known not to take packets that a program in another driver redirects to them.
@@ -144,9 +146,11 @@ pub struct Route {
 pub enum RouteAction {
     /// It is sent by one of these next hops; next hops that the kernel holds for dead are left out.
     Forward(Vec<NextHop>),
+    /// It is put into a tunnel by the route itself, and sent by this next hop.
+    Tunnel(NextHop, Tunnel),
     /// It is dropped, silently or not.
     Discard,
-    /// Something that netd does not follow (a next-hop object it could not read, an encapsulation).
+    /// Something that netd does not follow (a next-hop object it could not read, an encapsulation of another kind).
     Other,
 }
 
@@ -159,6 +163,15 @@ pub struct NextHop {
     pub via: Option<IpAddr>,
     /// Its share, 1 to 256.
     pub weight: u16,
+}
+
+/// The tunnel that a route puts packets into (Linux calls it lightweight): `encap ip id 7 dst 10.0.0.2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Tunnel {
+    /// What the tunnel's header says: a VNI, for one of VXLAN or Geneve.
+    pub id: u64,
+    /// The other end.
+    pub remote: IpAddr,
 }
 
 /// An entry of the neighbour table.

@@ -24,7 +24,7 @@ pub struct Stale {
     pub links: bool,
     /// Addresses.
     pub addresses: bool,
-    /// Routes of the main table.
+    /// Routes.
     pub routes: bool,
     /// Neighbours.
     pub neighbours: bool,
@@ -118,7 +118,7 @@ impl Hearing {
                 Stale { addresses: true, routes: true, ..nothing }
             }
             Message::NewRoute(route) | Message::DelRoute(route) => {
-                Stale { routes: decode::concerns_main_table(&route.header), ..nothing }
+                Stale { routes: decode::concerns_facts(&route.header), ..nothing }
             }
             Message::NewNeighbour(now) => Stale { neighbours: self.neighbour_is(now), ..nothing },
             Message::DelNeighbour(gone) => Stale { neighbours: self.neighbour_is_gone(gone), ..nothing },

@@ -4,12 +4,12 @@ use super::decode::{self, AF_INET, AF_INET6, TABLE_MAIN};
 use super::monitor::{Listener, Stale};
 use super::{Address, Facts, Link, Neighbour, Route};
 use crate::clock;
-use crate::netlink::{Channel, Connection, DriverFeatures};
+use crate::netlink::{Channel, Connection, DriverFeatures, PROTOCOL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::NeighbourMessage;
-use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -58,8 +58,12 @@ impl FactsReader {
         // Routes are read from a blocking socket, and copying very many takes a while.
         let reading = tokio::task::spawn_blocking(move || {
             if routes_are_stale {
-                let read = main_routes(&mut sight.channel);
-                sight.facts.routes = read.map_err(|error| format!("read routes: {error}"))?;
+                let mut read = || -> io::Result<()> {
+                    sight.facts.routes = routes_of(&mut sight.channel, TABLE_MAIN)?;
+                    sight.facts.routes_elsewhere = own_routes_elsewhere(&mut sight.channel)?;
+                    Ok(())
+                };
+                read().map_err(|error| format!("read routes: {error}"))?;
             }
             sight.facts.no_redirects = sight.drivers.as_mut().map(no_redirects).unwrap_or_default();
             let facts = sight.facts.clone();
@@ -194,20 +198,39 @@ pub(crate) async fn neighbours(
     Ok(found.await?.into_iter().collect())
 }
 
-/// The routes of the main table, of both families.
+/// The routes of a table, of both families.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub(crate) fn main_routes(channel: &mut Channel) -> io::Result<Vec<Route>> {
+pub(crate) fn routes_of(channel: &mut Channel, table: u32) -> io::Result<Vec<Route>> {
+    let mut request = RouteMessage::default();
+    request.attributes.push(RouteAttribute::Table(table));
+    dump_routes(channel, &request, |route| route.table == table)
+}
+
+/// netd's own routes outside the main table, of both families. The kernel is asked for all of its routes by their
+/// protocol: in which table an earlier file had them is not known.
+fn own_routes_elsewhere(channel: &mut Channel) -> io::Result<Vec<Route>> {
+    let mut request = RouteMessage::default();
+    request.header.protocol = PROTOCOL.into();
+    dump_routes(channel, &request, |route| route.table != TABLE_MAIN && route.protocol == PROTOCOL)
+}
+
+/// A kernel that does not obey the request's filters sends everything, so each route is looked at.
+fn dump_routes(
+    channel: &mut Channel,
+    request: &RouteMessage,
+    is_meant: impl Fn(&Route) -> bool,
+) -> io::Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family.into();
-        message.header.table = u8::try_from(TABLE_MAIN).unwrap_or_default();
-        match channel.dump(&RouteNetlinkMessage::GetRoute(message), |_, payload| decode::route(payload)) {
+        let mut request = request.clone();
+        request.header.address_family = family.into();
+        let each = |_, payload: &[u8]| decode::route(payload).filter(&is_meant);
+        match channel.dump(&RouteNetlinkMessage::GetRoute(request), each) {
             Ok(found) => routes.extend(found),
-            // The main table is only made with its first route, and a family may be turned off.
+            // A table is only made with its first route, and a family may be turned off.
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }

@@ -19,6 +19,9 @@ use rustix::io::Errno;
 use std::io;
 use std::time::Duration;
 
+/// `rtm_protocol` and `NDA_PROTOCOL` of everything that netd makes.
+pub const PROTOCOL: u8 = 177;
+
 /// The kernel answers at once; a socket that stays silent this long is broken.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 

@@ -190,7 +190,7 @@ fn default_devices(facts: &Facts) -> BTreeSet<String> {
     let defaults = facts.routes.iter().filter(|route| route.destination.prefix() == 0);
     let hops = defaults.filter_map(|route| match &route.action {
         RouteAction::Forward(hops) => Some(hops),
-        RouteAction::Discard | RouteAction::Other => None,
+        RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
     });
     hops.flatten().filter_map(|hop| facts.links.get(&hop.link)).map(|link| link.name.clone()).collect()
 }

@@ -1,10 +1,10 @@
 //! Routes to the pods of the other nodes, each by the address of the node that has them; and for aggregates of VIPs that
 //! are announced by BGP, routes that refuse what nothing has.
 //!
-//! Key: the prefix, `10.244.2.0/24`. Mark of ownership: the protocol number [`PROTOCOL`] in the main table. An update
-//! costs no packet: the new next hop is added beside the old one, which then goes. Nothing is ever replaced: a route of
-//! another protocol to the same prefix with the same metric is a conflict, one with another metric, table or traffic
-//! class is nobody's business.
+//! Key: the prefix, `10.244.2.0/24`, and the table unless it is the main one, `10.244.2.0/24 table 201`. Mark of
+//! ownership: the protocol number [`PROTOCOL`], in every table. An update costs no packet: the new way is added beside
+//! the old one, which then goes. Nothing is ever replaced: a route of another protocol to the same prefix with the same
+//! metric is a conflict, one with another metric, table or traffic class is nobody's business.
 
 mod target;
 mod wire;
@@ -12,8 +12,9 @@ mod wire;
 pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
-use super::{bgp_path, this_node};
-use crate::facts::{Facts, PathError, PathResolver, TABLE_MAIN};
+use super::bgp_path;
+use crate::facts::{Facts, Link, PathError, PathResolver, TABLE_MAIN, Tunnel};
+pub use crate::netlink::PROTOCOL;
 use ipnetwork::IpNetwork;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::{Config, Node};
@@ -23,9 +24,6 @@ use std::sync::Arc;
 
 /// The kind's name.
 pub const NAME: KindName = "route";
-
-/// `rtm_protocol` and `NDA_PROTOCOL` of everything that netd makes.
-pub const PROTOCOL: u8 = 177;
 
 /// The kernel's own default for IPv4 routes.
 const METRIC_V4: u32 = 0;
@@ -41,6 +39,15 @@ pub fn metric(prefix: IpNetwork) -> u32 {
     match prefix {
         IpNetwork::V4(_) => METRIC_V4,
         IpNetwork::V6(_) => METRIC_V6,
+    }
+}
+
+/// The key of the route to a prefix in a table.
+#[must_use]
+pub fn key(prefix: IpNetwork, table: u32) -> Key {
+    match table {
+        TABLE_MAIN => Key::new(prefix.to_string()),
+        other => Key::new(format!("{prefix} table {other}")),
     }
 }
 
@@ -65,12 +72,18 @@ pub struct RouteSpec {
 /// One way to a prefix: what the kernel tells routes to the same prefix apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Way {
-    /// The router; always there in what is wanted, but for a refusal.
+    /// The router; `None` where the device leads to the destination by itself, and for a refusal.
     pub via: Option<IpAddr>,
     /// The device's name; empty for a refusal.
     pub device: String,
     /// The device's interface index; 0 for a refusal: packets are answered with an ICMP error.
     pub ifindex: u32,
+    /// The tunnel into which the route puts packets before the device gets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+    /// The largest packet that the route admits, in bytes; `None`: what the device admits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// Lower wins among routes to the same prefix.
     pub metric: u32,
 }
@@ -83,7 +96,21 @@ impl Way {
     /// No way: packets are refused.
     #[must_use]
     pub fn refusal() -> Self {
-        Self { via: None, device: String::new(), ifindex: 0, metric: METRIC_REFUSAL }
+        let (device, ifindex, metric) = (String::new(), 0, METRIC_REFUSAL);
+        Self { via: None, device, ifindex, tunnel: None, mtu: None, metric }
+    }
+
+    /// Into a device that leads to `prefix` by itself.
+    #[must_use]
+    pub fn into_device(link: &Link, prefix: IpNetwork) -> Self {
+        let (device, ifindex, metric) = (link.name.clone(), link.index, metric(prefix));
+        Self { via: None, device, ifindex, tunnel: None, mtu: None, metric }
+    }
+
+    /// By a router, or an end that has the prefix, on the device's link.
+    #[must_use]
+    pub fn via(router: IpAddr, link: &Link, prefix: IpNetwork) -> Self {
+        Self { via: Some(router), ..Self::into_device(link, prefix) }
     }
 
     /// Whether packets are refused.
@@ -93,11 +120,21 @@ impl Way {
     }
 
     fn text(&self) -> String {
-        match self.via {
-            _ if self.is_refusal() => "unreachable".to_owned(),
-            Some(via) => format!("via {via} dev {}", self.device),
-            None => format!("dev {}", self.device),
+        if self.is_refusal() {
+            return "unreachable".to_owned();
         }
+        let mut text = String::new();
+        if let Some(Tunnel { id, remote }) = self.tunnel {
+            text += &format!("in tunnel {id} to {remote} ");
+        }
+        if let Some(via) = self.via {
+            text += &format!("via {via} ");
+        }
+        text += &format!("dev {}", self.device);
+        if let Some(mtu) = self.mtu {
+            text += &format!(" mtu {mtu}");
+        }
+        text
     }
 }
 
@@ -108,16 +145,20 @@ impl Described for RouteSpec {
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let Self { prefix, way, table, protocol, surplus: _ } = self;
-        let compared = [
-            FieldChange::between("prefix", observed.prefix, prefix),
-            FieldChange::between("way", observed.way.text(), way.text()),
-            FieldChange::between("interface index", observed.way.ifindex, way.ifindex),
-            FieldChange::between("metric", observed.way.metric, way.metric),
-            FieldChange::between("table", observed.table, table),
-            FieldChange::between("protocol", observed.protocol, protocol),
-        ];
-        let surplus = observed.surplus.iter().map(|way| FieldChange::removed("also", way.text()));
-        compared.into_iter().flatten().chain(surplus).collect()
+        let mut changes = Vec::new();
+        let mut compare = |field: &str, from: String, to: String| {
+            if from != to {
+                changes.push(FieldChange::changed(field, from, to));
+            }
+        };
+        compare("prefix", observed.prefix.to_string(), prefix.to_string());
+        compare("way", observed.way.text(), way.text());
+        compare("interface index", observed.way.ifindex.to_string(), way.ifindex.to_string());
+        compare("metric", observed.way.metric.to_string(), way.metric.to_string());
+        compare("table", observed.table.to_string(), table.to_string());
+        compare("protocol", observed.protocol.to_string(), protocol.to_string());
+        changes.extend(observed.surplus.iter().map(|way| FieldChange::removed("also", way.text())));
+        changes
     }
 }
 
@@ -131,24 +172,30 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     for prefix in bgp_path::aggregates(config, facts) {
         let (way, surplus) = (Way::refusal(), Vec::new());
         let spec = RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus };
-        desired.table.insert(Key::new(prefix.to_string()), Arc::new(spec));
+        desired.table.insert(key(prefix, TABLE_MAIN), Arc::new(spec));
     }
-    if this_node(config, facts)?.is_none() {
+    if config.nodes.is_empty() {
         return Ok(desired);
+    }
+    if config.node(&facts.node).is_none() {
+        return Err(format!(
+            "this node is called {:?}, which [[nodes]] does not list; its name can be given with --node",
+            facts.node
+        ));
     }
     let resolver = PathResolver::new(facts);
     for node in config.nodes.iter().filter(|node| node.name != facts.node) {
-        let v4 = way(&resolver, node, Family::V4);
-        let v6 = way(&resolver, node, Family::V6);
+        let v4 = next_hop(&resolver, node, Family::V4);
+        let v6 = next_hop(&resolver, node, Family::V6);
         for &prefix in &node.pod_cidrs {
-            let key = Key::new(prefix.to_string());
-            let way = match prefix {
+            let key = key(prefix, TABLE_MAIN);
+            let next_hop = match prefix {
                 IpNetwork::V4(_) => &v4,
                 IpNetwork::V6(_) => &v6,
             };
-            match way {
-                Ok(way) => {
-                    let way = Way { metric: metric(prefix), ..way.clone() };
+            match next_hop {
+                Ok((address, link)) => {
+                    let way = Way::via(*address, link, prefix);
                     let (table, protocol, surplus) = (TABLE_MAIN, PROTOCOL, Vec::new());
                     let spec = RouteSpec { prefix, way, table, protocol, surplus };
                     desired.table.insert(key, Arc::new(spec));
@@ -168,8 +215,12 @@ enum Family {
     V6,
 }
 
-/// The way to a node's own address of the family, which must be on a link of this node; else why there is none.
-fn way(resolver: &PathResolver<'_>, node: &Node, family: Family) -> Result<Way, String> {
+/// A node's own address of the family, and the link of this node that it must be on; else why there is none.
+fn next_hop<'f>(
+    resolver: &PathResolver<'f>,
+    node: &Node,
+    family: Family,
+) -> Result<(IpAddr, &'f Link), String> {
     let name = &node.name;
     let (address, word) = match family {
         Family::V4 => (node.addresses.iter().find(|address| address.is_ipv4()), "IPv4"),
@@ -187,9 +238,7 @@ fn way(resolver: &PathResolver<'_>, node: &Node, family: Family) -> Result<Way, 
         | PathError::NoSource(_) => format!("node {name} ({address}) is not reachable: {error}"),
     })?;
     match hop.via {
-        None => {
-            Ok(Way { via: Some(address), device: hop.link.name.clone(), ifindex: hop.link.index, metric: 0 })
-        }
+        None => Ok((address, hop.link)),
         Some(router) => {
             Err(format!("node {name} ({address}) is not directly reachable: it is behind {router}"))
         }

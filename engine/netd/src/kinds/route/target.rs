@@ -1,8 +1,8 @@
 //! netd's routes in the kernel: found in the facts, changed in batches.
 
 use super::wire::{Beside, adding, deleting};
-use super::{PROTOCOL, RouteSpec, Way, metric};
-use crate::facts::{Facts, Link, Route, RouteAction, links, main_routes, same_device};
+use super::{PROTOCOL, RouteSpec, Way, key, metric};
+use crate::facts::{Facts, Link, NextHop, Route, RouteAction, Tunnel, links, routes_of, same_device};
 use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// The target of routes: the kernel's main table.
+/// The target of routes: the kernel's tables.
 #[derive(Default)]
 pub struct RouteTarget {
     /// Away while changes are under way; made anew when they were cancelled.
@@ -74,8 +74,8 @@ impl RouteTarget {
 fn observe(facts: &Facts) -> Observation {
     let mut specs: BTreeMap<Key, RouteSpec> = BTreeMap::new();
     let mut observation = Observation::default();
-    for route in &facts.routes {
-        let key = || Key::new(route.destination.to_string());
+    for route in facts.routes.iter().chain(&facts.routes_elsewhere) {
+        let key = || key(route.destination, route.table);
         let mut found = |way: Way| match specs.entry(key()) {
             Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
             Entry::Vacant(place) => {
@@ -83,13 +83,16 @@ fn observe(facts: &Facts) -> Observation {
                 place.insert(RouteSpec { prefix, way, table, protocol, surplus: Vec::new() });
             }
         };
-        let ours = match &route.action {
-            RouteAction::Forward(hops) if route.protocol == PROTOCOL => hops,
+        let (ours, tunnel) = match &route.action {
+            RouteAction::Forward(hops) if route.protocol == PROTOCOL => (hops.as_slice(), None),
+            RouteAction::Tunnel(hop, tunnel) if route.protocol == PROTOCOL => {
+                (std::slice::from_ref(hop), Some(*tunnel))
+            }
             RouteAction::Discard if is_refusal_of_ours(route) => {
                 found(Way::refusal());
                 continue;
             }
-            RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => {
+            RouteAction::Forward(_) | RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => {
                 if route.metric == metric(route.destination) {
                     observation.foreign.insert(key(), holder(route));
                 }
@@ -101,8 +104,8 @@ fn observe(facts: &Facts) -> Observation {
                 Some(link) => link.name.clone(),
                 None => format!("interface {}", hop.link),
             };
-            let way = Way { via: hop.via, device, ifindex: hop.link, metric: route.metric };
-            found(way);
+            let (metric, mtu) = (route.metric, route.mtu);
+            found(Way { via: hop.via, device, ifindex: hop.link, tunnel, mtu, metric });
         }
     }
     for (key, spec) in specs {
@@ -166,6 +169,9 @@ impl Job {
         match self {
             Self::Create(to) => vec![adding(to, Beside::Nothing)],
             Self::Update { from, to } if ways(from).any(|way| *way == to.way) => Vec::new(),
+            Self::Update { from, to } if needs_stand_in(from, to) => {
+                vec![adding(&stand_in(to), Beside::Nothing)]
+            }
             Self::Update { to, .. } => vec![adding(to, Beside::Ours)],
             Self::Delete(from) => ways(from).map(|way| deleting(from, way)).collect(),
             Self::Unknown => Vec::new(),
@@ -176,11 +182,29 @@ impl Job {
     fn second(&self) -> Vec<Request> {
         match self {
             Self::Update { from, to } => {
-                ways(from).filter(|way| **way != to.way).map(|way| deleting(from, way)).collect()
+                let old = ways(from).filter(|way| **way != to.way).map(|way| deleting(from, way));
+                let mut requests: Vec<Request> = old.collect();
+                if needs_stand_in(from, to) {
+                    let stand_in = stand_in(to);
+                    requests.extend([adding(to, Beside::Nothing), deleting(&stand_in, &stand_in.way)]);
+                }
+                requests
             }
             Self::Create(_) | Self::Delete(_) | Self::Unknown => Vec::new(),
         }
     }
+}
+
+/// Whether the new way cannot stand beside the old one: the kernel tells IPv6 routes apart by everything but their MTU.
+fn needs_stand_in(from: &RouteSpec, to: &RouteSpec) -> bool {
+    let is_same_but_mtu = |way: &Way| Way { mtu: to.way.mtu, ..way.clone() } == to.way;
+    to.prefix.is_ipv6() && ways(from).all(|way| *way != to.way) && ways(from).any(is_same_but_mtu)
+}
+
+/// What carries the packets while the old way goes and the new one comes: the new one, behind both.
+fn stand_in(to: &RouteSpec) -> RouteSpec {
+    let way = Way { metric: to.way.metric.saturating_add(1), ..to.way.clone() };
+    RouteSpec { way, surplus: Vec::new(), ..to.clone() }
 }
 
 fn ways(spec: &RouteSpec) -> impl Iterator<Item = &Way> {
@@ -189,7 +213,7 @@ fn ways(spec: &RouteSpec) -> impl Iterator<Item = &Way> {
 
 /// Does the jobs: one outcome each, and whether an answer of the kernel was lost.
 fn run(channel: &mut Channel, jobs: &[Job], links: &BTreeMap<u32, Link>) -> (Vec<Outcome>, bool) {
-    let mut work = Work { channel, table: None, lost: false };
+    let mut work = Work { channel, tables: BTreeMap::new(), lost: false };
     let mut outcomes = work.first(jobs, links);
     work.second(jobs, &mut outcomes);
     (outcomes, work.lost)
@@ -197,8 +221,8 @@ fn run(channel: &mut Channel, jobs: &[Job], links: &BTreeMap<u32, Link>) -> (Vec
 
 struct Work<'c> {
     channel: &'c mut Channel,
-    /// The main table, read once when an answer makes it needed.
-    table: Option<Result<Vec<Route>, String>>,
+    /// Tables by number, each read once when an answer makes it needed.
+    tables: BTreeMap<u32, Result<Vec<Route>, String>>,
     lost: bool,
 }
 
@@ -266,8 +290,8 @@ impl Work<'_> {
             (_, Answer::Done) | (Job::Delete(_), Answer::Refused(Errno::SRCH)) => Outcome::Applied,
             (Job::Create(to) | Job::Update { to, .. }, Answer::Refused(Errno::EXIST)) => {
                 let channel = &mut *self.channel;
-                let table = self.table.get_or_insert_with(|| {
-                    main_routes(channel).map_err(|error| format!("read routes: {error}"))
+                let table = self.tables.entry(to.table).or_insert_with(|| {
+                    routes_of(channel, to.table).map_err(|error| format!("read routes: {error}"))
                 });
                 match table {
                     Ok(routes) => already_there(to, routes),
@@ -289,18 +313,21 @@ fn failure(what: &str, error: Errno) -> Outcome {
 fn already_there(to: &RouteSpec, routes: &[Route]) -> Outcome {
     let same = |route: &&Route| route.destination == to.prefix && route.metric == to.way.metric;
     let mut others = None;
+    let is_wanted = |hop: &NextHop, tunnel: Option<Tunnel>, mtu: Option<u32>| {
+        (hop.link, hop.via, tunnel, mtu) == (to.way.ifindex, to.way.via, to.way.tunnel, to.way.mtu)
+    };
     for route in routes.iter().filter(same) {
-        match &route.action {
-            RouteAction::Forward(hops) if route.protocol == PROTOCOL => {
-                let is_wanted = hops.iter().any(|hop| hop.link == to.way.ifindex && hop.via == to.way.via);
-                if is_wanted {
-                    return Outcome::Applied;
-                }
-            }
-            RouteAction::Discard if is_refusal_of_ours(route) && to.way.is_refusal() => {
-                return Outcome::Applied;
-            }
-            RouteAction::Forward(_) | RouteAction::Discard | RouteAction::Other => others = Some(route),
+        let is_there = match &route.action {
+            RouteAction::Forward(hops) => hops.iter().any(|hop| is_wanted(hop, None, route.mtu)),
+            RouteAction::Tunnel(hop, tunnel) => is_wanted(hop, Some(*tunnel), route.mtu),
+            RouteAction::Discard => is_refusal_of_ours(route) && to.way.is_refusal(),
+            RouteAction::Other => false,
+        };
+        if route.protocol != PROTOCOL || matches!(route.action, RouteAction::Discard | RouteAction::Other) {
+            others = Some(route);
+        }
+        if is_there && route.protocol == PROTOCOL {
+            return Outcome::Applied;
         }
     }
     match others {

@@ -130,9 +130,11 @@ fn an_address_that_this_node_has_itself_waits() {
 
 #[test]
 fn a_change_names_the_old_way_and_the_new_and_what_was_left_over() {
-    let way = |via: &str| Way { via: Some(ip(via)), device: "eth0".into(), ifindex: 2, metric: 0 };
+    let prefix = "10.244.2.0/24".parse().unwrap();
+    let facts = facts();
+    let way = |via: &str| Way::via(ip(via), &facts.links[&2], prefix);
     let spec = |via: &str, surplus| RouteSpec {
-        prefix: "10.244.2.0/24".parse().unwrap(),
+        prefix,
         way: way(via),
         table: TABLE_MAIN,
         protocol: PROTOCOL,

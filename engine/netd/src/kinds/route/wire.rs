@@ -1,16 +1,27 @@
 //! Routes as netlink messages. Every message names everything, so that it can only ever meet a route of ours.
 
 use super::{RouteSpec, Way};
+use crate::facts::Tunnel;
 use crate::netlink::Request;
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteLwEnCapType, RouteLwTunnelEncap, RouteMessage, RouteMetric,
+    RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::net::IpAddr;
 
 /// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
 const TABLE_COMPAT: u8 = 252;
+
+/// `LWTUNNEL_IP_ID`, `LWTUNNEL_IP_DST` and `LWTUNNEL_IP_FLAGS`, for IPv6 the same.
+const TUNNEL_ID: u16 = 1;
+const TUNNEL_DST: u16 = 2;
+const TUNNEL_FLAGS: u16 = 6;
+
+/// `TUNNEL_CSUM`: the outer UDP header has a checksum. Over IPv6 one without is not taken (RFC 8200, section 8.1).
+const TUNNEL_CHECKSUM: u16 = 1;
 
 /// How a route is added where others may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,5 +80,28 @@ fn message(spec: &RouteSpec, way: &Way) -> RouteMessage {
         Some(via) => attributes.push(RouteAttribute::Via(via.into())),
         None => {}
     }
+    if let Some(mtu) = way.mtu {
+        attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    }
+    if let Some(tunnel) = way.tunnel {
+        attributes.extend(encapsulation(tunnel));
+    }
     message
+}
+
+fn encapsulation(tunnel: Tunnel) -> [RouteAttribute; 2] {
+    let part = |kind, value| RouteLwTunnelEncap::Other(DefaultNla::new(kind, value));
+    let mut parts = vec![part(TUNNEL_ID, tunnel.id.to_be_bytes().to_vec())];
+    let kind = match tunnel.remote {
+        IpAddr::V4(remote) => {
+            parts.push(part(TUNNEL_DST, remote.octets().to_vec()));
+            RouteLwEnCapType::Ip
+        }
+        IpAddr::V6(remote) => {
+            parts.push(part(TUNNEL_DST, remote.octets().to_vec()));
+            parts.push(part(TUNNEL_FLAGS, TUNNEL_CHECKSUM.to_be_bytes().to_vec()));
+            RouteLwEnCapType::Ip6
+        }
+    };
+    [RouteAttribute::EncapType(kind), RouteAttribute::Encap(parts)]
 }
