@@ -2,7 +2,7 @@
 
 use super::backends::Summary;
 use crate::diagnostic::{Diagnoses, Draft};
-use crate::model::{Algorithm, BackendFamily, TABLE_SIZES, TableSize};
+use crate::model::{Algorithm, BackendFamily, Family, TABLE_SIZES, TableSize};
 use crate::raw::{LoadBalancer, Service, each};
 use crate::span::Span;
 
@@ -62,11 +62,13 @@ pub(super) fn names_without_use(service: &Service, diagnoses: &mut Diagnoses) {
 
 /// How many backends the largest table of the service has; each family of VIPs has its own.
 fn largest(service: &Service, backends: &Summary) -> usize {
-    let has = |v4: bool| each(&service.vips).any(|vip| vip.value.0.is_ipv4() == v4);
-    let [v4, v6] = backends.counts;
+    let has_vip = |family: &Family| {
+        service.pool.is_some() || each(&service.vips).any(|vip| Family::of(vip.value.0) == *family)
+    };
+    let count = |family| backends.of(family).count;
     match service.backend_family.map(|at| at.value).unwrap_or_default() {
-        BackendFamily::Same => (if has(true) { v4 } else { 0 }).max(if has(false) { v6 } else { 0 }),
-        BackendFamily::Ipv4 => v4,
-        BackendFamily::Ipv6 => v6,
+        BackendFamily::Same => Family::BOTH.into_iter().filter(has_vip).map(count).max().unwrap_or(0),
+        BackendFamily::Ipv4 => count(Family::Ipv4),
+        BackendFamily::Ipv6 => count(Family::Ipv6),
     }
 }

@@ -1,11 +1,12 @@
 //! Services and backend sets: unique names and VIPs, references, and families that fit.
 
 use super::backends::{self, Summary};
+use super::families::{self, Served};
 use super::requests::Pools;
-use super::{Once, clients, families, health, ring};
+use super::{Once, clients, health, ring};
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::explain::nearest;
-use crate::model::Protocol;
+use crate::model::{Family, Protocol};
 use crate::raw::{Address, BackendSet, Backends, LoadBalancer, Service, Top, each};
 use crate::span::{At, Span};
 use std::collections::{HashMap, HashSet};
@@ -168,18 +169,21 @@ fn check_against(
 ) {
     same_for_a_port(service, summary, diagnoses);
     ring::check(service, balancer, summary, place, diagnoses);
-    let has_backends = summary.first_v4.is_some() || summary.first_v6.is_some();
-    if let Some(pool) = &service.pool {
-        if let Some(wanted) = pools.families_for(service).filter(|_| summary.complete && has_backends) {
-            families::check_pooled(service, pool.span, &wanted, summary, diagnoses);
-        }
+    if !summary.complete || !summary.has_backends() {
         return;
     }
-    let complete = summary.complete
-        && service.vips.as_ref().is_some_and(|vips| vips.value.complete && !vips.value.items.is_empty());
-    if complete && has_backends {
-        families::check(service, summary, place, diagnoses);
+    if let Some(vips) = vip_families(service, pools).filter(|vips| !vips.is_empty()) {
+        families::check(Served { service, backends: summary, place }, &vips, diagnoses);
     }
+}
+
+/// The families of a service's VIPs; `None` if that cannot be told.
+fn vip_families(service: &Service, pools: &Pools<'_>) -> Option<Vec<Family>> {
+    if service.pool.is_some() {
+        return pools.families_for(service);
+    }
+    let vips = service.vips.as_ref().filter(|vips| vips.value.complete)?;
+    Some(vips.value.items.iter().map(|vip| Family::of(vip.value.0)).collect())
 }
 
 /// Two backends of one address whose ports are written differently and still are the same.

@@ -12,11 +12,11 @@ macro_rules! one_of {
     ($Type:ident, $what:literal, $($word:literal => $value:ident),* $(; later $later:literal)*) => {
         impl Word for $Type {
             const WHAT: &'static str = $what;
+            const LATER: &'static [&'static str] = &[$($later),*];
 
             fn parse(text: &str) -> Result<Self, Refused> {
                 match text {
                     $($word => Ok(Self::$value),)*
-                    $($later => Err(Refused::because("not supported by this version")),)*
                     _ => Err(not_a_word(text, &[$($word),*])),
                 }
             }
@@ -30,7 +30,7 @@ macro_rules! one_of {
     };
 }
 
-one_of!(Protocol, "a protocol", "tcp" => Tcp, "udp" => Udp);
+one_of!(Protocol, "a protocol", "tcp" => Tcp, "udp" => Udp; later "sctp");
 one_of!(XdpMode, "a mode", "auto" => Auto, "native" => Native, "generic" => Generic);
 one_of!(BackendState, "a state",
     "active" => Active, "terminating" => Terminating, "quarantined" => Quarantined, "maintenance" => Maintenance);

@@ -44,7 +44,8 @@ raw_table! {
         optional share: Name, like "edge";
         /// The ports of every VIP. TCP and UDP on the same number are two ports.
         required ports: List<Port, 1>;
-        /// Where the traffic goes. A service without backends does what `no_backend` says.
+        /// Where the traffic goes. A service without backends does what `no_backend` says. One that has any needs,
+        /// for each VIP, one of the family that it uses.
         optional backends: List<Backend, 0, BACKENDS_MAX> = [0; 0];
         /// The name of one of the `[[backend_sets]]`, instead of `backends`.
         optional backend_set: Name, like "web-servers";

@@ -26,6 +26,8 @@ impl Refused {
 pub(crate) trait Word: Sized {
     /// With its article: "an IP address".
     const WHAT: &'static str;
+    /// What a later version will take, and this one refuses with that reason.
+    const LATER: &'static [&'static str] = &[];
     fn parse(text: &str) -> Result<Self, Refused>;
     fn schema() -> Schema;
 }
@@ -36,6 +38,14 @@ impl<T: Word + JsonSchema> Raw for T {
             reader.wrong_type(item, &format!("a string: {}", T::WHAT));
             return None;
         };
+        if T::LATER.contains(&text.as_ref()) {
+            let key = reader.key();
+            reader.report(|| {
+                Draft::error(format!("{} in `{key}` is not supported by this version", quote(text)))
+                    .label(item.span, "netd knows the word, but would not act on it")
+            });
+            return None;
+        }
         match T::parse(text) {
             Ok(value) => Some(value),
             Err(refused) => {
