@@ -3,6 +3,7 @@
 //! Runs after the checks found no error, so everything that is required is there.
 
 mod bgp;
+mod wireguard;
 
 use crate::model::{
     Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Metrics, Node, Port, Service, SourceRanges,
@@ -35,6 +36,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
             listen: at.value.listen.map_or(raw::Listen::standard(), |listen| listen.value).0,
         }),
         bgp: top.bgp.as_ref().and_then(|at| bgp::lower(&at.value)),
+        wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
     }
 }
 
@@ -43,6 +45,7 @@ fn node(node: &raw::Node) -> Option<Node> {
         name: node.name.as_ref()?.value.0.clone(),
         addresses: each(&node.addresses).map(|address| address.value.0).collect(),
         pod_cidrs: prefixes(&node.pod_cidrs),
+        wireguard: node.wireguard.as_ref().map(|at| wireguard::node(&at.value)).unwrap_or_default(),
     })
 }
 

@@ -217,8 +217,21 @@ fn files() -> impl Strategy<Value = String> {
 
 /// What the model says of itself.
 fn keeps_its_promises(config: &Config) {
-    let Config { allow_empty: _, nodes: _, load_balancer, services, ip_pools, decap, metrics, bgp: _ } =
-        config;
+    let Config {
+        allow_empty: _,
+        nodes: _,
+        load_balancer,
+        services,
+        ip_pools,
+        decap,
+        metrics,
+        bgp: _,
+        wireguard,
+    } = config;
+    if let Some(wireguard) = wireguard {
+        assert!(wireguard.port > 0 && wireguard.mark > 0 && !(252..=255).contains(&wireguard.table));
+        assert!(wireguard.keepalive.is_none_or(|it| it > 0));
+    }
     assert!(load_balancer.hop_limit > 0 && load_balancer.gue_port > 0);
     assert!(load_balancer.icmp_errors_per_second <= 1_000_000);
     assert!(!matches!(load_balancer.outer_dscp, OuterDscp::Fixed(64..)));

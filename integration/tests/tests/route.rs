@@ -26,6 +26,7 @@ fn config(nodes: &[(&str, &[&str], &[&str])]) -> Config {
         name: (*name).into(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         pod_cidrs: pods.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        ..Node::default()
     };
     Config { nodes: nodes.iter().map(node).collect(), ..Config::default() }
 }

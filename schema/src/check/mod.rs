@@ -15,6 +15,7 @@ mod ring;
 mod rss_source;
 mod services;
 mod vips;
+mod wireguard;
 
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::raw::Top;
@@ -40,6 +41,7 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     if let Some(at) = &top.bgp {
         bgp::check(at, top, diagnoses);
     }
+    wireguard::check(top, diagnoses);
 }
 
 /// The first place of each thing that must be there once.

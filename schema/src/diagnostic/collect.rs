@@ -14,11 +14,18 @@ pub(crate) struct Draft {
     message: String,
     labels: Vec<(Span, String)>,
     help: Option<String>,
+    secret: bool,
 }
 
 impl Draft {
     pub(crate) fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), help: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+            secret: false,
+        }
     }
 
     pub(crate) fn warning(message: impl Into<String>) -> Self {
@@ -32,6 +39,12 @@ impl Draft {
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// What stands at its places may be a secret, and is not shown.
+    pub(crate) fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -82,7 +95,13 @@ impl Diagnoses {
                 labels: draft
                     .labels
                     .into_iter()
-                    .map(|(span, said)| label(&lines, text, span, said))
+                    .map(|(span, said)| {
+                        let mut label = label(&lines, text, span, said);
+                        if draft.secret {
+                            label.excerpt.hide();
+                        }
+                        label
+                    })
                     .collect(),
                 help: draft.help,
             })

@@ -14,6 +14,36 @@ pub struct Excerpt {
     pub cut: bool,
 }
 
+impl Excerpt {
+    /// Puts stars where the place is.
+    pub(super) fn hide(&mut self) {
+        let marked = self.text.get(self.mark.clone()).unwrap_or_default();
+        let stars = "*".repeat(marked.chars().count());
+        self.text.replace_range(self.mark.clone(), &stars);
+        self.mark.end = self.mark.start + stars.len();
+    }
+}
+
+/// Lengths of what may be a key in base64, whole or with an end that went missing.
+const KEY_CHARACTERS: std::ops::RangeInclusive<usize> = 40..=48;
+
+/// Puts stars over what looks like a key: a line with a mistake may have a secret beside it.
+fn hide_keys(text: &mut String) {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    let mut start = 0;
+    while let Some(at) = text.get(start..).and_then(|rest| rest.find(is_base64)) {
+        let begin = start + at;
+        let length = text[begin..].find(|c| !is_base64(c)).unwrap_or(text.len() - begin);
+        let run = &text[begin..begin + length];
+        let mixed =
+            run.contains(|c: char| c.is_ascii_uppercase()) && run.contains(|c: char| c.is_ascii_lowercase());
+        if KEY_CHARACTERS.contains(&length) && mixed {
+            text.replace_range(begin..begin + length, &"*".repeat(length));
+        }
+        start = begin + length;
+    }
+}
+
 /// Characters of a line that are kept before and after the start of a place; what is shown of them depends on the
 /// width of the terminal.
 const BEFORE_MAX: usize = 400;
@@ -85,6 +115,7 @@ impl Lines {
         if cut_after {
             excerpt.text.push('…');
         }
+        hide_keys(&mut excerpt.text);
         (line, column, excerpt)
     }
 }

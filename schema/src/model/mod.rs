@@ -9,9 +9,11 @@ mod family;
 mod health;
 mod load_balancer;
 mod metrics;
+mod mtu;
 mod node;
 mod pool;
 mod service;
+mod wireguard;
 
 pub use bgp::{
     Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, LargeCommunity, OnExit,
@@ -24,11 +26,16 @@ pub use load_balancer::{
     GUE_PORT_DEFAULT, HashSeed, LoadBalancer, OuterDscp, OuterEcn, TABLE_SIZES, TableSize, XdpMode,
 };
 pub use metrics::Metrics;
+pub use mtu::{MTU_MAX, MTU_MIN, Mtu};
 pub use node::Node;
 pub use pool::{Avoid, IpPool, POOL_PRIORITY_DEFAULT, PoolChoice};
 pub use service::{
     Algorithm, Backend, BackendFamily, BackendState, HashNames, Mode, NoBackend, Port, Protocol, Service,
     SourceRanges, TrafficPolicy, UnknownPort,
+};
+pub use wireguard::{
+    NodeWireguard, PublicKey, WIREGUARD_INTERFACE_DEFAULT, WIREGUARD_PORT_DEFAULT, Wireguard,
+    WireguardDevice, WireguardMode,
 };
 
 /// One accepted file.
@@ -50,6 +57,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// BGP sessions and announcements; `None` is off.
     pub bgp: Option<Bgp>,
+    /// Encryption between the nodes; `None` is off.
+    pub wireguard: Option<Wireguard>,
 }
 
 impl Config {

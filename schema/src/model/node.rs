@@ -1,10 +1,11 @@
 //! A machine of the network.
 
+use super::NodeWireguard;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
 /// One `[[nodes]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Node {
     /// The name by which a node finds itself: `--node`, else its host name.
     pub name: String,
@@ -12,4 +13,6 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The prefixes of its pods, masked and sorted.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Its keys, and where its WireGuard listens.
+    pub wireguard: NodeWireguard,
 }

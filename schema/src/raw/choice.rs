@@ -3,7 +3,7 @@
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
     Algorithm, Announced, Avoid, BackendFamily, BackendState, Family, HashNames, HealthKind, Mode, NoBackend,
-    OnExit, OuterEcn, Protocol, TrafficPolicy, UnknownPort, Via, XdpMode,
+    OnExit, OuterEcn, Protocol, TrafficPolicy, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -49,6 +49,8 @@ one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
 one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
+one_of!(WireguardMode, "a mode", "pods" => Pods, "nodes" => Nodes; later "overlay");
+one_of!(WireguardDevice, "a kind of device", "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace);
 
 fn not_a_word(text: &str, words: &[&'static str]) -> Refused {
     let list: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();

@@ -14,6 +14,7 @@ mod health_check;
 mod list;
 mod load_balancer;
 mod metrics;
+mod mtu;
 mod node;
 mod number;
 mod pool;
@@ -23,6 +24,7 @@ mod service;
 pub(crate) mod table;
 mod top;
 pub(crate) mod unsupported;
+mod wireguard;
 mod word;
 
 pub(crate) use bgp::{Announcement, Bfd, Bgp, BgpPeer};
@@ -39,6 +41,7 @@ pub(crate) use pool::{IpPool, Range};
 pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use top::{Top, refuse_other_version};
+pub(crate) use wireguard::{NodeWireguard, Wireguard};
 pub(crate) use word::{Address, DeviceName, Name, Prefix};
 
 /// The version of the vocabulary that this program knows.

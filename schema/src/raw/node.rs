@@ -3,6 +3,7 @@
 use super::List;
 use super::table::raw_table;
 use super::unsupported::Unsupported;
+use super::wireguard::NodeWireguard;
 use super::word::{Address, NodeName, Prefix};
 
 raw_table! {
@@ -16,7 +17,7 @@ raw_table! {
         /// same family.
         optional pod_cidrs: List<Prefix> = [""; 0], like ["10.244.1.0/24", "fd00:244:1::/64"];
         /// The node's WireGuard key and endpoint.
-        optional wireguard: Unsupported;
+        optional wireguard: NodeWireguard;
         /// Words to select nodes by.
         optional labels: Unsupported;
     }

@@ -9,6 +9,7 @@ use super::pool::IpPool;
 use super::service::{BackendSet, Service};
 use super::table::raw_table;
 use super::unsupported::Unsupported;
+use super::wireguard::Wireguard;
 use super::{List, Raw, Reader, VERSION};
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::document::{Item, Value};
@@ -42,7 +43,7 @@ raw_table! {
         /// Traffic that leaves through a gateway, with an address of its own.
         optional egress: Unsupported;
         /// Encryption between the nodes.
-        optional wireguard: Unsupported;
+        optional wireguard: Wireguard;
         /// How packets travel between the nodes.
         optional network: Unsupported;
         /// Recording of packets.

@@ -37,7 +37,7 @@ fn the_router_identifier_is_the_files_else_the_nodes_else_made_from_the_name() {
     let node = Node {
         name: "a".into(),
         addresses: vec!["2001:db8::1".parse().unwrap(), "10.0.0.9".parse().unwrap()],
-        pod_cidrs: Vec::new(),
+        ..Node::default()
     };
     let listed = Config { nodes: vec![node], ..config(Bgp::default()) };
     assert_eq!(spec(&listed, &facts("a", &["10.0.0.1"])).router_id.to_string(), "10.0.0.9");
@@ -62,7 +62,7 @@ fn a_derived_router_identifier_stays_when_the_nodes_addresses_change() {
 
 #[test]
 fn a_node_that_the_file_does_not_list_is_no_speaker() {
-    let node = Node { name: "b".into(), addresses: Vec::new(), pod_cidrs: Vec::new() };
+    let node = Node { name: "b".into(), ..Node::default() };
     let listed = Config { nodes: vec![node], ..config(Bgp::default()) };
     let why = desired(&listed, &facts("a", &[])).unwrap_err();
     assert!(why.contains("which [[nodes]] does not list"), "{why}");

@@ -11,7 +11,7 @@ fn peer(address: &str) -> BgpPeer {
 }
 
 fn config(peers: Vec<BgpPeer>) -> Config {
-    let node = |name: &str| Node { name: name.into(), addresses: Vec::new(), pod_cidrs: Vec::new() };
+    let node = |name: &str| Node { name: name.into(), ..Node::default() };
     let bgp = Bgp { peers, ..Bgp::default() };
     Config { bgp: Some(bgp), nodes: vec![node("a"), node("b")], ..Config::default() }
 }

@@ -14,6 +14,7 @@ fn node(name: &str, addresses: &[&str], pod_cidrs: &[&str]) -> Node {
         name: name.into(),
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         pod_cidrs: pod_cidrs.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        ..Node::default()
     }
 }
 
