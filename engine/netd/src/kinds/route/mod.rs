@@ -12,7 +12,7 @@ mod wire;
 pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
-use super::bgp_path;
+use super::{bgp_path, this_node};
 use crate::facts::{Facts, Link, PathError, PathResolver, TABLE_MAIN, Tunnel};
 pub use crate::netlink::PROTOCOL;
 use ipnetwork::IpNetwork;
@@ -145,20 +145,16 @@ impl Described for RouteSpec {
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let Self { prefix, way, table, protocol, surplus: _ } = self;
-        let mut changes = Vec::new();
-        let mut compare = |field: &str, from: String, to: String| {
-            if from != to {
-                changes.push(FieldChange::changed(field, from, to));
-            }
-        };
-        compare("prefix", observed.prefix.to_string(), prefix.to_string());
-        compare("way", observed.way.text(), way.text());
-        compare("interface index", observed.way.ifindex.to_string(), way.ifindex.to_string());
-        compare("metric", observed.way.metric.to_string(), way.metric.to_string());
-        compare("table", observed.table.to_string(), table.to_string());
-        compare("protocol", observed.protocol.to_string(), protocol.to_string());
-        changes.extend(observed.surplus.iter().map(|way| FieldChange::removed("also", way.text())));
-        changes
+        let compared = [
+            FieldChange::between("prefix", observed.prefix, prefix),
+            FieldChange::between("way", observed.way.text(), way.text()),
+            FieldChange::between("interface index", observed.way.ifindex, way.ifindex),
+            FieldChange::between("metric", observed.way.metric, way.metric),
+            FieldChange::between("table", observed.table, table),
+            FieldChange::between("protocol", observed.protocol, protocol),
+        ];
+        let surplus = observed.surplus.iter().map(|way| FieldChange::removed("also", way.text()));
+        compared.into_iter().flatten().chain(surplus).collect()
     }
 }
 
@@ -174,14 +170,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         let spec = RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus };
         desired.table.insert(key(prefix, TABLE_MAIN), Arc::new(spec));
     }
-    if config.nodes.is_empty() {
+    if this_node(config, facts)?.is_none() {
         return Ok(desired);
-    }
-    if config.node(&facts.node).is_none() {
-        return Err(format!(
-            "this node is called {:?}, which [[nodes]] does not list; its name can be given with --node",
-            facts.node
-        ));
     }
     let resolver = PathResolver::new(facts);
     for node in config.nodes.iter().filter(|node| node.name != facts.node) {
