@@ -5,9 +5,11 @@
 //! alone, and the device is a conflict.
 
 mod attach;
+mod standing;
 mod target;
 
 pub(crate) use attach::attach;
+pub(crate) use standing::standing;
 pub use target::AttachmentTarget;
 
 use crate::facts::{AttachedMode, Facts, RouteAction};
@@ -19,10 +21,6 @@ use std::sync::Arc;
 
 /// The kind's name.
 pub const NAME: KindName = "attachment";
-
-/// What is to be known of a device on which a program runs in the network stack.
-pub(crate) const GENERIC_NOTE: &str =
-    "generic mode: the driver has no native XDP, or the file says so; every packet costs several times more";
 
 /// The key under which the lack of a default route is reported.
 const DEFAULT_DEVICES: &str = "default-route-devices";
@@ -75,6 +73,23 @@ impl Mode {
     }
 }
 
+impl Program {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Current => "the current one",
+            Self::Earlier => "an earlier one",
+        }
+    }
+}
+
+/// The interface index of a device on which a link is, or was.
+pub(crate) fn index_word(ifindex: u32) -> String {
+    match ifindex {
+        0 => "gone".to_owned(),
+        index => index.to_string(),
+    }
+}
+
 impl From<XdpMode> for Mode {
     fn from(mode: XdpMode) -> Self {
         match mode {
@@ -101,16 +116,15 @@ impl Described for AttachmentSpec {
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let mut changes = Vec::new();
-        if self.ifindex != observed.ifindex {
-            let before = if observed.ifindex == 0 { "gone".into() } else { observed.ifindex.to_string() };
-            changes.push(FieldChange::changed("interface index", before, self.ifindex));
-        }
+        changes.extend(FieldChange::between(
+            "interface index",
+            index_word(observed.ifindex),
+            index_word(self.ifindex),
+        ));
         if !self.mode_satisfied_by(observed.mode) {
             changes.push(FieldChange::changed("mode", observed.mode.word(), self.mode.word()));
         }
-        if self.program != observed.program {
-            changes.push(FieldChange::changed("program", "an earlier one", "the current one"));
-        }
+        changes.extend(FieldChange::between("program", observed.program.word(), self.program.word()));
         changes
     }
 

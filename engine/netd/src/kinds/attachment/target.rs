@@ -1,7 +1,8 @@
 //! Pinned XDP links: reads which there are, attaches, replaces programs, detaches.
 
 use super::attach::attach;
-use super::{AttachmentSpec, GENERIC_NOTE, Mode, NAME, Program};
+use super::standing::standing;
+use super::{AttachmentSpec, NAME};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::kinds::service::{sentence, smallest_capacity};
@@ -9,7 +10,7 @@ use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::Datapath;
 use netd_bpf::links;
-use netd_core::{Action, Key, Observation, Outcome, Step};
+use netd_core::{Action, Observation, Outcome, Step};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ impl Target for AttachmentTarget {
             Some(datapath) if is_current(datapath) => datapath.program_id().ok(),
             _ => None,
         })?;
-        observe(&root, current, facts)
+        let links = links::list(&root).map_err(|error| sentence(&error))?;
+        Ok(standing(links, current, facts, |found| found))
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -48,36 +50,6 @@ impl Target for AttachmentTarget {
         }
         outcomes
     }
-}
-
-fn observe(root: &Path, current: Option<u32>, facts: &Facts) -> Result<Observation, String> {
-    let mut observation = Observation::default();
-    for link in links::list(root).map_err(|error| sentence(&error))? {
-        let key = Key::new(&link.device);
-        let xdp = facts.links.get(&link.ifindex).and_then(|device| device.xdp);
-        let mode = xdp.map_or(Mode::Unknown, |xdp| xdp.mode.into());
-        if mode == Mode::Generic {
-            observation.notes.insert(key.clone(), GENERIC_NOTE.into());
-        }
-        // A device that was renamed keeps its link; it is then one of another name than is wanted.
-        let renamed = facts.links.get(&link.ifindex).is_some_and(|device| device.name != link.device);
-        let spec = AttachmentSpec {
-            ifindex: if renamed { 0 } else { link.ifindex },
-            mode,
-            program: if current == Some(link.program_id) { Program::Current } else { Program::Earlier },
-            device: link.device,
-        };
-        observation.owned.insert(key, Arc::new(spec));
-    }
-    for device in facts.links.values() {
-        let key = Key::new(&device.name);
-        if let Some(xdp) = device.xdp
-            && !observation.owned.contains_key(&key)
-        {
-            observation.foreign.insert(key, format!("another XDP program (id {})", xdp.program_id));
-        }
-    }
-    Ok(observation)
 }
 
 /// Whether it is the program that this binary carries, and would be found after a restart: somebody may have removed

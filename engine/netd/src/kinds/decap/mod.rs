@@ -11,7 +11,7 @@ pub use rules::Rules;
 pub use target::{DecapTarget, counts};
 
 use crate::facts::Facts;
-use crate::kinds::attachment::Program;
+use crate::kinds::attachment::{Program, index_word};
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::Config;
 use serde::Serialize;
@@ -68,16 +68,11 @@ impl Described for DecapSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let mut changes = Vec::new();
-        if self.ifindex != observed.ifindex {
-            let before = if observed.ifindex == 0 { "gone".into() } else { observed.ifindex.to_string() };
-            changes.push(FieldChange::changed("interface index", before, self.ifindex));
-        }
-        if self.program != observed.program {
-            changes.push(FieldChange::changed("program", "an earlier one", "the current one"));
-        }
-        changes.extend(self.rules.changes(&observed.rules));
-        changes
+        let compared = [
+            FieldChange::between("interface index", index_word(observed.ifindex), index_word(self.ifindex)),
+            FieldChange::between("program", observed.program.word(), self.program.word()),
+        ];
+        compared.into_iter().flatten().chain(self.rules.changes(&observed.rules)).collect()
     }
 
     /// Without the node's addresses, which may come and go while an operator looks.

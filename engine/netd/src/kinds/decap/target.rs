@@ -1,8 +1,8 @@
 //! The decapsulating program: reads what it goes by and where it is, fills it, attaches it, takes it off.
 
 use super::{DecapSpec, NAME, Rules};
-use crate::facts::{AttachedMode, Facts};
-use crate::kinds::attachment::{GENERIC_NOTE, Mode, Program, attach};
+use crate::facts::Facts;
+use crate::kinds::attachment::{AttachmentSpec, Mode, attach, standing};
 use crate::kinds::service::sentence;
 use crate::target::Target;
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use netd_bpf::Error;
 use netd_bpf::decap::Decap;
 use netd_bpf::decap::abi::Counts;
 use netd_bpf::links;
-use netd_core::{Action, Key, Observation, Outcome, Step};
+use netd_core::{Action, Observation, Outcome, Step};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,44 +71,26 @@ fn open(root: &Path) -> Result<Option<Decap>, String> {
 }
 
 fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
-    let mut observation = Observation::default();
     let links = links::list(root).map_err(|error| sentence(&error))?;
     let found = open(root)?.filter(Decap::is_current);
-    let (current, rules, counts) = match &found {
+    let (current, rules, told) = match &found {
         Some(decap) => {
             let rules = decap.rules().map_err(|error| sentence(&error))?;
-            (decap.program_id().ok(), Rules::held(&rules), decap.counts())
+            (decap.program_id().ok(), Rules::held(&rules), told(&decap.counts()))
         }
-        None => (None, Rules::default(), Counts::default()),
+        None => (None, Rules::default(), None),
     };
     let rules = Arc::new(rules);
-    for link in links {
-        let key = Key::new(&link.device);
-        let device = facts.links.get(&link.ifindex);
-        let is_generic =
-            device.and_then(|device| device.xdp).is_some_and(|xdp| xdp.mode == AttachedMode::Generic);
-        let notes = [is_generic.then(|| GENERIC_NOTE.to_owned()), told(&counts)];
-        let notes: Vec<String> = notes.into_iter().flatten().collect();
-        if !notes.is_empty() {
-            observation.notes.insert(key.clone(), notes.join("; "));
-        }
-        // A device that was renamed keeps its link; it is then one of another name than is wanted.
-        let is_renamed = device.is_some_and(|device| device.name != link.device);
-        let spec = DecapSpec {
-            ifindex: if is_renamed { 0 } else { link.ifindex },
-            program: if current == Some(link.program_id) { Program::Current } else { Program::Earlier },
-            device: link.device,
+    let mut observation =
+        standing(links, current, facts, |AttachmentSpec { device, ifindex, program, mode: _ }| DecapSpec {
+            device,
+            ifindex,
+            program,
             rules: Arc::clone(&rules),
-        };
-        observation.owned.insert(key, Arc::new(spec));
-    }
-    for device in facts.links.values() {
-        let key = Key::new(&device.name);
-        if let Some(xdp) = device.xdp
-            && !observation.owned.contains_key(&key)
-        {
-            observation.foreign.insert(key, format!("another XDP program (id {})", xdp.program_id));
-        }
+        });
+    for key in observation.owned.keys().filter(|_| told.is_some()) {
+        let notes = observation.notes.remove(key).into_iter().chain(told.clone());
+        observation.notes.insert(key.clone(), notes.collect::<Vec<_>>().join("; "));
     }
     Ok(observation)
 }

@@ -1,0 +1,43 @@
+//! What pinned links say of devices, for each kind that attaches a program of its own.
+
+use super::{AttachmentSpec, Mode, Program};
+use crate::facts::Facts;
+use netd_bpf::links::LinkInfo;
+use netd_core::{Described, Key, Observation};
+use std::sync::Arc;
+
+/// What is to be known of a device on which a program runs in the network stack.
+const GENERIC_NOTE: &str =
+    "generic mode: the driver has no native XDP, or the file says so; every packet costs several times more";
+
+/// The links, as specs of a kind; `current` is the program that is to be in force. Other programs on devices are foreign.
+pub(crate) fn standing<S: Described>(
+    links: Vec<LinkInfo>,
+    current: Option<u32>,
+    facts: &Facts,
+    spec: impl Fn(AttachmentSpec) -> S,
+) -> Observation {
+    let mut observation = Observation::default();
+    for LinkInfo { device, ifindex, program_id } in links {
+        let key = Key::new(&device);
+        let found = facts.links.get(&ifindex);
+        let mode = found.and_then(|link| link.xdp).map_or(Mode::Unknown, |xdp| xdp.mode.into());
+        if mode == Mode::Generic {
+            observation.notes.insert(key.clone(), GENERIC_NOTE.into());
+        }
+        // A device that was renamed keeps its link; it is then one of another name than is wanted.
+        let is_renamed = found.is_some_and(|link| link.name != device);
+        let ifindex = if is_renamed { 0 } else { ifindex };
+        let program = if current == Some(program_id) { Program::Current } else { Program::Earlier };
+        observation.owned.insert(key, Arc::new(spec(AttachmentSpec { device, ifindex, mode, program })));
+    }
+    for link in facts.links.values() {
+        let key = Key::new(&link.name);
+        if let Some(xdp) = link.xdp
+            && !observation.owned.contains_key(&key)
+        {
+            observation.foreign.insert(key, format!("another XDP program (id {})", xdp.program_id));
+        }
+    }
+    observation
+}
