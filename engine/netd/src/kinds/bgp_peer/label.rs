@@ -1,6 +1,6 @@
 //! What gobgpd keeps of a peer for netd without understanding it: its name, and what else it has no place for.
 
-use super::PeerSpec;
+use netd_schema::BgpPeer;
 use std::path::PathBuf;
 
 const PASSWORD_FILE: &str = "password_file=";
@@ -21,7 +21,7 @@ pub struct Label {
 impl Label {
     /// The label of a peer as it is wanted.
     #[must_use]
-    pub fn of(spec: &PeerSpec) -> Self {
+    pub fn of(spec: &BgpPeer) -> Self {
         Self {
             name: spec.name.clone(),
             password_file: spec.password_file.clone(),

@@ -14,82 +14,30 @@ pub use target::PeerTarget;
 use super::{bgp_instance, this_node};
 use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
-use netd_schema::{Bfd, BgpPeer, Config, Family};
+use netd_schema::{Bfd, BgpPeer, Config};
 use serde::{Serialize, Serializer};
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The kind's name.
 pub const NAME: KindName = "bgp_peer";
 
-/// A peer.
+/// A peer as the file has it, whichever nodes have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerSpec {
-    /// Where it is.
-    pub address: IpAddr,
-    /// What it is called.
-    pub name: String,
-    /// Its autonomous system.
-    pub asn: u32,
-    /// Its TCP port.
-    pub port: u16,
-    /// The file with the password; what is in it is no part of a plan.
-    pub password_file: Option<PathBuf>,
-    /// Whole seconds: after so many without a message the session is over; 0 is never.
-    pub hold: Duration,
-    /// Whole seconds, from one message to the next.
-    pub keepalive: Duration,
-    /// Whole seconds, between two tries to connect.
-    pub connect_retry: Duration,
-    /// For an eBGP peer that is not on a link of the node.
-    pub multihop_ttl: Option<u8>,
-    /// Whether packets from further than one hop are dropped.
-    pub ttl_security: bool,
-    /// The own address of the session.
-    pub source: Option<IpAddr>,
-    /// The families that are exchanged, sorted.
-    pub families: Vec<Family>,
-    /// Whether IPv4 prefixes have IPv6 next hops.
-    pub extended_next_hop: bool,
-    /// Whole seconds: for so long the peer keeps the routes of a session that broke.
-    pub graceful_restart: Option<Duration>,
-    /// How a dead peer is found within milliseconds.
-    pub bfd: Option<Bfd>,
-    /// Whether the peer opens the session.
-    pub passive: bool,
-}
+pub struct PeerSpec(BgpPeer);
 
 impl PeerSpec {
+    /// The peer without the nodes that have it.
+    #[must_use]
+    pub fn new(peer: BgpPeer) -> Self {
+        Self(BgpPeer { nodes: Vec::new(), ..peer })
+    }
+
     /// The key of the resource.
     #[must_use]
     pub fn key(&self) -> Key {
         Key::new(self.address.to_string())
-    }
-
-    /// The peer as the file has it.
-    #[must_use]
-    pub fn of(peer: &BgpPeer) -> Self {
-        let BgpPeer { nodes: _, .. } = peer;
-        Self {
-            address: peer.address,
-            name: peer.name.clone(),
-            asn: peer.asn,
-            port: peer.port,
-            password_file: peer.password_file.clone(),
-            hold: peer.hold,
-            keepalive: peer.keepalive,
-            connect_retry: peer.connect_retry,
-            multihop_ttl: peer.multihop_ttl,
-            ttl_security: peer.ttl_security,
-            source: peer.source,
-            families: peer.families.clone(),
-            extended_next_hop: peer.extended_next_hop,
-            graceful_restart: peer.graceful_restart,
-            bfd: peer.bfd,
-            passive: peer.passive,
-        }
     }
 
     /// The fields by the words of the file.
@@ -121,6 +69,14 @@ impl PeerSpec {
     }
 }
 
+impl Deref for PeerSpec {
+    type Target = BgpPeer;
+
+    fn deref(&self) -> &BgpPeer {
+        &self.0
+    }
+}
+
 impl Serialize for PeerSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let address = ("address", self.address.to_string());
@@ -138,7 +94,7 @@ impl Described for PeerSpec {
 
     /// What it says besides what every peer has.
     fn parts(&self) -> Vec<FieldChange> {
-        let usual = Self::of(&BgpPeer::default());
+        let usual = Self::new(BgpPeer::default());
         let own = FieldChange::among(usual.words(), self.words()).into_iter();
         let is_in_summary = |field: &str| matches!(field, "name" | "asn" | "families");
         own.filter(|own| !is_in_summary(&own.field)).map(FieldChange::as_new).collect()
@@ -168,7 +124,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let speaker = ResourceId { kind: bgp_instance::NAME, key: bgp_instance::key(&bgp.gobgpd) };
     let needs: Arc<[Need]> = Arc::from([Need::One(speaker)]);
     for peer in peers_of(config, facts) {
-        let spec = PeerSpec::of(peer);
+        let spec = PeerSpec::new(peer.clone());
         let key = spec.key();
         if facts.is_own_address(peer.address) {
             desired.held.insert(key, "its address is one of this node".into());

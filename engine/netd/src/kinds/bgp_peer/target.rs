@@ -8,6 +8,7 @@ use crate::target::Target;
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
 use netd_gobgp::{Family, GracefulRestart, Password, Peer, PeerConfig, Restarting, Ttl};
+use netd_schema::BgpPeer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ async fn make(speaker: &mut Speaker, line: &Line, step: &Step) -> Outcome {
 }
 
 /// What gobgpd is asked for.
-fn config(spec: &PeerSpec) -> Result<PeerConfig, String> {
+fn config(spec: &BgpPeer) -> Result<PeerConfig, String> {
     if spec.bfd.is_some() {
         return Err("gobgpd 3 does not support BFD".into());
     }
@@ -147,8 +148,8 @@ fn config(spec: &PeerSpec) -> Result<PeerConfig, String> {
     })
 }
 
-fn password(spec: &PeerSpec) -> Result<Option<Password>, String> {
-    let Some(file) = &spec.password_file else { return Ok(None) };
+fn password(peer: &BgpPeer) -> Result<Option<Password>, String> {
+    let Some(file) = &peer.password_file else { return Ok(None) };
     let read = read_password(file).map_err(|error| match std::error::Error::source(&error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -169,7 +170,7 @@ fn wire_family(family: netd_schema::Family) -> Family {
 fn spec(peer: &Peer, label: &Label) -> PeerSpec {
     let PeerConfig { address, asn, port, ttl, source, passive, .. } = peer.config;
     let seconds = |seconds: u16| Duration::from_secs(seconds.into());
-    let mut spec = PeerSpec {
+    let mut found = BgpPeer {
         address,
         name: label.name.clone(),
         asn,
@@ -189,20 +190,21 @@ fn spec(peer: &Peer, label: &Label) -> PeerSpec {
         graceful_restart: peer.config.graceful_restart.map(|graceful| seconds(graceful.restart_seconds)),
         bfd: None,
         passive,
+        nodes: Vec::new(),
     };
-    spec.families.sort();
+    found.families.sort();
     // A file that cannot be read says nothing about the session that is there.
-    if let Ok(read) = password(&spec)
+    if let Ok(read) = password(&found)
         && read != peer.config.password
-        && let Some(file) = &mut spec.password_file
+        && let Some(file) = &mut found.password_file
     {
         file.as_mut_os_string().push(ANOTHER_CONTENT);
     }
     if !peer.is_admitted {
         // Left half-made: everything is said again.
-        spec.name.push_str(" (half made)");
+        found.name.push_str(" (half made)");
     }
-    spec
+    PeerSpec::new(found)
 }
 
 fn file_family(family: Family) -> netd_schema::Family {
@@ -218,11 +220,10 @@ mod tests {
 
     use super::*;
     use netd_gobgp::SessionState;
-    use netd_schema::BgpPeer;
     use std::net::IpAddr;
 
     fn wanted() -> PeerSpec {
-        PeerSpec::of(&BgpPeer {
+        PeerSpec::new(BgpPeer {
             name: "tor-1".into(),
             address: "10.0.0.1".parse::<IpAddr>().unwrap(),
             source: Some("10.0.0.9".parse().unwrap()),
@@ -266,7 +267,7 @@ mod tests {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         };
         write("one");
-        let wanted = PeerSpec { password_file: Some(file.clone()), ..wanted() };
+        let wanted = PeerSpec::new(BgpPeer { password_file: Some(file.clone()), ..wanted().0 });
         let peer = listed(config(&wanted).unwrap());
         let found = || spec(&peer, &Label::parse(&peer.config.name));
         assert_eq!(found(), wanted);
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn bfd_is_said_to_be_unsupported() {
-        let wanted = PeerSpec { bfd: Some(netd_schema::Bfd::default()), ..wanted() };
+        let wanted = BgpPeer { bfd: Some(netd_schema::Bfd::default()), ..wanted().0 };
         assert_eq!(config(&wanted).unwrap_err(), "gobgpd 3 does not support BFD");
     }
 }

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::facts::Address;
-use netd_schema::{Bgp, Node};
+use netd_schema::{Bgp, Family, Node};
 
 fn peer(address: &str) -> BgpPeer {
     BgpPeer { name: address.into(), address: address.parse().unwrap(), ..BgpPeer::default() }
@@ -52,7 +52,7 @@ fn a_plan_names_the_password_file_and_never_the_password() {
     peer.password_file = Some("/etc/netd/tor-1".into());
     peer.hold = Duration::from_secs(9);
     peer.keepalive = Duration::from_secs(3);
-    let spec = PeerSpec::of(&peer);
+    let spec = PeerSpec::new(peer);
     assert_eq!(spec.summary(), "tor-1, AS 64496, ipv4");
     let parts: Vec<String> =
         spec.parts().into_iter().map(|part| format!("{} {}", part.field, part.to.unwrap())).collect();
@@ -81,6 +81,6 @@ fn every_field_of_a_peer_is_compared() {
         passive: true,
         nodes: Vec::new(),
     };
-    let usual = PeerSpec::of(&BgpPeer { address: some.address, ..BgpPeer::default() });
-    assert_eq!(PeerSpec::of(&some).changes(&usual).len(), 15);
+    let usual = PeerSpec::new(BgpPeer { address: some.address, ..BgpPeer::default() });
+    assert_eq!(PeerSpec::new(some.clone()).changes(&usual).len(), 15);
 }
