@@ -1,5 +1,6 @@
 //! `netd bgp`: the sessions of this node, and the routes on them, asked of gobgpd itself.
 
+use super::duration::words;
 use super::table;
 use crate::cli::{BgpArgs, BgpCommand, Direction, Global, say};
 use crate::clock;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// So many routes of a session and family are shown.
 const ROUTES_MAX: usize = 100_000;
@@ -82,13 +83,14 @@ impl Session {
             (false, None) => "somebody else's".to_owned(),
             (true, None) => String::new(),
         };
+        let up = self.uptime_seconds.map(Duration::from_secs).map(words).unwrap_or_default();
         let row = |(family, counts): (&String, &Counts)| {
             vec![
                 self.peer.to_string(),
                 name.clone(),
                 self.asn.to_string(),
                 self.state.clone(),
-                self.uptime_seconds.map(lasting).unwrap_or_default(),
+                up.clone(),
                 family.clone(),
                 counts.received.to_string(),
                 counts.advertised.to_string(),
@@ -96,16 +98,6 @@ impl Session {
             ]
         };
         self.families.iter().map(row).collect()
-    }
-}
-
-/// `12s`, `5m3s`, `2h10m`, `3d4h`.
-fn lasting(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
 }
 
@@ -248,14 +240,6 @@ async fn routes(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_is_shown_in_its_two_largest_units() {
-        let cases = [(0, "0s"), (59, "59s"), (63, "1m3s"), (7_800, "2h10m"), (273_600, "3d4h")];
-        for (seconds, expected) in cases {
-            assert_eq!(lasting(seconds), expected);
-        }
-    }
 
     #[test]
     fn a_session_has_a_line_for_each_family_and_says_why_it_is_not_up() {

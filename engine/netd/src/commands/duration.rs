@@ -21,6 +21,21 @@ pub(super) fn read(text: &str) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(count.saturating_mul(seconds)))
 }
 
+/// In whole seconds, in the two largest units that say something: `12s`, `5m3s`, `2h10m`, `3d`.
+pub(super) fn words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (count, unit, rest, smaller) = match seconds {
+        0..60 => (seconds, "s", 0, ""),
+        60..3_600 => (seconds / 60, "m", seconds % 60, "s"),
+        3_600..86_400 => (seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => (seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    };
+    match rest {
+        0 => format!("{count}{unit}"),
+        rest => format!("{count}{unit}{rest}{smaller}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -32,5 +47,14 @@ mod tests {
         assert_eq!(read("5m").unwrap(), Duration::from_secs(300));
         assert_eq!(read("7").unwrap(), Duration::from_secs(7));
         assert!(read("").is_err() && read("s").is_err() && read("5d").is_err());
+    }
+
+    #[test]
+    fn a_duration_is_shown_in_its_two_largest_units() {
+        let cases = [(0, "0s"), (59, "59s"), (60, "1m"), (63, "1m3s"), (7_800, "2h10m"), (273_600, "3d4h")];
+        for (seconds, expected) in cases {
+            assert_eq!(words(Duration::from_secs(seconds)), expected);
+        }
+        assert_eq!(words(Duration::from_secs(86_460)), "1d");
     }
 }

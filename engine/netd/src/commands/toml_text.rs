@@ -78,6 +78,20 @@ pub(super) fn line_around(text: &str, at: usize) -> Option<Range<usize>> {
     Some(start..end)
 }
 
+/// A new key of the table, behind the place where one of its values ends.
+pub(super) fn beside(text: &str, table: Written<'_>, end: usize, assignment: &str) -> Option<Edit> {
+    match table {
+        Written::Inline(_) => Some((end..end, format!(", {assignment}"))),
+        Written::Headed(_) => {
+            let line = line_around(text, end)?;
+            let indent: String =
+                text.get(line.clone())?.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
+            let newline = if text.get(line.end..)?.starts_with("\r\n") { "\r\n" } else { "\n" };
+            Some((line.end..line.end, format!("{newline}{indent}{assignment}")))
+        }
+    }
+}
+
 /// The text after the edits, which do not overlap.
 pub(super) fn applied(text: &str, mut edits: Vec<Edit>) -> anyhow::Result<String> {
     edits.sort_by_key(|(range, _)| range.start);

@@ -1,7 +1,7 @@
 //! Writes addresses into the text of the file: only the bytes that have to change do.
 
 use crate::allocation::Held;
-use crate::commands::toml_text::{Edit, Written, applied, line_around, name_of, parse, tables};
+use crate::commands::toml_text::{Edit, Written, applied, beside, name_of, parse, tables};
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -47,17 +47,7 @@ fn name_all(text: &str, table: Written<'_>, own: &BTreeSet<IpAddr>) -> Option<Op
 /// A new key behind `pool`.
 fn beside_the_pool(text: &str, table: Written<'_>, own: &BTreeSet<IpAddr>) -> Option<Edit> {
     let end = table.as_like().get("pool").and_then(Item::as_value)?.span()?.end;
-    let vips = format!("vips = [{}]", quoted(own.iter().copied().collect()));
-    match table {
-        Written::Inline(_) => Some((end..end, format!(", {vips}"))),
-        Written::Headed(_) => {
-            let line = line_around(text, end)?;
-            let indent: String =
-                text.get(line.clone())?.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
-            let newline = if text.get(line.end..)?.starts_with("\r\n") { "\r\n" } else { "\n" };
-            Some((line.end..line.end, format!("{newline}{indent}{vips}")))
-        }
-    }
+    beside(text, table, end, &format!("vips = [{}]", quoted(own.iter().copied().collect())))
 }
 
 fn quoted(addresses: Vec<IpAddr>) -> String {

@@ -1,7 +1,9 @@
 //! Writes the state of backends into the text of the file: only the bytes that have to change do.
 
 use super::place::{Entry, Wish};
-use crate::commands::toml_text::{Edit, Written, applied, keys, line_around, name_of, parse, tables, values};
+use crate::commands::toml_text::{
+    Edit, Written, applied, beside, keys, line_around, name_of, parse, tables, values,
+};
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use toml_edit::{Document, Item, Table};
@@ -106,17 +108,7 @@ fn set_state(text: &str, table: Written<'_>) -> Option<Edit> {
     if let Some(state) = table.as_like().get("state") {
         return Some((state.span()?, TERMINATING.to_owned()));
     }
-    let end = values(table).last()?.end;
-    match table {
-        Written::Inline(_) => Some((end..end, format!(", state = {TERMINATING}"))),
-        Written::Headed(_) => {
-            let line = line_around(text, end)?;
-            let indent: String =
-                text.get(line.clone())?.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
-            let newline = if text.get(line.end..)?.starts_with("\r\n") { "\r\n" } else { "\n" };
-            Some((line.end..line.end, format!("{newline}{indent}state = {TERMINATING}")))
-        }
-    }
+    beside(text, table, values(table).last()?.end, &format!("state = {TERMINATING}"))
 }
 
 /// Takes the key out; where a comment would go with it, the value becomes the usual one.

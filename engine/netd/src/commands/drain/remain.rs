@@ -4,6 +4,7 @@ use super::place::Place;
 use crate::api::Client;
 use crate::cli::say;
 use crate::clock;
+use crate::commands::duration::words;
 use crate::kinds::service::KeptFlows;
 use anyhow::Context as _;
 use netd_schema::Service;
@@ -91,15 +92,6 @@ impl Left {
             1 => format!("1 flow remains{seen}{silent}"),
             flows => format!("{flows} flows remain{seen}{silent}"),
         }
-    }
-}
-
-/// A duration as people say it, in whole seconds or minutes.
-fn words(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds if seconds >= 60 && seconds % 60 == 0 => format!("{}m", seconds / 60),
-        seconds if seconds >= 60 => format!("{}m{}s", seconds / 60, seconds % 60),
-        seconds => format!("{seconds}s"),
     }
 }
 
