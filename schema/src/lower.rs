@@ -3,6 +3,7 @@
 //! Runs after the checks found no error, so everything that is required is there.
 
 mod bgp;
+mod network;
 mod wireguard;
 
 use crate::model::{
@@ -36,6 +37,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
             listen: at.value.listen.map_or(raw::Listen::standard(), |listen| listen.value).0,
         }),
         bgp: top.bgp.as_ref().and_then(|at| bgp::lower(&at.value)),
+        network: top.network.as_ref().map(|at| network::lower(&at.value)).unwrap_or_default(),
         wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
     }
 }

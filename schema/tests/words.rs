@@ -6,7 +6,7 @@ mod corpus;
 
 use corpus::{Verdict, schema_says};
 use netd_schema::{Config, HealthCheck, HealthKind, OuterDscp, Service, TABLE_SIZES, TableSize, UnknownPort};
-use netd_schema::{json_schema, parse};
+use netd_schema::{Network, NetworkMode, VNI_MAX, json_schema, parse};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -226,8 +226,10 @@ fn keeps_its_promises(config: &Config) {
         decap,
         metrics,
         bgp: _,
+        network,
         wireguard,
     } = config;
+    is_a_network(network);
     if let Some(wireguard) = wireguard {
         assert!(wireguard.port > 0 && wireguard.mark > 0 && !(252..=255).contains(&wireguard.table));
         assert!(wireguard.keepalive.is_none_or(|it| it > 0));
@@ -262,6 +264,13 @@ fn keeps_its_promises(config: &Config) {
         assert!(decap.devices.iter().all(|device| !load_balancer.devices.contains(device)));
     }
     assert!(metrics.is_none_or(|it| it.listen.port() > 0));
+}
+
+fn is_a_network(network: &Network) {
+    let Network { mode, tunnel, mtu: _, pod_devices } = network;
+    assert!(*mode == NetworkMode::Direct || tunnel.is_some());
+    assert!(tunnel.is_none_or(|it| it.port > 0 && (1..=VNI_MAX).contains(&it.vni)));
+    assert!(pod_devices.is_sorted() && pod_devices.iter().all(|it| !it.start.is_empty()));
 }
 
 fn is_a_check(check: &HealthCheck) {
@@ -326,6 +335,8 @@ proptest! {
             top("metrics", "listen"),
             top("load_balancer", "outer_dscp"),
             top("load_balancer", "outer_ecn"),
+            top("network", "mode"),
+            format!("version = 1\n[network]\npod_devices = [{quoted}]\n"),
         ];
         for (key, _) in SERVICE {
             files.push(service(&format!("{key} = {quoted}")));

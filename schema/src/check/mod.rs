@@ -7,6 +7,7 @@ mod decap;
 mod families;
 mod health;
 mod load_balancer;
+mod network;
 mod nodes;
 mod pools;
 mod prefixes;
@@ -40,6 +41,9 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     }
     if let Some(at) = &top.bgp {
         bgp::check(at, top, diagnoses);
+    }
+    if let Some(at) = &top.network {
+        network::check(&at.value, top, diagnoses);
     }
     wireguard::check(top, diagnoses);
 }

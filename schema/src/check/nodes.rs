@@ -1,5 +1,6 @@
 //! Nodes: unique names, addresses and pod prefixes.
 
+use super::network::carries_both_families;
 use super::prefixes::Ranges;
 use super::{Once, family};
 use crate::diagnostic::{Diagnoses, Draft};
@@ -22,12 +23,14 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
             addresses.claim(address.value, address.span, diagnoses, what);
         }
         prefixes.extend(each(&node.pod_cidrs).map(|prefix| (prefix.value.0, prefix.span)));
-        unreachable_pods(node, diagnoses);
+        if !carries_both_families(top) {
+            unreachable_pods(node, diagnoses);
+        }
     }
     Ranges::new(prefixes).refuse_overlaps("pod prefix", diagnoses);
 }
 
-/// Other nodes reach pods via the node's address of the same family.
+/// Without a tunnel other nodes reach pods via the node's address of the same family.
 fn unreachable_pods(node: &Node, diagnoses: &mut Diagnoses) {
     if node.addresses.as_ref().is_some_and(|addresses| !addresses.value.complete) {
         return;

@@ -10,6 +10,7 @@ mod health;
 mod load_balancer;
 mod metrics;
 mod mtu;
+mod network;
 mod node;
 mod pool;
 mod service;
@@ -27,6 +28,7 @@ pub use load_balancer::{
 };
 pub use metrics::Metrics;
 pub use mtu::{MTU_MAX, MTU_MIN, Mtu};
+pub use network::{DevicePattern, Network, NetworkMode, Tunnel, TunnelKind, Underlay, VNI_MAX};
 pub use node::Node;
 pub use pool::{Avoid, IpPool, POOL_PRIORITY_DEFAULT, PoolChoice};
 pub use service::{
@@ -57,6 +59,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// BGP sessions and announcements; `None` is off.
     pub bgp: Option<Bgp>,
+    /// How packets travel between the nodes.
+    pub network: Network,
     /// Encryption between the nodes; `None` is off.
     pub wireguard: Option<Wireguard>,
 }

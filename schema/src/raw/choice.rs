@@ -1,9 +1,11 @@
 //! Words of a fixed list.
 
+use super::network::ModeWord;
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
     Algorithm, Announced, Avoid, BackendFamily, BackendState, Family, HashNames, HealthKind, Mode, NoBackend,
-    OnExit, OuterEcn, Protocol, TrafficPolicy, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
+    OnExit, OuterEcn, Protocol, TrafficPolicy, TunnelKind, Underlay, UnknownPort, Via, WireguardDevice,
+    WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -49,6 +51,10 @@ one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
 one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
+one_of!(ModeWord, "a mode",
+    "direct" => Direct, "vxlan" => Vxlan, "geneve" => Geneve, "cross-subnet" => CrossSubnet);
+one_of!(TunnelKind, "a tunnel", "vxlan" => Vxlan, "geneve" => Geneve);
+one_of!(Underlay, "a family", "auto" => Auto, "ipv4" => Ipv4, "ipv6" => Ipv6);
 one_of!(WireguardMode, "a mode", "pods" => Pods, "nodes" => Nodes; later "overlay");
 one_of!(WireguardDevice, "a kind of device", "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace);
 

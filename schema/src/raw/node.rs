@@ -13,8 +13,8 @@ raw_table! {
         required name: NodeName, like "lb-1";
         /// The addresses at which other nodes reach it; the first of each family is preferred.
         optional addresses: List<Address> = [""; 0], like ["10.0.0.11", "2001:db8::11"];
-        /// The prefixes of the node's pods. Every other node gets a route to them, via the node's address of the
-        /// same family.
+        /// The prefixes of the node's pods. Every other node gets a route to them, as `network.mode` says; directly that
+        /// is via the node's address of the same family.
         optional pod_cidrs: List<Prefix> = [""; 0], like ["10.244.1.0/24", "fd00:244:1::/64"];
         /// The node's WireGuard key and endpoint.
         optional wireguard: NodeWireguard;

@@ -4,6 +4,7 @@ use super::bgp::Bgp;
 use super::decap::Decap;
 use super::load_balancer::LoadBalancer;
 use super::metrics::Metrics;
+use super::network::Network;
 use super::node::Node;
 use super::pool::IpPool;
 use super::service::{BackendSet, Service};
@@ -44,8 +45,8 @@ raw_table! {
         optional egress: Unsupported;
         /// Encryption between the nodes.
         optional wireguard: Wireguard;
-        /// How packets travel between the nodes.
-        optional network: Unsupported;
+        /// How packets travel between the pods of different nodes. Without it, directly.
+        optional network: Network;
         /// Recording of packets.
         optional recorder: Unsupported;
         /// Which traffic is allowed.
