@@ -112,9 +112,11 @@ fn described(description: &str) -> (bool, String, Option<IpAddr>) {
 pub(crate) fn peer(listed: api::Peer) -> Result<Peer, Error> {
     let wrong = |what: &str| Error::Undecodable(format!("a peer without {what}"));
     let conf = listed.conf.ok_or_else(|| wrong("settings"))?;
-    let address: IpAddr = conf.neighbor_address.parse().map_err(|_| wrong("an address"))?;
-    let (is_ours, name, source) = described(&conf.description);
     let state = listed.state.unwrap_or_default();
+    // That of a peer on a link, which the daemon found out by itself, is in its state.
+    let address = address(&conf.neighbor_address).or_else(|| address(&state.neighbor_address));
+    let address = address.ok_or_else(|| wrong("an address"))?;
+    let (is_ours, name, source) = described(&conf.description);
     let timers = listed.timers.unwrap_or_default();
     let config = timers.config.unwrap_or_default();
     let transport = listed.transport.unwrap_or_default();
@@ -166,6 +168,11 @@ pub(crate) fn peer(listed: api::Peer) -> Result<Peer, Error> {
         opens: (received.open, sent.open),
         traffic: listed.afi_safis.iter().filter_map(traffic).collect(),
     })
+}
+
+/// An address without its zone: `fe80::1%eth0`.
+fn address(text: &str) -> Option<IpAddr> {
+    text.split('%').next()?.parse().ok()
 }
 
 /// A number that the daemon was given with 16 bits.
@@ -236,6 +243,17 @@ mod tests {
         let foreign = peer(listed).unwrap();
         assert!(!foreign.is_ours);
         assert_eq!(foreign.config.name, "uplink");
+    }
+
+    #[test]
+    fn b7_a_foreign_peer_on_a_link_is_listed_with_the_others() {
+        let address = |conf: &str, state: &str| {
+            let conf = api::PeerConf { neighbor_address: conf.into(), ..Default::default() };
+            let state = api::PeerState { neighbor_address: state.into(), ..Default::default() };
+            peer(api::Peer { conf: Some(conf), state: Some(state), ..Default::default() }).unwrap().config.address
+        };
+        let expected: IpAddr = "fe80::1".parse().unwrap();
+        assert_eq!([address("fe80::1%eth0", ""), address("", "fe80::1%eth0")], [expected; 2]);
     }
 
     #[test]
