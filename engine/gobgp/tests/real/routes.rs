@@ -268,15 +268,21 @@ async fn b12_ten_thousand_prefixes_arrive_and_one_change_sends_one_update() {
     wait_until("withdrawn", async || frr.prefixes("ipv4") == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn b8_a_helper_keeps_the_routes_of_a_killed_daemon_until_the_next_has_said_them_again() {
-    let Some(site) = Site::new() else { return };
-    let (daemon, client) = site.daemon().await;
+/// A session with a router that keeps routes across a restart, and one announcement on it.
+async fn graceful(site: &Site, client: &Client) -> (PeerConfig, Frr) {
     let graceful = Some(GracefulRestart { restart_seconds: 60 });
     let wanted = PeerConfig { graceful_restart: graceful, ..peer(ip(Site::RIGHT_V4), OTHER_ASN) };
     client.announce(&[plain(V4)]).await.unwrap();
     client.add_peer(&wanted, ASN, Restarting::No).await.unwrap();
-    let frr = router(&site, OTHER_ASN, &format!("neighbor {} graceful-restart-helper", Site::LEFT_V4));
+    let frr = router(site, OTHER_ASN, &format!("neighbor {} graceful-restart-helper", Site::LEFT_V4));
+    (wanted, frr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b8_a_helper_keeps_the_routes_of_a_killed_daemon_until_the_next_has_said_them_again() {
+    let Some(site) = Site::new() else { return };
+    let (daemon, client) = site.daemon().await;
+    let (wanted, frr) = graceful(&site, &client).await;
     established(&client).await;
     wait_until("there", async || frr.prefixes("ipv4") == 1).await;
 
@@ -299,11 +305,7 @@ async fn b8_a_helper_keeps_the_routes_of_a_killed_daemon_until_the_next_has_said
 async fn b8_a_daemon_that_is_told_to_end_says_so_and_its_routes_go_at_once() {
     let Some(site) = Site::new() else { return };
     let (daemon, client) = site.daemon().await;
-    let graceful = Some(GracefulRestart { restart_seconds: 60 });
-    let wanted = PeerConfig { graceful_restart: graceful, ..peer(ip(Site::RIGHT_V4), OTHER_ASN) };
-    client.announce(&[plain(V4)]).await.unwrap();
-    client.add_peer(&wanted, ASN, Restarting::No).await.unwrap();
-    let frr = router(&site, OTHER_ASN, &format!("neighbor {} graceful-restart-helper", Site::LEFT_V4));
+    let (_, frr) = graceful(&site, &client).await;
     wait_until("there", async || frr.prefixes("ipv4") == 1).await;
     daemon.signal(Signal::TERM);
     wait_until("gone", async || frr.path("ipv4", V4)["aspath"] == json!(null)).await;
