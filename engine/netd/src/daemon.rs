@@ -1,8 +1,8 @@
 //! The daemon: watches the file and the kernel, turns the engine, serves the API, speaks to systemd.
 
-use crate::api::{Server, Shared, serve};
+use crate::api::{Explain, Server, Shared, serve};
 use crate::cli::Global;
-use crate::commands::{instance_of, node, traffic};
+use crate::commands::{explain, instance_of, maglev, node, traffic};
 use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
 use crate::health;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// So many requests wait for the engine; as many as there can be clients.
@@ -58,7 +58,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (stop, stopped) = watch::channel(false);
     let server = Server::bind(&instance.socket())?;
-    let (bpf_dir, flows_of) = (instance.bpf_dir.clone(), instance.bpf_dir.clone());
+    let [bpf_dir, flows_of, tables_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
     let shared = Shared {
         reports: report.clone(),
         requests,
@@ -72,6 +72,8 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
             })
         },
         flows: Arc::new(move |idle| traffic::flows(&flows_of, idle)),
+        tables: Arc::new(move |service| maglev::in_force(&tables_of, service)),
+        explain: explainer(global),
     };
     let config = global.config.clone();
     let inputs = Inputs {
@@ -141,6 +143,18 @@ async fn withdraw_all(speaker: &speaker::Shared) {
         Ok(Err(why)) => tracing::warn!(why, "what was announced is not withdrawn"),
         Err(_) => tracing::warn!("withdrawing what was announced did not end in time"),
     }
+}
+
+/// Answers what becomes of packets, one after the other: each is put into the records for a moment.
+fn explainer(global: &Global) -> Explain {
+    let (global, turn) = (Arc::new(global.clone()), Arc::new(Mutex::new(())));
+    Arc::new(move |packet, device| {
+        let (global, turn) = (Arc::clone(&global), Arc::clone(&turn));
+        Box::pin(async move {
+            let _turn = turn.lock().await;
+            explain::loaded(&global, packet, device).await
+        })
+    })
 }
 
 /// Where the numbers of the metrics come from.

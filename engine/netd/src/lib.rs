@@ -28,6 +28,7 @@ pub mod log;
 pub mod metrics;
 pub mod netlink;
 pub mod netns_lock;
+pub mod pins;
 pub mod reconcile;
 pub mod report;
 pub mod source;

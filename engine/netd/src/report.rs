@@ -55,6 +55,9 @@ pub struct Report {
     /// Why what netd remembers would not survive a restart; absent when it would.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_not_durable: Option<String>,
+    /// Why programs and maps would not outlive netd; absent when they would, or there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datapath_not_durable: Option<String>,
 }
 
 /// So many resources are listed one by one; the rest is in the counts.

@@ -89,7 +89,10 @@ fn one_frontend_is_chosen_by_its_name() {
         assert!(one.contains(part), "{part} in {one}");
     }
     let (code, _, error) = maglev("", [100, 100, 100], &["web", "192.0.2.12:80/tcp"]);
-    assert_eq!((code, error.as_str()), (Some(1), "error: web has no frontend 192.0.2.12:80/tcp\n"));
+    assert_eq!(
+        (code, error.as_str()),
+        (Some(1), "error: web has no frontend 192.0.2.12:80/tcp; did you mean `192.0.2.11:80/tcp`?\n")
+    );
 }
 
 #[test]

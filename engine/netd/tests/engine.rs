@@ -400,6 +400,7 @@ async fn every_error_of_the_api_is_an_object_that_says_why() {
         (405, "GET /v1/apply", "", ""),
         (413, "POST /v1/apply", json, long.as_str()),
         (415, "POST /v1/apply", "", "{}"),
+        (422, "POST /v1/explain", json, "{\"packet\": \"nonsense\"}"),
         (500, "GET /v1/services", "", ""),
     ] {
         let (code, answer) = raw(&dir, line, headers, body).await;
@@ -465,6 +466,8 @@ fn api(running: &Running, dir: &TempDir) -> Client {
         store: Arc::clone(&running.store),
         traffic: Arc::new(|| Err("the counters are away".into())),
         flows: Arc::new(|_| Ok(Vec::new())),
+        tables: Arc::new(|_| Ok(std::collections::BTreeMap::new())),
+        explain: Arc::new(|packet, _| Box::pin(async move { Err(format!("nothing takes {packet}")) })),
     };
     tokio::spawn(serve(Server::bind(&socket).unwrap(), Arc::new(shared)));
     Client::new(&socket)

@@ -7,6 +7,8 @@
 //! | `GET /v1/history`, `GET /v1/history/N` | the accepted files, marked which is in force; the text of one | readers |
 //! | `GET /v1/services` | packets and bytes of each service and backend | readers |
 //! | `GET /v1/flows?idle_ms=N` | flows that a record keeps on a backend; those that sent nothing for so long apart | readers |
+//! | `GET /v1/maglev/SERVICE` | the tables that the maps hold for a service, by frontend | readers |
+//! | `POST /v1/explain` | `{"packet": "tcp A:P > B:P", "device": "eth0"}`: what becomes of it, as `text` and as `explanation` | writers |
 //! | `POST /v1/apply` | `{"allow": "PLAN"}` or `{}`: a pass now, and its report | writers |
 //! | `POST /v1/teardown` | everything owned is removed; the report | writers |
 //!
@@ -19,5 +21,5 @@ mod routes;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use routes::{ReadFlows, ReadTraffic, Shared};
+pub use routes::{Explain, Explained, ReadFlows, ReadTables, ReadTraffic, Shared};
 pub use server::{Server, serve};

@@ -2,6 +2,8 @@
 
 use super::peer::{Peer, Verb, may};
 use crate::engine::Request;
+use crate::explain::{Explanation, Packet, PacketError};
+use crate::kinds::service::tables::FrontendTable;
 use crate::kinds::service::{KeptFlows, ServiceTraffic};
 use crate::reconcile::Preview;
 use crate::report::{FormatVersion, HistoryEntry, Report};
@@ -15,6 +17,8 @@ use netd_core::render::{self, Colour, Limits};
 use netd_state::Store;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,10 +41,23 @@ pub struct Shared {
     pub traffic: ReadTraffic,
     /// Reads which flows are kept on their backends; what sent nothing for the duration counts as silent.
     pub flows: ReadFlows,
+    /// Reads the tables of a service, or says why it cannot.
+    pub tables: ReadTables,
+    /// Says what becomes of a packet.
+    pub explain: Explain,
 }
 
 /// Reads what went through the load balancer.
 pub type ReadTraffic = Arc<dyn Fn() -> Result<Vec<ServiceTraffic>, String> + Send + Sync>;
+
+/// Reads the Maglev tables that the maps hold for a service, by frontend.
+pub type ReadTables = Arc<dyn Fn(&str) -> Result<BTreeMap<String, FrontendTable>, String> + Send + Sync>;
+
+/// Runs the loaded program on a packet that comes in by a device, or by the one that is likely.
+pub type Explain = Arc<dyn Fn(Packet, Option<String>) -> Explained + Send + Sync>;
+
+/// The answer to come.
+pub type Explained = Pin<Box<dyn Future<Output = Result<Explanation, String>> + Send>>;
 
 /// Reads which flows are kept on their backends.
 pub type ReadFlows = Arc<dyn Fn(Duration) -> Result<Vec<KeptFlows>, String> + Send + Sync>;
@@ -54,6 +71,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history/{number}", get(accepted))
         .route("/v1/services", get(services))
         .route("/v1/flows", get(flows))
+        .route("/v1/maglev/{service}", get(maglev))
+        .route("/v1/explain", post(explain))
         .route("/v1/apply", post(apply))
         .route("/v1/teardown", post(teardown))
         .fallback(|| async { Refused(StatusCode::NOT_FOUND, "there is nothing by this name".into()) })
@@ -208,6 +227,41 @@ async fn flows(
     let read = Arc::clone(&shared.flows);
     let flows = tokio::task::spawn_blocking(move || read(Duration::from_millis(idle_ms))).await;
     Ok(Json(flows.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+}
+
+async fn maglev(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    service: Result<Path<String>, PathRejection>,
+) -> Answer {
+    check(peer, Verb::Read)?;
+    let Path(service) = service?;
+    let read = Arc::clone(&shared.tables);
+    let tables = tokio::task::spawn_blocking(move || read(&service)).await;
+    Ok(Json(tables.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+}
+
+/// The packet as a person writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainBody {
+    packet: String,
+    #[serde(default)]
+    device: Option<String>,
+}
+
+/// The packet is counted, and for a moment in the records of flows: whoever only may look may not ask this.
+async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Json<ExplainBody>, JsonRejection>,
+) -> Answer {
+    check(peer, Verb::Write)?;
+    let Json(ExplainBody { packet, device }) = body?;
+    let refused = |why: String| Refused(StatusCode::UNPROCESSABLE_ENTITY, why);
+    let packet: Packet = packet.parse().map_err(|error: PacketError| refused(error.to_string()))?;
+    let answer = (shared.explain)(packet, device).await.map_err(refused)?;
+    Ok(Json(json!({ "text": answer.text(), "explanation": answer })).into_response())
 }
 
 async fn accepted(

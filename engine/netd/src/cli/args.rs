@@ -242,7 +242,7 @@ pub struct AllocateArgs {
 pub struct MaglevArgs {
     /// The name of the service.
     pub service: String,
-    /// Show this frontend only: `192.0.2.10:80/tcp`.
+    /// Show this frontend only: `192.0.2.10:80`, or `192.0.2.10:80/tcp` where it has TCP and UDP.
     pub frontend: Option<String>,
     /// Compute the tables from the file alone: without rights, without a daemon, without looking at the node.
     #[arg(long)]

@@ -2,35 +2,65 @@
 
 use super::{agree, maglev, node};
 use crate::allocation;
+use crate::api::Client;
 use crate::balancer::Balancer;
 use crate::cli::{Global, PacketArgs, say};
 use crate::commands::instance_of;
 use crate::explain::{self, Explanation, Packet};
 use crate::facts::FactsReader;
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::process::ExitCode;
+
+/// What is printed.
+#[derive(Deserialize)]
+struct Answer {
+    text: String,
+    explanation: Value,
+}
 
 pub(super) async fn run(global: &Global, args: &PacketArgs) -> anyhow::Result<ExitCode> {
     let packet: Packet = args.packet.join(" ").parse()?;
-    let answer = match args.offline {
+    let Answer { text, explanation } = match args.offline {
         true => {
             let config = maglev::read(&global.config, global.color.is_on()).map_err(|why| anyhow!(why))?;
             let config = allocation::from_the_file_alone(&config);
-            explain::offline::explain(&config, &packet).map_err(|why| anyhow!(why))?
+            own(&explain::offline::explain(&config, &packet).map_err(|why| anyhow!(why))?)?
         }
-        false => loaded(&agree::with_daemon(global).await?, &packet, args.device.as_deref()).await?,
+        false => ask(&agree::with_daemon(global).await?, packet, args.device.clone()).await?,
     };
-    if args.json {
-        say(&format!("{:#}\n", serde_json::to_value(&answer)?))?;
-    } else {
-        say(&answer.text())?;
+    match args.json {
+        true => say(&format!("{explanation:#}\n"))?,
+        false => say(&text)?,
     }
-    Ok(if answer.disagreements.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let disagrees = explanation["disagreements"].as_array().is_some_and(|list| !list.is_empty());
+    Ok(if disagrees { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn loaded(global: &Global, packet: &Packet, device: Option<&str>) -> anyhow::Result<Explanation> {
+/// Asks the daemon, which may see pins that this process does not; without one, looks.
+async fn ask(global: &Global, packet: Packet, device: Option<String>) -> anyhow::Result<Answer> {
+    let question = json!({ "packet": packet.to_string(), "device": device });
+    let client = Client::new(&instance_of(global).socket());
+    if let Some(bytes) = client.post("/v1/explain", &question).await? {
+        return serde_json::from_slice(&bytes).context("the daemon's answer cannot be read");
+    }
     node::check_rights().map_err(|error| error.context("`--offline` answers from the file alone"))?;
+    own(&loaded(global, packet, device).await.map_err(|why| anyhow!(why))?)
+}
+
+fn own(explanation: &Explanation) -> anyhow::Result<Answer> {
+    Ok(Answer { text: explanation.text(), explanation: serde_json::to_value(explanation)? })
+}
+
+/// Runs the program that is pinned here on the packet.
+pub(crate) async fn loaded(
+    global: &Global,
+    packet: Packet,
+    device: Option<String>,
+) -> Result<Explanation, String> {
+    let facts = FactsReader::new(node::node_name(global)).read().await?;
     let balancer = Balancer::new(instance_of(global).bpf_dir);
-    let facts = FactsReader::new(node::node_name(global)).read().await.map_err(|why| anyhow!(why))?;
-    explain::loaded(&balancer, &facts, packet, device).map_err(|why| anyhow!(why))
+    let run = move || explain::loaded(&balancer, &facts, &packet, device.as_deref());
+    tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())?
 }

@@ -2,6 +2,7 @@
 
 use super::{agree, allocate, node, table, traffic};
 use crate::allocation;
+use crate::api::Client;
 use crate::balancer::Balancer;
 use crate::cli::{Global, MaglevArgs, say};
 use crate::commands::instance_of;
@@ -9,7 +10,7 @@ use crate::kinds::service::maglev::percent;
 use crate::kinds::service::tables::{self, FrontendTable, REMOVALS_MAX};
 use crate::report::FormatVersion;
 use crate::source::{self, Reading};
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use netd_core::render::escape;
 use netd_schema::{Algorithm, Config, HashNames};
@@ -27,7 +28,7 @@ pub(super) async fn run(global: &Global, args: &MaglevArgs) -> anyhow::Result<Ex
                 asked_for: Ok(asked_for(&allocation::from_the_file_alone(&config), &args.service)?),
             }
         }
-        false => online(&agree::with_daemon(global).await?, &args.service)?,
+        false => online(&agree::with_daemon(global).await?, &args.service).await?,
     };
     let frontends = shown.frontends(args)?;
     if args.json {
@@ -50,17 +51,9 @@ struct Shown {
     asked_for: Result<BTreeMap<String, FrontendTable>, String>,
 }
 
-fn online(global: &Global, service: &str) -> anyhow::Result<Shown> {
-    node::check_rights()
-        .map_err(|error| error.context("`--offline` computes the table from the file alone"))?;
+async fn online(global: &Global, service: &str) -> anyhow::Result<Shown> {
+    let in_force = held(global, service).await?;
     let config = read(&global.config, false).map(|config| allocate::resolved(global, config));
-    let in_force = Balancer::new(instance_of(global).bpf_dir)
-        .with_maps(|maps| match maps {
-            Some(maps) => tables::in_force(maps, service),
-            None => Ok(BTreeMap::new()),
-        })
-        .and_then(|tables| tables)
-        .map_err(|why| anyhow!(why))?;
     let asked_for = match config {
         // The service may be in force although the file does not have it any more.
         Ok(config) if !in_force.is_empty() && named(&config, service).is_none() => Ok(BTreeMap::new()),
@@ -69,6 +62,32 @@ fn online(global: &Global, service: &str) -> anyhow::Result<Shown> {
         Err(why) => Err(why),
     };
     Ok(Shown { in_force: Some(in_force), asked_for })
+}
+
+/// Asks the daemon, which may see pins that this process does not; without one, looks.
+async fn held(global: &Global, service: &str) -> anyhow::Result<BTreeMap<String, FrontendTable>> {
+    // Nothing else is the name of a service.
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if service.is_empty() || !service.chars().all(is_name) {
+        return Ok(BTreeMap::new());
+    }
+    let client = Client::new(&instance_of(global).socket());
+    if let Some(bytes) = client.get(&format!("/v1/maglev/{service}")).await? {
+        return serde_json::from_slice(&bytes).context("the daemon's answer cannot be read");
+    }
+    node::check_rights()
+        .map_err(|error| error.context("`--offline` computes the table from the file alone"))?;
+    in_force(&instance_of(global).bpf_dir, service).map_err(|why| anyhow!(why))
+}
+
+/// The tables of the maps that are pinned below this folder; none without any.
+pub(crate) fn in_force(bpf_dir: &Path, service: &str) -> Result<BTreeMap<String, FrontendTable>, String> {
+    Balancer::new(bpf_dir.to_owned())
+        .with_maps(|maps| match maps {
+            Some(maps) => tables::in_force(maps, service),
+            None => Ok(BTreeMap::new()),
+        })
+        .and_then(|tables| tables)
 }
 
 fn named<'c>(config: &'c Config, service: &str) -> Option<&'c netd_schema::Service> {
@@ -113,9 +132,14 @@ impl Shown {
         let asked_for = self.asked_for.as_ref().unwrap_or(&NO_TABLES);
         let in_force = self.in_force.as_ref().unwrap_or(&NO_TABLES);
         let keys: BTreeSet<&String> = asked_for.keys().chain(in_force.keys()).collect();
+        let only = args
+            .frontend
+            .as_deref()
+            .map(|wanted| named_frontend(&keys, &args.service, wanted))
+            .transpose()?;
         let mut frontends = Vec::new();
         for key in keys {
-            if args.frontend.as_ref().is_some_and(|wanted| wanted != key) {
+            if only.as_ref().is_some_and(|only| only != key) {
                 continue;
             }
             let (held, asked) = (in_force.get(key), asked_for.get(key));
@@ -127,10 +151,27 @@ impl Shown {
             };
             frontends.push(Frontend { key, table, is_in_force: held.is_some(), differences });
         }
-        match (&args.frontend, frontends.is_empty()) {
-            (Some(frontend), true) => bail!("{} has no frontend {}", args.service, escape(frontend)),
-            _ => Ok(frontends),
-        }
+        Ok(frontends)
+    }
+}
+
+/// The frontend that is meant: `192.0.2.10:80/tcp`, or without its protocol where there is only one.
+fn named_frontend(keys: &BTreeSet<&String>, service: &str, wanted: &str) -> anyhow::Result<String> {
+    let is_meant =
+        |key: &str| key == wanted || key.rsplit_once('/').is_some_and(|(place, _)| place == wanted);
+    let meant: Vec<&str> = keys.iter().map(|key| key.as_str()).filter(|key| is_meant(key)).collect();
+    match meant.as_slice() {
+        [one] => Ok((*one).to_owned()),
+        [] => bail!(
+            "{service} has no frontend {}{}",
+            escape(wanted),
+            traffic::hint(wanted, keys.iter().map(|key| key.as_str()))
+        ),
+        several => bail!(
+            "{} is a frontend of {service} with several protocols: {}",
+            escape(wanted),
+            several.join(", ")
+        ),
     }
 }
 
@@ -251,5 +292,27 @@ impl Frontend<'_> {
             text.push_str(&format!("! {difference}\n"));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_frontend_is_named_without_its_protocol_where_it_has_one() {
+        let all = ["192.0.2.10:80/tcp", "192.0.2.10:53/tcp", "192.0.2.10:53/udp", "[2001:db8::1]:80/tcp"];
+        let all = all.map(str::to_owned);
+        let keys: BTreeSet<&String> = all.iter().collect();
+        let named = |wanted| named_frontend(&keys, "web", wanted).map_err(|error| error.to_string());
+        assert_eq!(named("192.0.2.10:80").unwrap(), "192.0.2.10:80/tcp");
+        assert_eq!(named("[2001:db8::1]:80").unwrap(), "[2001:db8::1]:80/tcp");
+        assert_eq!(named("192.0.2.10:53/udp").unwrap(), "192.0.2.10:53/udp");
+        let why = named("192.0.2.10:53").unwrap_err();
+        assert!(why.ends_with("several protocols: 192.0.2.10:53/tcp, 192.0.2.10:53/udp"), "{why}");
+        let why = named("192.0.2.10:81/tcp").unwrap_err();
+        assert!(why.starts_with("web has no frontend 192.0.2.10:81/tcp; "), "{why}");
+        assert!(why.contains("192.0.2.10:80/tcp"), "{why}");
     }
 }

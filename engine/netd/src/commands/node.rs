@@ -9,11 +9,13 @@ use crate::kinds;
 use crate::ledger::Ledger;
 use crate::metrics::Page;
 use crate::netns_lock::NetnsLock;
+use crate::pins::{self, Fleeting, Found};
 use crate::reconcile::{Reconciler, Setup};
 use crate::speaker::{self, Speaker};
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 
@@ -61,16 +63,22 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
     let state_dir = StateDir::open(&instance.state_dir)?;
     let state = state_dir.lock().with_context(|| format!("take instance {}", instance.name))?;
     let locks = Locks { _state: state, _netns: netns };
-    if let Err(error) = mount_bpffs(&instance) {
+    let found = mount_bpffs(&instance).unwrap_or_else(|error| {
         // The rest of the node does not need it: it becomes a status of the kinds that do.
         tracing::error!(%error, "maps and links cannot be pinned");
-    }
+        Found::Mounted
+    });
     let health = Arc::new(health::Board::default());
     let changed = Arc::new(Notify::new());
     let listening = page.as_ref().map(|_| Arc::clone(&changed));
     let context = context(&instance, page, listening);
     let speaker = Arc::clone(&context.speaker);
-    let reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, &health);
+    let mut reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, &health);
+    let fleeting = fleeting(&instance, found);
+    if let Some(Fleeting { why, .. }) = &fleeting {
+        tracing::warn!(why, "what is pinned ends with netd");
+    }
+    reconciler.warn_of_pins(fleeting);
     Ok(Writing { reconciler, health, changed, speaker, locks })
 }
 
@@ -82,13 +90,17 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
     let context = context(&instance, None, None);
-    Ok(reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, &Arc::default()))
+    let mut reconciler =
+        reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, &Arc::default());
+    reconciler.warn_of_pins(fleeting(&instance, Found::Mounted));
+    Ok(reconciler)
 }
 
 /// What the kinds work with; only a daemon serves a page, and listens to what changes.
 fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Notify>>) -> kinds::Context {
     let speaker = Arc::new(Mutex::new(Speaker::new(&instance.runtime_dir, changed)));
     kinds::Context { bpf_dir: instance.bpf_dir.clone(), page, speaker }
+}
 }
 
 fn reconciler(
@@ -127,13 +139,24 @@ pub(crate) fn check_rights() -> anyhow::Result<()> {
     bail!("reading and changing the network needs {named}: run netd as root, or by its systemd unit")
 }
 
-fn mount_bpffs(instance: &Instance) -> netd_bpf::Result<()> {
-    let dir = match instance.bpf_dir.starts_with("/sys/fs/bpf") {
-        true => std::path::Path::new("/sys/fs/bpf"),
+/// Where the bpf file system of an instance is, or is mounted.
+fn bpffs_of(instance: &Instance) -> &Path {
+    match instance.bpf_dir.starts_with("/sys/fs/bpf") {
+        true => Path::new("/sys/fs/bpf"),
         false => &instance.bpf_dir,
-    };
+    }
+}
+
+fn mount_bpffs(instance: &Instance) -> netd_bpf::Result<Found> {
+    let dir = bpffs_of(instance);
     if netd_bpf::mount_bpffs_if_missing(dir)? {
         tracing::info!(path = %dir.display(), "mounted a bpf file system");
+        return Ok(Found::Missing);
     }
-    Ok(())
+    Ok(Found::Mounted)
+}
+
+fn fleeting(instance: &Instance, found: Found) -> Option<Fleeting> {
+    let why = pins::fleeting(bpffs_of(instance), found)?;
+    Some(Fleeting { why, kinds: kinds::PINNED })
 }

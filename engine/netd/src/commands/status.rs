@@ -204,6 +204,9 @@ fn footer(out: &mut String, report: &Report, is_verbose: bool) {
     if let Some(why) = &report.state_not_durable {
         let _ = writeln!(out, "The state is not durable: {}", escape(why));
     }
+    if let Some(why) = &report.datapath_not_durable {
+        let _ = writeln!(out, "The datapath is not durable: {}", escape(why));
+    }
 }
 
 fn pass(pass: &PassReport, is_verbose: bool) -> String {

@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::metrics::Page;
 use crate::speaker;
 use crate::target::{KindEntry, Target};
+use netd_core::KindName;
 use netd_schema::{Config, Node};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub struct Context {
     /// By which the node speaks BGP.
     pub speaker: speaker::Shared,
 }
+
+/// The kinds whose resources are programs that are pinned.
+pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME];
 
 /// Every kind, in bring-up order.
 #[must_use]

@@ -8,11 +8,12 @@ use super::{Reconciler, decide};
 use crate::clock::{self, Stopwatch};
 use crate::ledger::Ledger;
 use crate::report::{
-    ConfigReport, FileState, HeldBack, InForceReport, PassReport, Reason, Report, ResourceNote, Stages, Word,
-    micros,
+    ConfigReport, FileState, HeldBack, InForceReport, KindReport, PassReport, Reason, Report, ResourceNote,
+    Stages, Word, micros,
 };
 use netd_core::{Desired, Outcome};
 use netd_state::LastGood;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// So many steps are logged one by one in a pass; the rest is counted.
@@ -110,6 +111,10 @@ impl Reconciler {
         report.notes = walk.notes;
         report.drift.clone_from(&self.report.drift);
         report.state_not_durable = self.setup.ledger.not_durable();
+        report.datapath_not_durable = self.fleeting.as_ref().and_then(|fleeting| {
+            let matters = fleeting.kinds.iter().any(|kind| is_there(&report.kinds, kind));
+            matters.then(|| fleeting.why.clone())
+        });
         report.next_try_ms = self.next_try_ms(walk.needs_look, walk.turns_in);
         report.pass = PassReport {
             number: self.report.pass.number.saturating_add(1),
@@ -192,6 +197,11 @@ impl Reconciler {
             command: format!("netd apply{instance} --allow {}", braked.plan),
         }
     }
+}
+
+/// Whether there are resources of the kind, or may be.
+fn is_there(kinds: &BTreeMap<String, KindReport>, kind: &str) -> bool {
+    kinds.get(kind).is_some_and(|report| report.desired > 0 || report.unread.is_some())
 }
 
 /// The whole in one word. A node that never had a file in force is not ok, whatever its resources are.

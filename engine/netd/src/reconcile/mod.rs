@@ -30,6 +30,7 @@ use crate::allocation::AddressReport;
 use crate::clock::{self, Stopwatch};
 use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
+use crate::pins::Fleeting;
 use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
 use crate::target::KindEntry;
@@ -80,6 +81,7 @@ pub struct Reconciler {
     clock: Box<dyn Fn() -> Duration + Send + Sync>,
     report: Report,
     stop: Arc<AtomicBool>,
+    fleeting: Option<Fleeting>,
     progress: Box<dyn Fn(Progress) + Send + Sync>,
     settled_on: Box<SettledOn>,
 }
@@ -118,9 +120,15 @@ impl Reconciler {
             clock: Box::new(clock::awake),
             report: Report::default(),
             stop: Arc::default(),
+            fleeting: None,
             progress: Box::new(|_| ()),
             settled_on: Box::new(|_, _| ()),
         }
+    }
+
+    /// Reports this where resources that it is about are wanted.
+    pub fn warn_of_pins(&mut self, fleeting: Option<Fleeting>) {
+        self.fleeting = fleeting;
     }
 
     /// Calls this for each group of changes.

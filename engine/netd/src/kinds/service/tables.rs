@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use netd_bpf::Maps;
 use netd_bpf::abi::IN_USE;
 use netd_schema::{Config, HashNames, HashSeed};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
@@ -19,11 +20,13 @@ const NO_MEMBER: u16 = u16::MAX;
 pub const REMOVALS_MAX: usize = 1000;
 
 /// The table of one frontend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrontendTable {
     /// The seed of the names' hash is a part of it.
+    #[serde(with = "SeedForm")]
     pub seed: HashSeed,
     /// The form of the names.
+    #[serde(with = "NamesForm")]
     pub names: HashNames,
     /// Whether it is the one that was written; one of the file is.
     pub intact: bool,
@@ -33,6 +36,19 @@ pub struct FrontendTable {
     pub sockets: Vec<SocketAddr>,
     /// For each slot the position among the members.
     pub slots: Vec<u16>,
+}
+
+/// How the daemon tells its clients a seed.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HashSeed")]
+struct SeedForm([u8; 12]);
+
+/// How the daemon tells its clients the form of the names.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HashNames")]
+enum NamesForm {
+    Cilium,
+    Cilium110,
 }
 
 impl FrontendTable {
@@ -207,6 +223,8 @@ mod tests {
         let found = in_force(&maps, "web").unwrap();
         assert_eq!(found, BTreeMap::from([("192.0.2.10:80/tcp".to_owned(), own(&spec))]));
         assert!(in_force(&maps, "other").unwrap().is_empty());
+        let told = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<BTreeMap<String, FrontendTable>>(&told).unwrap(), found);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use tables::{Tables, tables};
 
 use fill::{Walk, fill};
 use netd_schema::{HashNames, Protocol, TABLE_SIZES, TableSize};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use turns::{Turns, following};
 
@@ -33,7 +34,7 @@ const AUTO_SLOTS_PER_BACKEND: usize = 200;
 const AUTO_SLOTS_MIN: u32 = 2039;
 
 /// One backend of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// What is hashed, and what the backends are sorted by; see [`name`].
     pub name: String,
