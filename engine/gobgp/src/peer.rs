@@ -183,6 +183,8 @@ pub struct Peer {
     pub state: SessionState,
     /// Since when it is established.
     pub since: Option<SystemTime>,
+    /// How often an established session was lost.
+    pub flaps: u64,
     /// The peer's BGP identifier, once it has said it.
     pub router_id: Option<Ipv4Addr>,
     /// Notifications, which end a session: from the peer, and from here.

@@ -162,6 +162,7 @@ pub(crate) fn peer(listed: api::Peer) -> Result<Peer, Error> {
             .and_then(|timers| timers.uptime)
             .filter(|_| session == SessionState::Established)
             .and_then(|uptime| moment(uptime.seconds)),
+        flaps: state.flops.into(),
         router_id: state.router_id.parse().ok(),
         notifications: (received.notification, sent.notification),
         updates: (received.update, sent.update),

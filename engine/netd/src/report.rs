@@ -1,5 +1,9 @@
 //! What came of a pass, as it is published, printed and served: plain values, the same bytes for the same facts.
 
+mod bgp;
+
+pub use bgp::{BgpReport, SessionReport};
+
 use netd_core::Phase;
 use netd_state::Accepted;
 use serde::{Deserialize, Serialize};
@@ -42,6 +46,9 @@ pub struct Report {
     pub not_ready: Vec<ResourceReport>,
     /// What an operator should know about resources that are ready, sorted; at most [`LISTED_MAX`].
     pub notes: Vec<ResourceNote>,
+    /// The BGP sessions; absent when the file has no peer for the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<BgpReport>,
     /// Changes made behind netd's back that were found and repaired.
     pub drift: Drift,
     /// The last pass.

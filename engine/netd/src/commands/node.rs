@@ -113,14 +113,18 @@ fn reconciler(
     let node = node_name(global);
     let facts = Box::new(FactsReader::new(node.clone()));
     let seed = health::seed(instance.bpf_dir.clone());
-    Reconciler::new(Setup {
+    // Nobody else has it yet.
+    let board = context.speaker.try_lock().map(|speaker| speaker.board()).unwrap_or_default();
+    let mut reconciler = Reconciler::new(Setup {
         facts: Box::new(health::WithVerdicts::new(facts, Arc::clone(health), seed)),
         node,
         instance: instance.name.to_string(),
         config: global.config.display().to_string(),
         kinds: kinds::all(&context),
         ledger,
-    })
+    });
+    reconciler.complete_reports(move |report| board.complete(report));
+    reconciler
 }
 
 /// `--node`, else the host name, else its first label if only that is in the file.

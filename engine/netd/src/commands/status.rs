@@ -5,7 +5,7 @@ use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
 use crate::commands::instance_of;
-use crate::report::{ConfigReport, FileState, PassReport, Report, ResourceReport, Stages, Word};
+use crate::report::{BgpReport, ConfigReport, FileState, PassReport, Report, ResourceReport, Stages, Word};
 use crate::source::{self, Reading};
 use anyhow::Context as _;
 use netd_core::render::escape;
@@ -121,6 +121,7 @@ pub(super) fn text(report: &Report, resources: Option<&[ResourceReport]>, has_co
             let _ = writeln!(out, "{kind} could not be read: {}", escape(why));
         }
     }
+    bgp(&mut out, report);
     let listed = resources.unwrap_or(&report.not_ready);
     if !listed.is_empty() {
         let _ = write!(out, "\n{}", table::resources(listed));
@@ -166,6 +167,22 @@ fn file(out: &mut String, report: &Report) {
         }
         None => writeln!(out, "In force: nothing; no file was accepted yet"),
     };
+}
+
+/// How many of the sessions are up, and of the prefixes announced.
+fn bgp(out: &mut String, report: &Report) {
+    let Some(BgpReport { peers, established, announced, not_announced, sessions: _ }) = &report.bgp else {
+        return;
+    };
+    let count = |family| announced.get(family).copied().unwrap_or_default();
+    let _ = write!(out, "\nBGP: {established} of {peers} sessions established, ");
+    let _ = write!(out, "{} IPv4 and {} IPv6 prefixes announced", count("ipv4"), count("ipv6"));
+    match not_announced {
+        0 => out.push('\n'),
+        count => {
+            let _ = writeln!(out, ", {count} not");
+        }
+    }
 }
 
 /// Why the file is not in force, as the end of a line that names the file already.

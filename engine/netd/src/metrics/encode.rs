@@ -50,21 +50,22 @@ impl Collector for Snapshot {
         self.resources(&mut out)?;
         self.services(&mut out)?;
         self.backends(&mut out)?;
+        super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
         self.decap(&mut out)
     }
 }
 
 /// A label's name and its value.
-type Label<'a> = (&'static str, &'a str);
+pub(super) type Label<'a> = (&'static str, &'a str);
 
 /// One number of a family.
-type Sample<'a, const N: usize> = ([Label<'a>; N], u64);
+pub(super) type Sample<'a, const N: usize> = ([Label<'a>; N], u64);
 
 /// Writes families of numbers; one without any is left out.
-struct Out<'e>(DescriptorEncoder<'e>);
+pub(super) struct Out<'e>(DescriptorEncoder<'e>);
 
 impl Out<'_> {
-    fn counter<'a, const N: usize>(
+    pub(super) fn counter<'a, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -73,7 +74,7 @@ impl Out<'_> {
         self.family((name, help, MetricType::Counter), samples, ConstCounter::new)
     }
 
-    fn gauge<'a, const N: usize>(
+    pub(super) fn gauge<'a, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
@@ -108,7 +109,7 @@ impl Out<'_> {
     }
 
     /// A gauge that has one value.
-    fn one(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn one(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.gauge(name, help, std::iter::once(([(); 0].map(|()| ("", "")), value)))
     }
 }

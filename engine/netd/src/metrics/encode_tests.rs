@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::report::{InForceReport, Reason};
+use crate::report::{BgpReport, InForceReport, Reason, SessionReport};
 use std::collections::BTreeSet;
 
 fn service() -> ServiceTraffic {
@@ -23,6 +23,20 @@ fn snapshot() -> Snapshot {
         .kinds
         .insert("service".into(), KindReport { desired: 3, ready: 2, failed: 1, ..KindReport::default() });
     report.kinds.insert("route".into(), KindReport { unread: Some("no".into()), ..KindReport::default() });
+    let session = SessionReport {
+        peer: [10, 0, 0, 1].into(),
+        name: "tor-1".into(),
+        asn: 64_513,
+        state: "established".into(),
+        since_unix_s: Some(1_700_000_000),
+        flaps: 2,
+        received: [("ipv4".to_owned(), 3)].into(),
+        announced: [("ipv4".to_owned(), 4)].into(),
+        why_not: None,
+    };
+    let announced = [("ipv4".to_owned(), 5)].into();
+    let sessions = vec![session];
+    report.bgp = Some(BgpReport { peers: 2, established: 1, announced, not_announced: 6, sessions });
     (report.pass.number, report.pass.reason, report.pass.applied) = (1, Reason::Resync, 4);
     report.pass.took.total_us = 1500;
     let mut tally = Tally::default();
@@ -67,6 +81,16 @@ fn what_is_known_is_on_the_page() {
         "netd_frontend_info{service=\"web\",frontend=\"192.0.2.10:80/tcp\"} 1",
         "netd_backend_packets_total{service=\"web\",backend=\"[fd00::1]:80\"} 30",
         "netd_backend_info{service=\"web\",backend=\"[fd00::2]:80\",state=\"active\"} 1",
+        "netd_bgp_peers 2",
+        "netd_bgp_sessions_established 1",
+        "netd_bgp_announced_prefixes{family=\"ipv4\"} 5",
+        "netd_bgp_not_announced_prefixes 6",
+        "netd_bgp_session_state{peer=\"10.0.0.1\",name=\"tor-1\",state=\"established\"} 1",
+        "netd_bgp_session_state{peer=\"10.0.0.1\",name=\"tor-1\",state=\"idle\"} 0",
+        "netd_bgp_session_established_timestamp_seconds{peer=\"10.0.0.1\"} 1700000000",
+        "netd_bgp_session_flaps_total{peer=\"10.0.0.1\"} 2",
+        "netd_bgp_session_received_prefixes{peer=\"10.0.0.1\",family=\"ipv4\"} 3",
+        "netd_bgp_session_announced_prefixes{peer=\"10.0.0.1\",family=\"ipv4\"} 4",
         "netd_decap_packets_total 8",
         "netd_decap_not_taken_packets_total 2",
         "netd_decap_dropped_packets_total{reason=\"strangers\"} 3",

@@ -3,6 +3,7 @@
 //! [`Page`] is the text, made when somebody asks; `tally` counts passes as they end; `totals` keeps sums from falling;
 //! `encode` writes; `server` listens. That there is a listener follows from the file: see [`crate::kinds::metrics`].
 
+mod bgp;
 mod encode;
 mod page;
 mod server;

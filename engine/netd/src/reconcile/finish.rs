@@ -115,6 +115,7 @@ impl Reconciler {
             let matters = fleeting.kinds.iter().any(|kind| is_there(&report.kinds, kind));
             matters.then(|| fleeting.why.clone())
         });
+        (self.complete)(report);
         report.next_try_ms = self.next_try_ms(walk.needs_look, walk.turns_in);
         report.pass = PassReport {
             number: self.report.pass.number.saturating_add(1),

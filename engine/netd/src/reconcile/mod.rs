@@ -82,6 +82,7 @@ pub struct Reconciler {
     report: Report,
     stop: Arc<AtomicBool>,
     fleeting: Option<Fleeting>,
+    complete: Box<dyn Fn(&mut Report) + Send + Sync>,
     progress: Box<dyn Fn(Progress) + Send + Sync>,
     settled_on: Box<SettledOn>,
 }
@@ -121,6 +122,7 @@ impl Reconciler {
             report: Report::default(),
             stop: Arc::default(),
             fleeting: None,
+            complete: Box::new(|_| ()),
             progress: Box::new(|_| ()),
             settled_on: Box::new(|_, _| ()),
         }
@@ -129,6 +131,11 @@ impl Reconciler {
     /// Reports this where resources that it is about are wanted.
     pub fn warn_of_pins(&mut self, fleeting: Option<Fleeting>) {
         self.fleeting = fleeting;
+    }
+
+    /// Has this add to each report what no kind's resources say.
+    pub fn complete_reports(&mut self, complete: impl Fn(&mut Report) + Send + Sync + 'static) {
+        self.complete = Box::new(complete);
     }
 
     /// Calls this for each group of changes.

@@ -3,10 +3,13 @@
 //! A connection is to one life of the daemon. When that life ends, all that was known of its tables goes with it, and a
 //! pass is asked for.
 
+mod board;
 mod hear;
 mod part;
 mod places;
 
+pub use board::Board;
+pub(crate) use board::Extent;
 pub use places::{Places, endpoint};
 
 use crate::clock;
@@ -40,6 +43,9 @@ pub struct Speaker {
     /// When it was last looked at without an answer.
     in_vain_at: Option<Instant>,
     said: Said,
+    board: Board,
+    /// netd's announcements, counted.
+    pub(crate) extent: Extent,
     /// What the daemon cannot tell of netd's peers, as it was asked for.
     pub(crate) labels: BTreeMap<IpAddr, String>,
     /// netd's announcements, as they were listed and changed since.
@@ -103,6 +109,8 @@ impl Speaker {
             link: Link::Nobody,
             in_vain_at: None,
             said: Said::default(),
+            board: Board::default(),
+            extent: Extent::default(),
             labels: BTreeMap::new(),
             paths: None,
         }
@@ -231,6 +239,7 @@ impl Speaker {
 
     fn lose(&mut self, link: Link) {
         self.paths = None;
+        self.board.clear();
         self.link = link;
     }
 

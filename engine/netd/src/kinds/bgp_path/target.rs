@@ -2,7 +2,7 @@
 
 use super::{PathSpec, Recipients};
 use crate::facts::Facts;
-use crate::speaker::{Line, Paths, Shared, Speaker};
+use crate::speaker::{Extent, Line, Paths, Shared, Speaker};
 use crate::target::Target;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -40,6 +40,11 @@ impl Target for PathTarget {
             Ok(()) => {}
             Err(error) => return Err(speaker.failed(&error)),
         }
+        let mut extent = Extent::default();
+        for spec in speaker.paths.iter().flat_map(|paths| paths.owned.values()).filter_map(typed) {
+            extent.count(Family::of(&spec.prefix), &spec.to);
+        }
+        speaker.extent = extent;
         let paths = speaker.paths.as_ref();
         Ok(paths.map_or_else(Observation::default, |paths| Observation {
             owned: paths.owned.clone(),

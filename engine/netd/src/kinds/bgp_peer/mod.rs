@@ -105,6 +105,12 @@ impl Described for PeerSpec {
     }
 }
 
+/// What a peer is called, of what gobgpd keeps of it for netd.
+#[must_use]
+pub(crate) fn name_of(label: &str) -> String {
+    label::Label::parse(label).name
+}
+
 /// The peers of this node.
 #[must_use]
 pub fn peers_of<'c>(config: &'c Config, facts: &Facts) -> Vec<&'c BgpPeer> {

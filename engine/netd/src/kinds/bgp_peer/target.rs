@@ -33,6 +33,7 @@ impl Target for PeerTarget {
         let mut speaker = self.0.lock().await;
         let Some(line) = speaker.line()? else { return Ok(observation) };
         let peers = line.client.peers().await.map_err(|error| speaker.failed(&error))?;
+        speaker.tell_of_sessions(&peers);
         for (address, peer) in &peers {
             let key = Key::new(address.to_string());
             if !peer.is_ours {
@@ -243,6 +244,7 @@ mod tests {
             is_admitted: true,
             state: SessionState::Active,
             since: None,
+            flaps: 0,
             router_id: None,
             notifications: (0, 0),
             updates: (0, 0),
