@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the sources are, without `.bpf.c`; the objects are named like the files.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "xdp_lb",
     "xdp_decap",
     "xdp_pass",
+    "tc_nat",
     "tc_probe",
     "examples/ns_per_packet/harness",
     "examples/ns_per_packet/peers",

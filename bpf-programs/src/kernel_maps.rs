@@ -271,7 +271,7 @@ impl KernelMaps {
 }
 
 /// All entries, in the order of their keys.
-fn all<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<Vec<(K, V)>> {
+pub(crate) fn all<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<Vec<(K, V)>> {
     let mut all = BTreeMap::new();
     let read = map.for_each(|key, value| {
         all.insert(*key, *value);
@@ -281,7 +281,11 @@ fn all<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<Vec
 }
 
 /// Sets entries until one fails.
-fn put_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, entries: &[(K, V)]) -> Result<()> {
+pub(crate) fn put_all<K: Pod, V: Pod>(
+    map: &Hash<K, V>,
+    name: &'static str,
+    entries: &[(K, V)],
+) -> Result<()> {
     let (_, result) = map.update(entries);
     result.map_err(|error| match error.raw_os_error() {
         Some(libc::E2BIG | libc::ENOSPC) => Error::Full { map: name, capacity: map.capacity() },
@@ -289,7 +293,7 @@ fn put_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, entries: &[(K, 
     })
 }
 
-fn delete_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, keys: &[K]) -> Result<()> {
+pub(crate) fn delete_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, keys: &[K]) -> Result<()> {
     for key in keys {
         present_or_not(map.delete(key)).map_err(|error| Error::kernel("delete", name, error))?;
     }
@@ -297,7 +301,7 @@ fn delete_all<K: Pod, V: Pod>(map: &Hash<K, V>, name: &'static str, keys: &[K]) 
 }
 
 /// Whether there was something to delete.
-fn present_or_not(deleted: io::Result<()>) -> io::Result<bool> {
+pub(crate) fn present_or_not(deleted: io::Result<()>) -> io::Result<bool> {
     match deleted {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),

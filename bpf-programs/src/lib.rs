@@ -19,8 +19,10 @@ pub mod links;
 mod loader;
 mod maps;
 mod mmap;
+pub mod nat;
 pub mod probe_tunnel;
 mod sys;
+pub mod tc;
 #[cfg(test)]
 mod trace;
 

@@ -92,6 +92,17 @@ pub fn attach(
     mode: Mode,
     program: BorrowedFd<'_>,
 ) -> std::result::Result<(), LinkError> {
+    attach_by(root, device, ifindex, program, || create(ifindex, mode, program))
+}
+
+/// As [`attach`], by a link that `create` makes.
+pub(crate) fn attach_by(
+    root: &Path,
+    device: &str,
+    ifindex: u32,
+    program: BorrowedFd<'_>,
+    create: impl FnOnce() -> std::result::Result<OwnedFd, LinkError>,
+) -> std::result::Result<(), LinkError> {
     if let Some((link, info)) = open(root, device)? {
         if info.ifindex == ifindex && ifindex != 0 {
             return Ok(replace(&link, device, program)?);
@@ -101,7 +112,7 @@ pub fn attach(
     }
     let folder = folder(root);
     make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-    let link = create(ifindex, mode, program)?;
+    let link = create()?;
     // When this fails, the link is dropped here, and with it the attachment.
     pin(&link, &path(root, device)).map_err(LinkError::Other)
 }

@@ -5,16 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use aya::maps::Map;
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::abi::{EntryV4, EntryV6, Settings};
 use crate::entries::{buckets_for, shift_for};
 use crate::error::{Error, Result};
 use crate::maps::Capacity;
+use crate::nat::Size;
 
 pub(crate) static LOAD_BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_lb.o"));
 static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_decap.o"));
+static NAT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_nat.o"));
 static PASS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_pass.o"));
 
 /// A program with its maps, loaded, pinned nowhere yet.
@@ -89,6 +91,37 @@ pub(crate) fn decap(ncpu: u32) -> Result<Loaded> {
     Ok(Loaded { program, maps: maps(&object)? })
 }
 
+/// A digest of the translating programs that are embedded in this binary.
+pub(crate) fn nat_digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(NAT)
+}
+
+/// The translating programs with their maps: what leaves, and what comes in.
+pub(crate) struct LoadedNat {
+    pub egress: OwnedFd,
+    pub ingress: OwnedFd,
+    pub maps: BTreeMap<String, OwnedFd>,
+}
+
+/// Loads the translating programs with maps of the given sizes, for `ncpu` CPUs; of `pinned`, by name and path, they use
+/// the maps that are there.
+pub(crate) fn nat(size: Size, ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedNat> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("mappings", size.flows.max(1))
+        .map_max_entries("moved", size.flows.max(1))
+        .map_max_entries("direct", size.direct.max(1))
+        .map_max_entries("nat_fragments", size.fragments.max(1))
+        .map_max_entries("counts", ncpu);
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut object = loader.load(NAT).map_err(|error| not_loaded("tc_nat", error))?;
+    let egress = classifier(&mut object, "nat_egress")?;
+    let ingress = classifier(&mut object, "nat_ingress")?;
+    Ok(LoadedNat { egress, ingress, maps: maps(&object)? })
+}
+
 /// Loads the program that lets everything pass.
 pub(crate) fn pass() -> Result<OwnedFd> {
     let mut object = EbpfLoader::new().load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
@@ -98,7 +131,7 @@ pub(crate) fn pass() -> Result<OwnedFd> {
 fn maps(object: &Ebpf) -> Result<BTreeMap<String, OwnedFd>> {
     let mut maps = BTreeMap::new();
     for (name, map) in object.maps() {
-        let (Map::Array(data) | Map::LpmTrie(data) | Map::LruHashMap(data)) = map else {
+        let (Map::Array(data) | Map::LpmTrie(data) | Map::HashMap(data) | Map::LruHashMap(data)) = map else {
             continue;
         };
         let fd = data.fd().as_fd().try_clone_to_owned();
@@ -107,17 +140,26 @@ fn maps(object: &Ebpf) -> Result<BTreeMap<String, OwnedFd>> {
     Ok(maps)
 }
 
-fn xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
+fn classifier(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
     let rejected = |error: ProgramError| not_loaded(name, error.into());
-    let program = object.program_mut(name).ok_or_else(|| Error::Rejected {
-        program: name,
-        reason: "it is not in the object".into(),
-        log: String::new(),
-    })?;
-    let program: &mut Xdp = program.try_into().map_err(rejected)?;
+    let program: &mut SchedClassifier =
+        object.program_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(rejected)?;
     program.load().map_err(rejected)?;
     let fd = program.fd().map_err(rejected)?.as_fd().try_clone_to_owned();
     fd.map_err(|error| Error::kernel("duplicate", name, error))
+}
+
+fn xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
+    let rejected = |error: ProgramError| not_loaded(name, error.into());
+    let program: &mut Xdp =
+        object.program_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(rejected)?;
+    program.load().map_err(rejected)?;
+    let fd = program.fd().map_err(rejected)?.as_fd().try_clone_to_owned();
+    fd.map_err(|error| Error::kernel("duplicate", name, error))
+}
+
+fn absent(program: &'static str) -> Error {
+    Error::Rejected { program, reason: "it is not in the object".into(), log: String::new() }
 }
 
 /// Sorts a loader's error: what the kernel refused for want of privilege or memory, and what it did not like.

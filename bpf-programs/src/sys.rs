@@ -16,6 +16,7 @@ const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const MAP_DELETE_ELEM: libc::c_long = 3;
+const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
@@ -25,6 +26,11 @@ const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
 const ATTACH_TYPE_XDP: u32 = 37;
+const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
+const ATTACH_TYPE_TCX_EGRESS: u32 = 47;
+
+/// An element is set only if there is none.
+const BPF_NOEXIST: u64 = 1;
 
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
@@ -107,6 +113,15 @@ pub(crate) fn xdp_link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32)
     unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
 }
 
+/// Attaches a program to what comes in by a device, or to what leaves by it, behind those that are there already.
+pub(crate) fn tcx_link_create(program: BorrowedFd<'_>, ifindex: u32, is_egress: bool) -> io::Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let attach_type = if is_egress { ATTACH_TYPE_TCX_EGRESS } else { ATTACH_TYPE_TCX_INGRESS };
+    let mut attr = LinkCreateAttr { program, ifindex, attach_type, flags: 0, rest: [0; 4] };
+    // SAFETY: no addresses; what comes back is a new descriptor that nobody else owns.
+    unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
+}
+
 /// Replaces the program of a link; every packet meets the old one or the new one.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
@@ -142,6 +157,23 @@ pub(crate) fn xdp_run(
         ..TestRunAttr::zeroed()
     };
     // SAFETY: the buffers and the context live until after the call and have the lengths given.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    out.truncate(attr.data_size_out as usize);
+    Ok((attr.verdict, out))
+}
+
+/// Runs a tc program once on a frame of the loopback device: its verdict, and the frame as it left it.
+pub(crate) fn skb_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    let mut out = vec![0; frame.len() + FRAME_ROOM];
+    let mut attr = TestRunAttr {
+        program: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        ..TestRunAttr::zeroed()
+    };
+    // SAFETY: the buffers live until after the call and have the lengths given.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     out.truncate(attr.data_size_out as usize);
     Ok((attr.verdict, out))
@@ -261,6 +293,33 @@ impl<K: Pod, V: Pod> Hash<K, V> {
         };
         // SAFETY: `new` has compared the sizes; the key lives until after the call.
         unsafe { bpf(MAP_DELETE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Removes an entry and says what it was; `ENOENT` if there is none.
+    pub(crate) fn take(&self, key: &K) -> io::Result<V> {
+        let mut value = V::zeroed();
+        let mut attr = ElementAttr {
+            map: self.fd.as_raw_fd() as u32,
+            key: &raw const *key as u64,
+            value: &raw mut value as u64,
+            ..ElementAttr::zeroed()
+        };
+        // SAFETY: `new` has compared the sizes; key and value live until after the call.
+        unsafe { bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
+        Ok(value)
+    }
+
+    /// Sets an entry that is not there; `EEXIST` if it is.
+    pub(crate) fn insert(&self, key: &K, value: &V) -> io::Result<()> {
+        let mut attr = ElementAttr {
+            map: self.fd.as_raw_fd() as u32,
+            padding: 0,
+            key: &raw const *key as u64,
+            value: &raw const *value as u64,
+            flags: BPF_NOEXIST,
+        };
+        // SAFETY: as in `take`.
+        unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
     /// Shows every entry. One that comes or goes meanwhile may be missed, one that is replaced may be shown twice.

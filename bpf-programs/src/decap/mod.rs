@@ -12,10 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub(crate) use prefixes::Prefixes;
 pub use prefixes::{Prefix, Rules};
 
 use self::abi::{ABI_VERSION, Counts, Settings};
-use self::prefixes::Prefixes;
 use crate::bpffs::{make_folder, remove_folder};
 use crate::datapath::{Verdict, run};
 use crate::error::{Error, Result};

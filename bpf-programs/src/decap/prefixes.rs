@@ -25,25 +25,25 @@ pub struct Rules {
     pub gue_port: u16,
 }
 
-/// One of the program's sets of prefixes.
-pub(super) struct Prefixes {
+/// One of a program's sets of prefixes; an entry's value is its family.
+pub(crate) struct Prefixes {
     map: Hash<PoolKey, u32>,
     name: &'static str,
 }
 
 impl Prefixes {
-    pub(super) fn new(map: Hash<PoolKey, u32>, name: &'static str) -> Self {
+    pub(crate) fn new(map: Hash<PoolKey, u32>, name: &'static str) -> Self {
         Self { map, name }
     }
 
     /// Those that the program believes; a damaged entry is none.
-    pub(super) fn all(&self) -> Result<BTreeSet<Prefix>> {
+    pub(crate) fn all(&self) -> Result<BTreeSet<Prefix>> {
         let held = self.held()?;
         Ok(held.iter().filter(|(key, value)| **value == value_of(key)).map(|(key, _)| key.prefix()).collect())
     }
 
     /// Adds those of these that are missing.
-    pub(super) fn add(&mut self, wanted: &BTreeSet<Prefix>) -> Result<()> {
+    pub(crate) fn add(&mut self, wanted: &BTreeSet<Prefix>) -> Result<()> {
         let held = self.held()?;
         let entries = wanted.iter().map(key_of).map(|key| (key, value_of(&key)));
         let missing: Vec<_> = entries.filter(|(key, value)| held.get(key) != Some(value)).collect();
@@ -55,7 +55,7 @@ impl Prefixes {
     }
 
     /// Removes all but these.
-    pub(super) fn keep(&mut self, wanted: &BTreeSet<Prefix>) -> Result<()> {
+    pub(crate) fn keep(&mut self, wanted: &BTreeSet<Prefix>) -> Result<()> {
         let wanted: BTreeSet<PoolKey> = wanted.iter().map(key_of).collect();
         for key in self.held()?.keys().filter(|key| !wanted.contains(key)) {
             match self.map.delete(key) {

@@ -14,6 +14,7 @@ mod frontends;
 mod generations;
 mod layouts;
 mod links;
+mod nat;
 mod odd_packets;
 mod packets;
 mod random;

@@ -1,6 +1,6 @@
 //! The backend's side: the program and a model of it on the same frames, and its maps.
 
-mod bed;
+pub mod bed;
 mod cases;
 mod lengths;
 mod model;

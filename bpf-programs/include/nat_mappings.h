@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// The core of address translation: the mapping of a flow is found or made, for whatever address and range of ports a rule
+// has chosen. Section 3 of docs/nat.md.
+#ifndef NETD_NAT_MAPPINGS_H
+#define NETD_NAT_MAPPINGS_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "clock.h"
+#include "nat_maps.h"
+#include "nat_packet.h"
+
+#define CANDIDATES 128
+// Primes above every size of a range: with each of them as a step, every port is met before one is met again.
+#define STEPS 8
+#define HASH_FACTOR 0x9E3779B97F4A7C15ull
+
+// Seconds.
+#define TCP_LIVES 7440
+#define TCP_OPENS_OR_CLOSES 240
+#define TCP_CAN_BE_TAKEN 10
+#define UDP_LIVES 300
+#define UDP_UNANSWERED 120
+#define UDP_QUESTION 30
+#define ECHO_LIVES 60
+
+#define QUESTIONS_PORT bpf_htons(53)
+
+// The time in a record is this coarse, so that not every packet writes it.
+#define SEEN_EVERY_NS NS_PER_SECOND
+#define SWEEP_EVERY_NS NS_PER_SECOND
+
+#define EEXIST 17
+
+static const __u32 steps[STEPS] = { 65537, 92821, 131071, 174763, 524287, 611953, 746773, 999983 };
+
+// What a rule says.
+struct nat_rule {
+	__u8 outer[16];
+	__u32 first_port;
+	__u32 last_port;
+};
+
+static __always_inline int is_closing(__u8 state)
+{
+	return (state & NAT_RESET) || (state & (NAT_FIN_OUT | NAT_FIN_IN)) == (NAT_FIN_OUT | NAT_FIN_IN);
+}
+
+static __always_inline __u64 lifetime_s(__u8 protocol, __be16 remote_port, __u8 state)
+{
+	if (protocol == IPPROTO_TCP)
+		return (state & NAT_ANSWERED) && !is_closing(state) ? TCP_LIVES : TCP_OPENS_OR_CLOSES;
+	if (protocol != IPPROTO_UDP)
+		return ECHO_LIVES;
+	if (remote_port == QUESTIONS_PORT)
+		return UDP_QUESTION;
+	return state & NAT_ANSWERED ? UDP_LIVES : UDP_UNANSWERED;
+}
+
+static __always_inline int is_alive(const struct nat_key *key, const struct nat_mapping *mapping)
+{
+	return ns_since(mapping->seen_ns) <=
+	       lifetime_s(key->protocol, key->remote_port, mapping->state) * NS_PER_SECOND;
+}
+
+static __always_inline int belongs_to(const struct nat_mapping *mapping, const struct nat_flow *flow)
+{
+	return mapping->inner_port == flow->inner_port && is_same(mapping->inner, flow->inner);
+}
+
+static __always_inline struct nat_flow flow_of(const struct nat_key *key, const struct nat_mapping *mapping)
+{
+	struct nat_flow flow = {
+		.inner_port = mapping->inner_port,
+		.remote_port = key->remote_port,
+		.protocol = key->protocol,
+	};
+
+	__builtin_memcpy(flow.inner, mapping->inner, 16);
+	__builtin_memcpy(flow.remote, key->remote, 16);
+	return flow;
+}
+
+static __noinline int remove_mapping(const struct nat_key *key, const struct nat_mapping *mapping)
+{
+	if (mapping->is_moved) {
+		const struct nat_flow flow = flow_of(key, mapping);
+
+		bpf_map_delete_elem(&moved, &flow);
+	}
+	return bpf_map_delete_elem(&mappings, key);
+}
+
+// Candidates, and what became of trying them.
+struct attempt {
+	struct __sk_buff *skb;
+	const struct nat_flow *flow;
+	struct nat_key key;
+	__u32 first;
+	__u32 size;
+	__u32 start;
+	__u32 step;
+	__u8 has_own_port;
+	__u8 is_full;
+	__u8 is_made;
+	__u8 can_be_taken;
+	// Of what can be taken, or of what was found or made.
+	__be16 port;
+	__be16 zero;
+};
+
+static __always_inline void begin(struct attempt *attempt, const struct nat_flow *flow, const struct nat_rule *rule)
+{
+	const __u32 zero = 0;
+	const struct nat_settings *const set = bpf_map_lookup_elem(&settings, &zero);
+	const __u64 *const words = (const __u64 *)flow;
+	const __u32 own = bpf_ntohs(flow->inner_port);
+	__u64 hash = set ? set->seed : 0;
+
+#pragma unroll
+	for (int word = 0; word < 5; word++) {
+		hash = (hash ^ words[word]) * HASH_FACTOR;
+		hash ^= hash >> 32;
+	}
+	attempt->flow = flow;
+	attempt->first = rule->first_port;
+	attempt->size = rule->last_port - rule->first_port + 1;
+	attempt->start = ((hash >> 32) * attempt->size) >> 32;
+	attempt->step = steps[hash & (STEPS - 1)];
+	attempt->has_own_port = own >= rule->first_port && own <= rule->last_port;
+	__builtin_memcpy(attempt->key.remote, flow->remote, 16);
+	__builtin_memcpy(attempt->key.outer, rule->outer, 16);
+	attempt->key.remote_port = flow->remote_port;
+	attempt->key.protocol = flow->protocol;
+}
+
+static __always_inline __be16 candidate(const struct attempt *attempt, __u32 number)
+{
+	__u32 place;
+
+	if (attempt->has_own_port && number == 0)
+		return attempt->flow->inner_port;
+	place = attempt->start + (number - attempt->has_own_port) * attempt->step;
+	// A size is never zero; the verifier cannot know.
+	return bpf_htons(attempt->first + place % (attempt->size | !attempt->size));
+}
+
+static __always_inline struct nat_mapping *own_mapping(const struct nat_key *key, const struct nat_flow *flow)
+{
+	struct nat_mapping *const mapping = bpf_map_lookup_elem(&mappings, key);
+
+	return mapping && belongs_to(mapping, flow) && is_alive(key, mapping) ? mapping : NULL;
+}
+
+// The live mapping of the flow that an attempt was begun for; the attempt's key becomes its.
+static __always_inline struct nat_mapping *find(struct attempt *attempt)
+{
+	struct nat_mapping *mapping;
+	const struct nat_port *port;
+
+	attempt->key.outer_port = candidate(attempt, 0);
+	mapping = own_mapping(&attempt->key, attempt->flow);
+	if (mapping)
+		return mapping;
+	port = bpf_map_lookup_elem(&moved, attempt->flow);
+	if (!port)
+		return NULL;
+	attempt->key.outer_port = port->port;
+	return own_mapping(&attempt->key, attempt->flow);
+}
+
+static __always_inline int is_socket_there(struct __sk_buff *skb, const struct nat_key *key)
+{
+	struct bpf_sock_tuple tuple = {};
+	const __u32 *const remote = (const __u32 *)key->remote, *const outer = (const __u32 *)key->outer;
+	__u32 bytes = sizeof(tuple.ipv4);
+	struct bpf_sock *socket;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		tuple.ipv4.saddr = remote[3];
+		tuple.ipv4.daddr = outer[3];
+		tuple.ipv4.sport = key->remote_port;
+		tuple.ipv4.dport = key->outer_port;
+	} else {
+		bytes = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple.ipv6.saddr, remote, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, outer, 16);
+		tuple.ipv6.sport = key->remote_port;
+		tuple.ipv6.dport = key->outer_port;
+	}
+	if (key->protocol == IPPROTO_TCP)
+		socket = bpf_skc_lookup_tcp(skb, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
+	else if (key->protocol == IPPROTO_UDP)
+		socket = bpf_sk_lookup_udp(skb, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
+	else
+		return 0;
+	if (!socket)
+		return 0;
+	bpf_sk_release(socket);
+	return 1;
+}
+
+static __always_inline long insert(struct attempt *attempt, __u8 is_moved)
+{
+	struct nat_mapping mapping = {
+		.seen_ns = now_ns(),
+		.inner_port = attempt->flow->inner_port,
+		.is_moved = is_moved,
+	};
+
+	__builtin_memcpy(mapping.inner, attempt->flow->inner, 16);
+	return bpf_map_update_elem(&mappings, &attempt->key, &mapping, BPF_NOEXIST);
+}
+
+// Makes the mapping at the attempt's key.
+static __noinline int make_here(struct attempt *attempt)
+{
+	const __u8 is_moved = attempt->key.outer_port != candidate(attempt, 0);
+	const struct nat_port port = { .port = attempt->key.outer_port };
+	long error = insert(attempt, is_moved);
+
+	// Another CPU was faster, perhaps with a packet of the same flow.
+	if (error == -EEXIST) {
+		attempt->is_made = own_mapping(&attempt->key, attempt->flow) != NULL;
+		return attempt->is_made;
+	}
+	if (!error && is_moved && bpf_map_update_elem(&moved, attempt->flow, &port, BPF_ANY)) {
+		bpf_map_delete_elem(&mappings, &attempt->key);
+		error = -1;
+	}
+	attempt->is_full = error != 0;
+	attempt->is_made = !error;
+	if (!error)
+		COUNT(created);
+	return 1;
+}
+
+// One: no other candidate has to be tried.
+static long try_candidate(__u32 number, void *context)
+{
+	struct attempt *const attempt = context;
+	struct nat_mapping *mapping;
+
+	attempt->key.outer_port = candidate(attempt, number);
+	mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
+	if (mapping && is_alive(&attempt->key, mapping)) {
+		if (belongs_to(mapping, attempt->flow)) {
+			attempt->is_made = 1;
+			return 1;
+		}
+		if (!attempt->can_be_taken && attempt->key.protocol == IPPROTO_TCP && is_closing(mapping->state) &&
+		    ns_since(mapping->seen_ns) > TCP_CAN_BE_TAKEN * NS_PER_SECOND) {
+			attempt->can_be_taken = 1;
+			attempt->port = attempt->key.outer_port;
+		}
+		return 0;
+	}
+	if (mapping)
+		remove_mapping(&attempt->key, mapping);
+	if (is_socket_there(attempt->skb, &attempt->key)) {
+		COUNT(ports_in_use);
+		return 0;
+	}
+	return make_here(attempt);
+}
+
+static long remove_if_over(void *map, const struct nat_key *key, struct nat_mapping *mapping, void *context)
+{
+	(void)map;
+	(void)context;
+	if (!is_alive(key, mapping)) {
+		const struct nat_key copy = *key;
+
+		remove_mapping(&copy, mapping);
+	}
+	return 0;
+}
+
+// Zero: it was done a moment ago.
+static __noinline int sweep(void)
+{
+	const __u32 zero = 0;
+	struct nat_settings *const set = bpf_map_lookup_elem(&settings, &zero);
+	const __u64 now = now_ns();
+	__u64 before;
+
+	if (!set)
+		return 0;
+	before = set->swept_ns;
+	if (ns_since(before) < SWEEP_EVERY_NS || !__sync_bool_compare_and_swap(&set->swept_ns, before, now))
+		return 0;
+	bpf_for_each_map_elem(&mappings, remove_if_over, NULL, 0);
+	return 1;
+}
+
+// Takes the port of a connection that is closing.
+static __always_inline int take(struct attempt *attempt)
+{
+	const struct nat_mapping *mapping;
+
+	attempt->key.outer_port = attempt->port;
+	mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
+	if (mapping)
+		remove_mapping(&attempt->key, mapping);
+	if (!make_here(attempt) || !attempt->is_made)
+		return 0;
+	COUNT(reused);
+	return 1;
+}
+
+// Makes a mapping for a flow that has none; zero: it cannot have one, which was counted. The attempt's key becomes its.
+static __noinline int make(struct attempt *attempt)
+{
+	bpf_loop(CANDIDATES, try_candidate, attempt, 0);
+	if (attempt->is_full && sweep()) {
+		attempt->is_full = 0;
+		make_here(attempt);
+	}
+	if (attempt->is_full) {
+		COUNT(table_full);
+		return 0;
+	}
+	if (attempt->is_made || (attempt->can_be_taken && take(attempt)))
+		return 1;
+	COUNT(exhausted);
+	return 0;
+}
+
+static __always_inline void set_state(struct nat_mapping *mapping, __u8 state)
+{
+	if (state != mapping->state)
+		mapping->state = state;
+	if (ns_since(mapping->seen_ns) > SEEN_EVERY_NS)
+		mapping->seen_ns = now_ns();
+}
+
+static __always_inline void saw_leaving(struct nat_mapping *mapping, const struct nat_packet *packet)
+{
+	__u8 state = mapping->state;
+
+	if (packet->what == TCP_SEGMENT) {
+		state &= ~NAT_RESET;
+		if (begins_flow(packet) && is_closing(mapping->state))
+			state = 0;
+		if (packet->tcp_flags & TCP_FIN)
+			state |= NAT_FIN_OUT;
+		if (packet->tcp_flags & TCP_RST)
+			state |= NAT_RESET;
+	}
+	set_state(mapping, state);
+}
+
+static __always_inline void saw_coming(struct nat_mapping *mapping, const struct nat_packet *packet)
+{
+	__u8 state = mapping->state | NAT_ANSWERED;
+
+	if (packet->what == TCP_SEGMENT) {
+		state &= ~NAT_RESET;
+		if (packet->tcp_flags & TCP_FIN)
+			state |= NAT_FIN_IN;
+		if (packet->tcp_flags & TCP_RST)
+			state |= NAT_RESET;
+	}
+	set_state(mapping, state);
+}
+
+#endif

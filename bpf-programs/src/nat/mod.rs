@@ -1,0 +1,336 @@
+//! Address translation: two programs that give packets of pods an address of the node and turn answers around, with what
+//! they go by and what they remember, pinned.
+//!
+//! Under one folder of a BPF file system lie `g<N>/<map>`, `g<N>/program` (what leaves), `g<N>/ingress` (what comes in),
+//! and `out/links/<device>`, `in/links/<device>`. `docs/nat.md` says what the programs do.
+
+pub mod abi;
+mod rules;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+pub use rules::{Outer, Ports, Rules};
+pub use table::{Fullest, Usage};
+
+use self::abi::{ABI_VERSION, Counts, Device, Flow, Fragment, FragmentKey, Key, Mapping, Port, Settings};
+use crate::bpffs::{make_folder, remove_folder};
+use crate::decap::Prefixes;
+use crate::error::{Error, Result};
+use crate::generations::{
+    self, PROGRAM, folder, hash, incompatible, mapped, open_pin, possible_cpus, retire_others,
+};
+use crate::kernel_maps::all;
+use crate::links::{self, LinkError, LinkInfo};
+use crate::loader::{self, LoadedNat};
+use crate::mmap::Mapped;
+use crate::sys::{self, Hash};
+use crate::tc::{self, Side};
+
+/// Maps that another generation takes over whatever its sizes.
+const KEPT: [&str; 5] = ["sources", "exclude", "devices", "addresses", "counts"];
+
+/// Maps whose sizes are configured.
+const SIZED: [&str; 4] = ["mappings", "moved", "direct", "nat_fragments"];
+
+/// A map that every generation has for itself.
+const SETTINGS: &str = "settings";
+
+/// The pin of the program for what comes in.
+const INGRESS: &str = "ingress";
+
+/// How many entries the maps have room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Mappings.
+    pub flows: u32,
+    /// Flows to pods' own addresses, which are not translated.
+    pub direct: u32,
+    /// Packets in fragments at the same time.
+    pub fragments: u32,
+}
+
+/// What the programs say about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It goes on, translated or not.
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+/// The programs with their maps.
+pub struct Nat {
+    root: PathBuf,
+    number: u32,
+    egress: OwnedFd,
+    ingress: OwnedFd,
+    maps: Maps,
+}
+
+struct Maps {
+    sources: Prefixes,
+    exclude: Prefixes,
+    devices: Hash<u32, Device>,
+    addresses: Hash<[u8; 16], u32>,
+    mappings: Hash<Key, Mapping>,
+    moved: Hash<Flow, Port>,
+    direct: Hash<Flow, u64>,
+    fragments: Hash<FragmentKey, Fragment>,
+    settings: Mapped<Settings>,
+    counts: Mapped<Counts>,
+}
+
+impl Nat {
+    /// Opens the programs that are in force under a folder, if there are any; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incompatible`] when another version of netd made their maps in another way; [`Nat::prepare`] makes new
+    /// ones beside them.
+    pub fn open(root: &Path) -> Result<Option<Self>> {
+        let Some(number) = generations::in_force(root)? else { return Ok(None) };
+        let folder = folder(root, number);
+        let maps = Maps::pinned(&folder)?;
+        let found = maps.settings.get(0).unwrap_or_default().abi_version;
+        if found != ABI_VERSION {
+            let what = format!("its layout has version {found}, this netd knows version {ABI_VERSION}");
+            return Err(incompatible(&folder, SETTINGS, &what));
+        }
+        let (egress, ingress) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(INGRESS))?);
+        Ok(Some(Self { root: root.to_owned(), number, egress, ingress, maps }))
+    }
+
+    /// Loads the programs. They use the maps of those before them, and what of them has another size is copied. Without
+    /// any, `seed` (which nobody should be able to guess) is what ports are chosen by, and nothing is translated yet. They
+    /// do not outlive this process until [`Nat::complete`].
+    pub fn prepare(root: &Path, size: Size, seed: u64, before: Option<&Self>) -> Result<Self> {
+        let number = generations::next(root, 0)?;
+        let folder = folder(root, number);
+        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
+        let made = make(&folder, size, seed, before);
+        if made.is_err() {
+            remove_folder(&folder)?;
+        }
+        let (egress, ingress, maps) = made?;
+        Ok(Self { root: root.to_owned(), number, egress, ingress, maps })
+    }
+
+    /// Lets the programs be found by [`Nat::open`] from now on.
+    pub fn complete(&mut self) -> Result<()> {
+        generations::complete(&folder(&self.root, self.number), self.egress.as_fd())
+    }
+
+    /// Whether they are the programs that this binary carries, with maps of this size, and all their pins are there.
+    #[must_use]
+    pub fn is_current(&self, size: Size) -> bool {
+        let folder = folder(&self.root, self.number);
+        let is_embedded =
+            self.maps.settings.get(0).is_some_and(|set| set.program_digest == loader::nat_digest());
+        let mut pins = KEPT.into_iter().chain(SIZED).chain([SETTINGS, PROGRAM, INGRESS]);
+        is_embedded && self.size() == size && pins.all(|name| folder.join(name).exists())
+    }
+
+    /// How many entries the maps have room for.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        Size {
+            flows: self.maps.mappings.capacity(),
+            direct: self.maps.direct.capacity(),
+            fragments: self.maps.fragments.capacity(),
+        }
+    }
+
+    /// What the programs go by.
+    pub fn rules(&self) -> Result<Rules> {
+        self.maps.rules()
+    }
+
+    /// Changes what the programs go by, entry by entry; what stays the same is not touched. Flows that the rules before
+    /// and these translate to the same address keep their ports, also where the range is another.
+    pub fn set_rules(&mut self, rules: &Rules) -> Result<()> {
+        self.maps.set_rules(rules)
+    }
+
+    /// What was counted since the maps were made.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counts = &self.maps.counts;
+        (0..counts.len()).filter_map(|cpu| counts.get(cpu)).fold(Counts::default(), Counts::plus)
+    }
+
+    /// How much of the table is used; `now_ns` is the time since boot without sleep, in nanoseconds.
+    pub fn usage(&self, now_ns: u64) -> Result<Usage> {
+        table::usage(&self.maps.mappings, now_ns)
+    }
+
+    /// Removes mappings whose time is over: how many there were. Nothing that is alive is lost, whatever packets come
+    /// meanwhile.
+    pub fn sweep(&mut self, now_ns: u64) -> Result<usize> {
+        table::sweep(&self.maps.mappings, &self.maps.moved, now_ns)
+    }
+
+    /// Every mapping, in the order of their keys, dead or alive.
+    pub fn mappings(&self) -> Result<BTreeMap<Key, Mapping>> {
+        Ok(all(&self.maps.mappings, "mappings")?.into_iter().collect())
+    }
+
+    /// Forgets every flow: each begins anew with its next packet.
+    pub fn forget(&mut self) -> Result<()> {
+        self.maps.forget()
+    }
+
+    /// Lets everything that the programs remember be older, for tests.
+    pub fn age(&mut self, seconds: u64) -> Result<()> {
+        self.maps.age(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Runs the program of a side once on an Ethernet frame, which is the loopback device's: what it says, and the frame
+    /// as it left it.
+    pub fn run(&self, side: Side, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+        const SHOT: u32 = 2;
+        let program = self.program(side);
+        let (verdict, out) =
+            sys::skb_run(program, frame).map_err(|error| Error::kernel("test run", "tc_nat", error))?;
+        Ok((if verdict == SHOT { Verdict::Drop } else { Verdict::Pass }, out))
+    }
+
+    /// Puts the programs on a device: first what turns answers around. Where older ones are, these take their places.
+    pub fn attach(&self, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
+        for side in [Side::Ingress, Side::Egress] {
+            tc::attach(&side_root(&self.root, side), device, ifindex, side, self.program(side))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the programs off a device. That they are not there is success.
+    pub fn detach(root: &Path, device: &str) -> Result<()> {
+        links::detach(&side_root(root, Side::Egress), device)?;
+        links::detach(&side_root(root, Side::Ingress), device)
+    }
+
+    /// The devices with links under a folder, and on each side which program is there.
+    pub fn attached(root: &Path) -> Result<BTreeMap<(String, Side), LinkInfo>> {
+        let mut attached = BTreeMap::new();
+        for side in [Side::Ingress, Side::Egress] {
+            for link in links::list(&side_root(root, side))? {
+                attached.insert((link.device.clone(), side), link);
+            }
+        }
+        Ok(attached)
+    }
+
+    /// The kernel's number for the program of a side: what links name.
+    pub fn program_id(&self, side: Side) -> Result<u32> {
+        let info = sys::program_info(self.program(side));
+        Ok(info.map_err(|error| Error::kernel("describe", "tc_nat", error))?.id)
+    }
+
+    /// Unpins all programs and maps under the folder but these.
+    pub fn retire_others(&self) -> Result<()> {
+        retire_others(&self.root, self.number)
+    }
+
+    /// Unpins all programs and maps under a folder, whatever made them, and removes the folder if no link is left in
+    /// it.
+    pub fn retire_all(root: &Path) -> Result<()> {
+        generations::retire_all(root)?;
+        if Self::attached(root)?.is_empty() {
+            for side in [Side::Ingress, Side::Egress].map(|side| side_root(root, side)) {
+                // What is not netd's stays.
+                let _ = fs::remove_dir(side.join("links"));
+                let _ = fs::remove_dir(side);
+            }
+            let _ = fs::remove_dir(root);
+        }
+        Ok(())
+    }
+
+    fn program(&self, side: Side) -> BorrowedFd<'_> {
+        match side {
+            Side::Ingress => self.ingress.as_fd(),
+            Side::Egress => self.egress.as_fd(),
+        }
+    }
+}
+
+/// Where the links of one side are.
+fn side_root(root: &Path, side: Side) -> PathBuf {
+    root.join(match side {
+        Side::Ingress => "in",
+        Side::Egress => "out",
+    })
+}
+
+fn make(folder: &Path, size: Size, seed: u64, before: Option<&Nat>) -> Result<(OwnedFd, OwnedFd, Maps)> {
+    let shared = match before {
+        Some(before) => share(folder, size, before)?,
+        None => BTreeSet::new(),
+    };
+    let paths: Vec<_> = shared.iter().map(|name| (*name, folder.join(name))).collect();
+    let LoadedNat { egress, ingress, maps } = loader::nat(size, possible_cpus()?, &paths)?;
+    for name in KEPT.into_iter().chain(SIZED).chain([SETTINGS]).filter(|name| !shared.contains(name)) {
+        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
+        pin(map.as_fd(), &folder.join(name))?;
+    }
+    pin(ingress.as_fd(), &folder.join(INGRESS))?;
+    let mut maps = Maps::pinned(folder)?;
+    let known = before.and_then(|before| before.maps.settings.get(0)).map(|settings| settings.seed);
+    let settings = Settings {
+        abi_version: ABI_VERSION,
+        seed: known.unwrap_or(seed),
+        program_digest: loader::nat_digest(),
+        ..Settings::default()
+    };
+    maps.settings.set(0, &settings);
+    if let Some(before) = before {
+        if !shared.contains("mappings") {
+            table::copy(&before.maps.mappings, &maps.mappings, "mappings")?;
+            table::copy(&before.maps.moved, &maps.moved, "moved")?;
+        }
+        if !shared.contains("direct") {
+            table::copy(&before.maps.direct, &maps.direct, "direct")?;
+        }
+    }
+    Ok((egress, ingress, maps))
+}
+
+/// Pins the maps that the next generation uses, too, in its folder: their names.
+fn share(folder: &Path, size: Size, before: &Nat) -> Result<BTreeSet<&'static str>> {
+    let found = before.size();
+    let is_kept = |name: &&str| match *name {
+        "nat_fragments" => found.fragments == size.fragments.max(1),
+        "direct" => found.direct == size.direct.max(1),
+        _ => found.flows == size.flows.max(1),
+    };
+    let names: BTreeSet<_> = KEPT.into_iter().chain(SIZED.into_iter().filter(is_kept)).collect();
+    for name in &names {
+        let map = open_pin(&generations::folder(&before.root, before.number).join(name))?;
+        pin(map.as_fd(), &folder.join(name))?;
+    }
+    Ok(names)
+}
+
+fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    sys::pin(object, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
+}
+
+impl Maps {
+    fn pinned(folder: &Path) -> Result<Self> {
+        Ok(Self {
+            sources: Prefixes::new(hash(folder, "sources")?, "sources"),
+            exclude: Prefixes::new(hash(folder, "exclude")?, "exclude"),
+            devices: hash(folder, "devices")?,
+            addresses: hash(folder, "addresses")?,
+            mappings: hash(folder, "mappings")?,
+            moved: hash(folder, "moved")?,
+            direct: hash(folder, "direct")?,
+            fragments: hash(folder, "nat_fragments")?,
+            settings: mapped(folder, SETTINGS)?,
+            counts: mapped(folder, "counts")?,
+        })
+    }
+}

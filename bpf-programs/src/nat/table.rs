@@ -1,0 +1,179 @@
+//! The table of mappings as user space sees it: how full it is, what in it is over, and copies of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use bytemuck::Pod;
+
+use super::Maps;
+use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Key, Mapping, Port, RESET};
+use crate::abi::{TCP, UDP};
+use crate::error::{Error, Result};
+use crate::kernel_maps::{all, delete_all, present_or_not, put_all};
+use crate::sys::Hash;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+const QUESTIONS_PORT: [u8; 2] = 53_u16.to_be_bytes();
+
+/// How much of the table is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Mappings that are alive.
+    pub flows: u32,
+    /// Entries whose time is over, and which make room when that is needed.
+    pub over: u32,
+    /// The room for both.
+    pub capacity: u32,
+    /// The remote to which most ports of one outer address are in use.
+    pub fullest: Option<Fullest>,
+}
+
+/// A remote, and how many ports of an outer address are in use for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fullest {
+    /// How many.
+    pub ports: u32,
+    /// As in the IP header.
+    pub protocol: u8,
+    /// The remote's address.
+    pub remote: IpAddr,
+    /// The remote's port.
+    pub remote_port: u16,
+    /// The outer address.
+    pub outer: IpAddr,
+}
+
+pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage> {
+    let (mut flows, mut over) = (0, 0);
+    let mut remotes: BTreeMap<Key, u32> = BTreeMap::new();
+    let read = mappings.for_each(|key, mapping| {
+        if !is_alive(key, mapping, now_ns) {
+            over += 1;
+            return;
+        }
+        flows += 1;
+        *remotes.entry(Key { outer_port: [0; 2], ..*key }).or_default() += 1;
+    });
+    read.map_err(|error| Error::kernel("lookup", "mappings", error))?;
+    let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
+    let fullest = remotes.into_iter().map(|(key, ports)| Fullest {
+        ports,
+        protocol: key.protocol,
+        remote: address(key.remote),
+        remote_port: u16::from_be_bytes(key.remote_port),
+        outer: address(key.outer),
+    });
+    Ok(Usage { flows, over, capacity: mappings.capacity(), fullest: fullest.max() })
+}
+
+/// Removes what is over, and entries of `moved` that lead nowhere: how many mappings.
+pub(super) fn sweep(mappings: &Hash<Key, Mapping>, moved: &Hash<Flow, Port>, now_ns: u64) -> Result<usize> {
+    let failed = |error| Error::kernel("sweep", "mappings", error);
+    // Read first: the mapping of each of them was there before it.
+    let mut stale: BTreeMap<Flow, Port> = all(moved, "moved")?.into_iter().collect();
+    let mut swept = 0;
+    for (key, mapping) in &all(mappings, "mappings")? {
+        if is_alive(key, mapping, now_ns) {
+            stale.remove(&flow_of(key, mapping));
+            continue;
+        }
+        // A packet may have come meanwhile: what is taken out is looked at again.
+        match mappings.take(key) {
+            Ok(taken) if is_alive(key, &taken, now_ns) => {
+                stale.remove(&flow_of(key, &taken));
+                match mappings.insert(key, &taken) {
+                    // The flow, or another one, is there again.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other.map_err(failed)?,
+                }
+            }
+            taken => swept += usize::from(present_or_not(taken.map(drop)).map_err(failed)?),
+        }
+    }
+    for flow in stale.keys() {
+        present_or_not(moved.delete(flow)).map_err(failed)?;
+    }
+    Ok(swept)
+}
+
+/// Writes entries of `moved` for all flows that have none.
+pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Flow, Port>) -> Result<()> {
+    let entries: Vec<(Flow, Port)> = all(mappings, "mappings")?
+        .iter()
+        .map(|(key, mapping)| (flow_of(key, mapping), Port { port: key.outer_port, zero: [0; 6] }))
+        .collect();
+    put_all(moved, "moved", &entries)
+}
+
+/// Fills a table from another one.
+pub(super) fn copy<K: Pod + Ord, V: Pod>(
+    from: &Hash<K, V>,
+    to: &Hash<K, V>,
+    name: &'static str,
+) -> Result<()> {
+    let entries = all(from, name)?;
+    let room = entries.len().min(to.capacity() as usize);
+    put_all(to, name, &entries[..room])
+}
+
+impl Maps {
+    pub(super) fn forget(&mut self) -> Result<()> {
+        empty(&self.mappings, "mappings")?;
+        empty(&self.moved, "moved")?;
+        empty(&self.direct, "direct")?;
+        empty(&self.fragments, "nat_fragments")
+    }
+
+    /// Lets everything be older by so many nanoseconds.
+    pub(super) fn age(&mut self, ns: u64) -> Result<()> {
+        let older = |seen_ns: u64| seen_ns.saturating_sub(ns);
+        rewrite(&self.mappings, |mapping| mapping.seen_ns = older(mapping.seen_ns))?;
+        rewrite(&self.direct, |seen_ns| *seen_ns = older(*seen_ns))?;
+        rewrite(&self.fragments, |fragment| fragment.seen_ns = older(fragment.seen_ns))?;
+        let mut settings = self.settings.get(0).unwrap_or_default();
+        settings.swept_ns = older(settings.swept_ns);
+        self.settings.set(0, &settings);
+        Ok(())
+    }
+}
+
+fn empty<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<()> {
+    let keys: Vec<K> = all(map, name)?.into_iter().map(|(key, _)| key).collect();
+    delete_all(map, name, &keys)
+}
+
+fn rewrite<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, change: impl Fn(&mut V)) -> Result<()> {
+    let mut entries = all(map, "records")?;
+    entries.iter_mut().for_each(|(_, value)| change(value));
+    put_all(map, "records", &entries)
+}
+
+fn flow_of(key: &Key, mapping: &Mapping) -> Flow {
+    Flow {
+        inner: mapping.inner,
+        remote: key.remote,
+        inner_port: mapping.inner_port,
+        remote_port: key.remote_port,
+        protocol: key.protocol,
+        zero: [0; 3],
+    }
+}
+
+fn is_alive(key: &Key, mapping: &Mapping, now_ns: u64) -> bool {
+    now_ns.saturating_sub(mapping.seen_ns) <= lifetime_seconds(key, mapping.state) * NS_PER_SECOND
+}
+
+/// The table of lifetimes in `docs/nat.md`.
+fn lifetime_seconds(key: &Key, state: u8) -> u64 {
+    let is_closing = state & RESET != 0 || state & (FIN_OUT | FIN_IN) == FIN_OUT | FIN_IN;
+    match key.protocol {
+        TCP if state & ANSWERED != 0 && !is_closing => 7440,
+        TCP => 240,
+        UDP if key.remote_port == QUESTIONS_PORT => 30,
+        UDP if state & ANSWERED != 0 => 300,
+        UDP => 120,
+        _ => 60,
+    }
+}

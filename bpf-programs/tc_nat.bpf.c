@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// Gives packets of pods an address of the node on their way out (nat_egress), and turns the answers around on their way
+// in (nat_ingress). docs/nat.md says what becomes of every packet; its sections are the files that are included here.
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+
+#include "nat_maps.h"
+#include "nat_mappings.h"
+#include "nat_packet.h"
+#include "nat_rewrite.h"
+
+#define PASS TC_ACT_UNSPEC
+#define FULL_BITS 128
+
+// No receiver that matters waits for fragments for longer.
+#define FRAGMENT_NS (30 * NS_PER_SECOND)
+
+#define DROP(reason)           \
+	({                     \
+		COUNT(reason); \
+		TC_ACT_SHOT;   \
+	})
+
+// Whether a prefix of the family contains the address. One of IPv6 that is shorter than 96 bits may contain mapped
+// addresses, and is not meant for them.
+static __always_inline int contains(void *prefixes, const __u8 *address, __u8 is_v6)
+{
+	struct nat_prefix key = { .bits = FULL_BITS };
+	const __u32 *found;
+
+	__builtin_memcpy(key.address, address, 16);
+	found = bpf_map_lookup_elem(prefixes, &key);
+	return found && *found == (is_v6 ? NAT_IPV6 : NAT_IPV4);
+}
+
+// Which address and ports packets of masqueraded sources get; zero: none.
+static __always_inline int look_up_rule(struct __sk_buff *skb, const struct nat_packet *packet, struct nat_rule *rule)
+{
+	const __u32 ifindex = skb->ifindex;
+	const struct nat_device *const device = bpf_map_lookup_elem(&devices, &ifindex);
+
+	if (!device || !(packet->is_v6 ? device->has_v6 : device->has_v4))
+		return 0;
+	__builtin_memcpy(rule->outer, packet->is_v6 ? device->outer_v6 : device->outer_v4, 16);
+	rule->first_port = device->first_port;
+	rule->last_port = device->last_port;
+	return rule->first_port <= rule->last_port;
+}
+
+static __always_inline struct nat_flow leaving_flow(const struct nat_packet *packet)
+{
+	struct nat_flow flow = {
+		.inner_port = packet->source_port,
+		.remote_port = is_echo(packet) ? 0 : packet->destination_port,
+		.protocol = packet->protocol,
+	};
+
+	__builtin_memcpy(flow.inner, packet->source, 16);
+	__builtin_memcpy(flow.remote, packet->destination, 16);
+	return flow;
+}
+
+// The flow of a pod whose packet would be this one's answer.
+static __always_inline struct nat_flow answered_flow(const struct nat_packet *packet)
+{
+	struct nat_flow flow = {
+		.inner_port = packet->destination_port,
+		.remote_port = is_echo(packet) ? 0 : packet->source_port,
+		.protocol = packet->protocol,
+	};
+
+	__builtin_memcpy(flow.inner, packet->destination, 16);
+	__builtin_memcpy(flow.remote, packet->source, 16);
+	return flow;
+}
+
+static __always_inline struct nat_fragment_key fragment_key(const struct nat_packet *packet)
+{
+	struct nat_fragment_key key = {
+		.id = packet->fragment_id,
+		.protocol = packet->is_v6 ? 0 : packet->protocol,
+	};
+
+	__builtin_memcpy(key.source, packet->source, 16);
+	__builtin_memcpy(key.destination, packet->destination, 16);
+	return key;
+}
+
+// Later fragments of this one's packet are given this address.
+static __always_inline void note_fragment(const struct nat_packet *packet, const __u8 *address)
+{
+	const struct nat_fragment_key key = fragment_key(packet);
+	struct nat_fragment fragment = { .seen_ns = now_ns() };
+
+	if (packet->fragment != FIRST)
+		return;
+	__builtin_memcpy(fragment.address, address, 16);
+	bpf_map_update_elem(&nat_fragments, &key, &fragment, BPF_ANY);
+}
+
+static __always_inline const struct nat_fragment *first_fragment(const struct nat_packet *packet)
+{
+	const struct nat_fragment_key key = fragment_key(packet);
+	const struct nat_fragment *const found = bpf_map_lookup_elem(&nat_fragments, &key);
+
+	return found && ns_since(found->seen_ns) <= FRAGMENT_NS ? found : NULL;
+}
+
+// When a flow of TCP or UDP that is direct was last seen.
+static __always_inline __u64 *direct_seen(const struct nat_flow *flow)
+{
+	__u64 *const seen_ns = bpf_map_lookup_elem(&direct, flow);
+	const __u64 lives = flow->protocol == IPPROTO_TCP ? TCP_LIVES : UDP_LIVES;
+
+	return seen_ns && ns_since(*seen_ns) <= lives * NS_PER_SECOND ? seen_ns : NULL;
+}
+
+// Whether a flow is recorded as direct; then it was seen just now.
+static __always_inline int saw_direct(const struct nat_flow *flow)
+{
+	__u64 *const seen_ns = direct_seen(flow);
+
+	if (seen_ns && ns_since(*seen_ns) > SEEN_EVERY_NS)
+		*seen_ns = now_ns();
+	return seen_ns != NULL;
+}
+
+static __always_inline void record_direct(const struct nat_flow *flow)
+{
+	const __u64 now = now_ns();
+
+	if (!saw_direct(flow) && !bpf_map_update_elem(&direct, flow, &now, BPF_ANY))
+		COUNT(direct);
+}
+
+static __always_inline int passed(const struct nat_packet *packet)
+{
+	note_fragment(packet, packet->source);
+	return PASS;
+}
+
+// A packet with ports, or a ping, of a pod.
+static __noinline int translate_leaving(struct __sk_buff *skb, const struct nat_packet *packet,
+					const struct nat_rule *rule)
+{
+	const struct nat_flow flow = leaving_flow(packet);
+	struct attempt attempt = { .skb = skb };
+	struct nat_mapping *mapping;
+	struct nat_place place = {};
+
+	begin(&attempt, &flow, rule);
+	mapping = find(&attempt);
+	if (!mapping) {
+		if (packet->what != ECHO_REQUEST && !begins_flow(packet) && saw_direct(&flow))
+			return passed(packet);
+		if (packet->what == TCP_SEGMENT && (packet->tcp_flags & TCP_RST))
+			return DROP(no_mapping);
+		if (packet->what == TCP_SEGMENT && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+			record_direct(&flow);
+			return passed(packet);
+		}
+		if (!make(&attempt))
+			return TC_ACT_SHOT;
+		if (begins_flow(packet))
+			bpf_map_delete_elem(&direct, &flow);
+		mapping = bpf_map_lookup_elem(&mappings, &attempt.key);
+	}
+	if (mapping)
+		saw_leaving(mapping, packet);
+	__builtin_memcpy(place.address, attempt.key.outer, 16);
+	place.port = attempt.key.outer_port;
+	if (rewrite(skb, packet, SOURCE, &place))
+		return DROP(malformed);
+	note_fragment(packet, place.address);
+	COUNT(out_packets);
+	return PASS;
+}
+
+// An error about a packet that came to a pod, from the pod or from the host.
+static __noinline int translate_error_leaving(struct __sk_buff *skb, const struct nat_packet *packet, int is_of_pod)
+{
+	struct attempt attempt = { .skb = skb };
+	struct nat_place place = {};
+	struct nat_packet quoted;
+	struct nat_rule rule;
+	struct nat_flow flow;
+
+	if (!read_quoted(skb, packet, &quoted))
+		goto unknown;
+	if (quoted.what == ECHO_REQUEST)
+		return PASS;
+	if (!look_up_rule(skb, packet, &rule))
+		goto unknown;
+	if (!is_of_pod && !contains(&sources, quoted.destination, quoted.is_v6))
+		return PASS;
+	flow = answered_flow(&quoted);
+	begin(&attempt, &flow, &rule);
+	if (!find(&attempt)) {
+		if (!is_echo(&quoted) && direct_seen(&flow))
+			return PASS;
+		goto unknown;
+	}
+	__builtin_memcpy(place.address, attempt.key.outer, 16);
+	place.port = attempt.key.outer_port;
+	if (rewrite_quoted(skb, packet, &quoted, DESTINATION, &place) ||
+	    (is_of_pod && rewrite_error(skb, packet, SOURCE, &place)))
+		return DROP(malformed);
+	COUNT(errors_out);
+	return PASS;
+
+unknown:
+	return is_of_pod ? DROP(no_mapping) : PASS;
+}
+
+static __always_inline int later_fragment_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	const struct nat_fragment *const first = first_fragment(packet);
+	struct nat_place place = {};
+
+	if (!first)
+		return DROP(fragment_lost);
+	__builtin_memcpy(place.address, first->address, 16);
+	if (is_same(place.address, packet->source))
+		return PASS;
+	if (write_address(skb, packet, SOURCE, place.address))
+		return DROP(malformed);
+	COUNT(out_packets);
+	return PASS;
+}
+
+// A packet of a pod to a destination that is not excluded.
+static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	struct nat_rule rule;
+
+	if (!look_up_rule(skb, packet, &rule))
+		return DROP(no_address);
+	if (packet->what == UNREADABLE)
+		return DROP(malformed);
+	if (packet->fragment == LATER)
+		return later_fragment_leaving(skb, packet);
+	if (packet->what == UNSUPPORTED || (packet->what == ICMP_ERROR && packet->fragment != WHOLE))
+		return DROP(unsupported);
+	if (packet->what == ICMP_ERROR)
+		return translate_error_leaving(skb, packet, 1);
+	if (packet->what == ECHO_REPLY)
+		return passed(packet);
+	return translate_leaving(skb, packet, &rule);
+}
+
+// The host takes back a port that it uses itself.
+static __noinline int leaving_of_host(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	const struct nat_flow flow = leaving_flow(packet);
+	const __u32 port = bpf_ntohs(flow.inner_port);
+	const struct nat_mapping *mapping;
+	struct nat_key key = {};
+	struct nat_rule rule;
+
+	if (packet->what != TCP_SEGMENT && packet->what != UDP_PACKET && packet->what != ECHO_REQUEST)
+		return PASS;
+	if (!look_up_rule(skb, packet, &rule) || !is_same(rule.outer, packet->source) || port < rule.first_port ||
+	    port > rule.last_port)
+		return PASS;
+	__builtin_memcpy(key.remote, flow.remote, 16);
+	__builtin_memcpy(key.outer, flow.inner, 16);
+	key.remote_port = flow.remote_port;
+	key.outer_port = flow.inner_port;
+	key.protocol = flow.protocol;
+	mapping = bpf_map_lookup_elem(&mappings, &key);
+	if (mapping && is_alive(&key, mapping) && !remove_mapping(&key, mapping))
+		COUNT(yielded);
+	return PASS;
+}
+
+// Zero: no packet that is looked at.
+static __always_inline int read_frame(struct __sk_buff *skb, struct nat_packet *packet)
+{
+	if (skb->vlan_present)
+		return 0;
+	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->l3 = sizeof(struct ethhdr);
+	packet->is_v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
+	if (!packet->is_v6 && skb->protocol != bpf_htons(ETH_P_IP))
+		return 0;
+	return read_packet(skb, packet, sizeof(struct tcphdr));
+}
+
+SEC("classifier")
+int nat_egress(struct __sk_buff *skb)
+{
+	struct nat_packet packet;
+
+	if (!read_frame(skb, &packet))
+		return PASS;
+	if (contains(&sources, packet.source, packet.is_v6))
+		return contains(&exclude, packet.destination, packet.is_v6) ? PASS : leaving(skb, &packet);
+	if (packet.fragment == LATER)
+		return PASS;
+	if (packet.what == ICMP_ERROR)
+		return packet.fragment == WHOLE ? translate_error_leaving(skb, &packet, 0) : PASS;
+	return leaving_of_host(skb, &packet);
+}
+
+static __noinline int translate_error_coming(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	const struct nat_mapping *mapping;
+	struct nat_place place = {};
+	struct nat_packet quoted;
+	struct nat_key key = {};
+
+	if (!read_quoted(skb, packet, &quoted) || quoted.what == ECHO_REPLY ||
+	    !is_same(quoted.source, packet->destination))
+		return PASS;
+	__builtin_memcpy(key.remote, quoted.destination, 16);
+	__builtin_memcpy(key.outer, quoted.source, 16);
+	key.remote_port = is_echo(&quoted) ? 0 : quoted.destination_port;
+	key.outer_port = quoted.source_port;
+	key.protocol = quoted.protocol;
+	mapping = bpf_map_lookup_elem(&mappings, &key);
+	if (!mapping || !is_alive(&key, mapping))
+		return PASS;
+	__builtin_memcpy(place.address, mapping->inner, 16);
+	place.port = mapping->inner_port;
+	if (rewrite_quoted(skb, packet, &quoted, SOURCE, &place) || rewrite_error(skb, packet, DESTINATION, &place))
+		return DROP(malformed);
+	COUNT(errors_in);
+	return PASS;
+}
+
+static __always_inline int later_fragment_coming(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	const struct nat_fragment *const first = first_fragment(packet);
+	struct nat_place place = {};
+
+	if (!first)
+		return PASS;
+	__builtin_memcpy(place.address, first->address, 16);
+	if (write_address(skb, packet, DESTINATION, place.address))
+		return DROP(malformed);
+	COUNT(in_packets);
+	return PASS;
+}
+
+// A packet with ports, or a ping's answer, to an outer address.
+static __noinline int translate_coming(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	struct nat_mapping *mapping;
+	struct nat_place place = {};
+	struct nat_key key = {};
+
+	__builtin_memcpy(key.remote, packet->source, 16);
+	__builtin_memcpy(key.outer, packet->destination, 16);
+	key.remote_port = is_echo(packet) ? 0 : packet->source_port;
+	key.outer_port = packet->destination_port;
+	key.protocol = packet->protocol;
+	mapping = bpf_map_lookup_elem(&mappings, &key);
+	if (!mapping || !is_alive(&key, mapping))
+		return PASS;
+	saw_coming(mapping, packet);
+	__builtin_memcpy(place.address, mapping->inner, 16);
+	place.port = mapping->inner_port;
+	if (rewrite(skb, packet, DESTINATION, &place))
+		return DROP(malformed);
+	note_fragment(packet, place.address);
+	COUNT(in_packets);
+	return PASS;
+}
+
+SEC("classifier")
+int nat_ingress(struct __sk_buff *skb)
+{
+	struct nat_packet packet;
+
+	if (!read_frame(skb, &packet))
+		return PASS;
+	if (bpf_map_lookup_elem(&addresses, packet.destination)) {
+		if (packet.fragment == LATER)
+			return later_fragment_coming(skb, &packet);
+		if (packet.what == ICMP_ERROR)
+			return packet.fragment == WHOLE ? translate_error_coming(skb, &packet) : PASS;
+		if (packet.what != TCP_SEGMENT && packet.what != UDP_PACKET && packet.what != ECHO_REPLY)
+			return PASS;
+		return translate_coming(skb, &packet);
+	}
+	if ((packet.what == UDP_PACKET || (packet.what == TCP_SEGMENT && !(packet.tcp_flags & TCP_RST))) &&
+	    packet.fragment != LATER && contains(&sources, packet.destination, packet.is_v6)) {
+		const struct nat_flow flow = answered_flow(&packet);
+
+		record_direct(&flow);
+	}
+	return PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

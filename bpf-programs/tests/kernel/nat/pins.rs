@@ -1,0 +1,208 @@
+//! What is pinned: rules that change entry by entry, programs and flows that are found again, layouts.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+use netd_bpf::Error;
+use netd_bpf::nat::abi::{Counts, Device, Flow, Fragment, FragmentKey, Key, Mapping, Port, Settings};
+use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
+use netd_bpf::tc::Side;
+
+use super::bed::{POD, REMOTE, SEED, SIZE, outer, rules};
+use crate::bed::{Tuple, in_own_world, ip, now_ns};
+use crate::decap::bed::prefixes;
+use crate::layouts::{Layout, section, structs};
+
+/// A port that is not in the range: which one it becomes is the table's business.
+fn packet(port: u16) -> Vec<u8> {
+    Tuple(POD.0, port, REMOTE.0, 80).udp(b"question")
+}
+
+fn made(root: &std::path::Path) -> Nat {
+    let mut nat = Nat::prepare(root, SIZE, SEED, None).unwrap();
+    nat.set_rules(&rules()).unwrap();
+    nat.complete().unwrap();
+    nat
+}
+
+#[test]
+fn rules_are_read_as_they_were_set() {
+    in_own_world(|root| {
+        let mut nat = Nat::prepare(root, SIZE, SEED, None).unwrap();
+        assert_eq!(nat.rules().unwrap(), Rules::default());
+        let one = Outer { v4: None, ports: Ports { first: 1, last: 1 }, ..outer() };
+        for rules in [
+            rules(),
+            Rules { sources: prefixes(&["10.0.0.0/8", "::/0"]), ..rules() },
+            Rules { exclude: prefixes(&["0.0.0.0/0"]), devices: [(7, one), (9, outer())].into(), ..rules() },
+            Rules { devices: [(7, outer())].into(), ..rules() },
+            Rules::default(),
+        ] {
+            nat.set_rules(&rules).unwrap();
+            assert_eq!(nat.rules().unwrap(), rules);
+        }
+    });
+}
+
+#[test]
+fn flows_are_there_when_the_programs_are_found_again() {
+    in_own_world(|root| {
+        let nat = made(root);
+        let sent = nat.run(Side::Egress, &packet(50_000)).unwrap();
+        let before = (nat.mappings().unwrap(), nat.counts());
+        drop(nat);
+        let found = Nat::open(root).unwrap().unwrap();
+        assert!(found.is_current(SIZE));
+        assert_eq!((found.mappings().unwrap(), found.counts()), before);
+        assert_eq!(found.run(Side::Egress, &packet(50_000)).unwrap(), sent);
+        assert_eq!(found.counts().created, 1);
+    });
+}
+
+#[test]
+fn another_size_takes_the_flows_along() {
+    in_own_world(|root| {
+        let nat = made(root);
+        let ports: Vec<_> =
+            (40_000..40_200).map(|port| nat.run(Side::Egress, &packet(port)).unwrap()).collect();
+        let larger = Size { flows: SIZE.flows * 2, ..SIZE };
+        let mut next = Nat::prepare(root, larger, SEED + 1, Some(&nat)).unwrap();
+        assert_eq!((next.size(), next.rules().unwrap()), (larger, rules()));
+        next.complete().unwrap();
+        next.retire_others().unwrap();
+        let found = Nat::open(root).unwrap().unwrap();
+        assert!(found.is_current(larger) && !found.is_current(SIZE));
+        for (port, sent) in (40_000..40_200).zip(ports) {
+            assert_eq!(found.run(Side::Egress, &packet(port)).unwrap(), sent);
+        }
+        assert_eq!((found.counts().created, found.counts().out_packets), (200, 400));
+    });
+}
+
+#[test]
+fn another_program_uses_the_same_maps() {
+    in_own_world(|root| {
+        let nat = made(root);
+        let sent = nat.run(Side::Egress, &packet(50_000)).unwrap();
+        let mut next = Nat::prepare(root, SIZE, SEED + 1, Some(&nat)).unwrap();
+        next.complete().unwrap();
+        assert_eq!(next.run(Side::Egress, &packet(50_000)).unwrap(), sent);
+        // Both see what the other does.
+        next.run(Side::Egress, &packet(50_001)).unwrap();
+        assert_eq!((nat.mappings().unwrap(), nat.counts()), (next.mappings().unwrap(), next.counts()));
+    });
+}
+
+#[test]
+fn a_sweep_removes_what_is_over_and_nothing_else() {
+    in_own_world(|root| {
+        let mut nat = made(root);
+        for port in 40_000..41_000 {
+            nat.run(Side::Egress, &packet(port)).unwrap();
+        }
+        nat.age(200).unwrap();
+        for port in 40_500..41_500 {
+            assert_eq!(nat.run(Side::Egress, &packet(port)).unwrap().0, Verdict::Pass);
+        }
+        let usage = nat.usage(now_ns()).unwrap();
+        assert_eq!(usage.flows, 1000);
+        assert_eq!(usage.fullest.map(|fullest| (fullest.ports, fullest.remote_port)), Some((1000, 80)));
+        assert_eq!(nat.sweep(now_ns()).unwrap(), usage.over as usize);
+        let after = nat.usage(now_ns()).unwrap();
+        assert_eq!((after.flows, after.over, nat.sweep(now_ns()).unwrap()), (1000, 0, 0));
+        let made = nat.counts().created;
+        for port in 40_500..41_500 {
+            nat.run(Side::Egress, &packet(port)).unwrap();
+        }
+        assert_eq!(nat.counts().created, made);
+    });
+}
+
+#[test]
+fn twenty_eight_thousand_flows_to_one_destination_have_a_port_each() {
+    in_own_world(|root| {
+        let nat = made(root);
+        let mut given = std::collections::BTreeSet::new();
+        for number in 0..28_000_u16 {
+            let (verdict, out) = nat.run(Side::Egress, &packet(33_000 + number)).unwrap();
+            assert_eq!(verdict, Verdict::Pass, "flow {number}");
+            assert!(given.insert([out[34], out[35]]), "flow {number}");
+        }
+        let counts = nat.counts();
+        assert_eq!((counts.created, counts.exhausted), (28_000, 0));
+    });
+}
+
+#[test]
+fn programs_that_are_taken_off_leave_nothing_behind() {
+    in_own_world(|root| {
+        let nat = made(root);
+        ip("link add left type veth peer name right");
+        let index = |name: &str| {
+            std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).unwrap().trim().parse().unwrap()
+        };
+        // The namespace's own /sys shows its own devices.
+        rustix::mount::mount("sysfs", "/sys", "sysfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        let left: u32 = index("left");
+        for _ in 0..2 {
+            if let Err(error) = nat.attach("left", left) {
+                // Links to this hook are as old as Linux 6.6.
+                println!("skipped: {error}");
+                return;
+            }
+        }
+        let attached = Nat::attached(root).unwrap();
+        assert_eq!(attached.len(), 2);
+        for ((device, side), link) in attached {
+            assert_eq!((device.as_str(), link.ifindex), ("left", left));
+            assert_eq!(link.program_id, nat.program_id(side).unwrap());
+        }
+        drop(nat);
+        Nat::detach(root, "left").unwrap();
+        Nat::detach(root, "left").unwrap();
+        Nat::retire_all(root).unwrap();
+        let found = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+        // The file system's own.
+        let left: Vec<_> = found.filter(|path| path.extension().is_none_or(|it| it != "debug")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+#[test]
+fn a_damaged_generation_is_said_to_be_unusable() {
+    in_own_world(|root| {
+        drop(made(root));
+        std::fs::remove_file(root.join("g1/mappings")).unwrap();
+        assert!(matches!(Nat::open(root), Err(Error::Incompatible { .. })));
+    });
+}
+
+macro_rules! layout {
+    ($type:ty: $($member:ident),+) => {
+        (size_of::<$type>(), vec![$((stringify!($member).to_owned(), offset_of!($type, $member))),+])
+    };
+}
+
+#[test]
+fn every_struct_has_the_same_members_at_the_same_places() {
+    let object = include_bytes!(concat!(env!("OUT_DIR"), "/tc_nat.o"));
+    let built = structs(section(object, ".BTF"));
+    let user_space: BTreeMap<&str, Layout> = BTreeMap::from([
+        ("nat_flow", layout!(Flow: inner, remote, inner_port, remote_port, protocol, zero)),
+        ("nat_key", layout!(Key: remote, outer, remote_port, outer_port, protocol, zero)),
+        ("nat_mapping", layout!(Mapping: inner, seen_ns, inner_port, state, is_moved, zero)),
+        ("nat_port", layout!(Port: port, zero)),
+        ("nat_fragment_key", layout!(FragmentKey: source, destination, id, protocol, zero)),
+        ("nat_fragment", layout!(Fragment: address, seen_ns)),
+        ("nat_device", layout!(Device: outer_v4, outer_v6, first_port, last_port, has_v4, has_v6, zero)),
+        ("nat_settings", layout!(Settings: abi_version, zero, seed, program_digest, swept_ns)),
+        (
+            "nat_counts",
+            layout!(Counts: out_packets, in_packets, errors_out, errors_in, created, reused, yielded, direct,
+                ports_in_use, exhausted, table_full, no_mapping, no_address, malformed, unsupported, fragment_lost),
+        ),
+    ]);
+    for (name, layout) in user_space {
+        assert_eq!(built.get(name), Some(&layout), "struct {name}");
+    }
+}
