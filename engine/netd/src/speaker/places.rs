@@ -63,7 +63,7 @@ impl Places {
         if self.list.last() == Some(gobgpd) {
             return Ok(());
         }
-        self.list.retain(|other| other != gobgpd);
+        self.list.retain(|other| !is_same(other, gobgpd));
         self.list.push(gobgpd.clone());
         self.write()
     }
@@ -75,7 +75,7 @@ impl Places {
     /// Why it cannot be written.
     pub fn forget(&mut self, gobgpd: &Gobgpd) -> Result<(), String> {
         let before = self.list.len();
-        self.list.retain(|other| other != gobgpd);
+        self.list.retain(|other| !is_same(other, gobgpd));
         match self.list.len() == before {
             true => Ok(()),
             false => self.write(),
@@ -129,6 +129,16 @@ impl From<&Gobgpd> for Stored {
     }
 }
 
+/// Whether these are one gobgpd, however it is spoken to.
+fn is_same(one: &Gobgpd, other: &Gobgpd) -> bool {
+    match (one, other) {
+        (Gobgpd::Https { authority: one, tls: _ }, Gobgpd::Https { authority: other, tls: _ }) => {
+            one == other
+        }
+        _ => one == other,
+    }
+}
+
 /// Where a gobgpd that netd did not start listens; `None` for the managed one.
 #[must_use]
 pub fn endpoint(gobgpd: &Gobgpd) -> Option<Endpoint> {
@@ -173,6 +183,21 @@ mod tests {
             again.forget(gobgpd).unwrap();
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_gobgpd_whose_certificates_change_is_the_same_one() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let with = |ca: &str| {
+            let tls = BgpTls { ca: ca.into(), identity: None };
+            Gobgpd::Https { authority: "a:1".into(), tls }
+        };
+        let mut places = Places::of(folder.path()).unwrap();
+        places.use_from_now(&with("/old")).unwrap();
+        places.use_from_now(&with("/new")).unwrap();
+        assert_eq!(places.all(), [with("/new")]);
+        places.forget(&with("/old")).unwrap();
+        assert!(places.all().is_empty());
     }
 
     #[test]

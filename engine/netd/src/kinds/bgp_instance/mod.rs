@@ -11,7 +11,7 @@ pub use target::InstanceTarget;
 use super::this_node;
 use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
-use netd_schema::{Bgp, Config, Gobgpd, Node};
+use netd_schema::{Bgp, BgpTls, Config, Gobgpd, Node, TlsIdentity};
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr};
@@ -65,6 +65,19 @@ fn as_name<S: Serializer>(gobgpd: &Gobgpd, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_str(&name(gobgpd))
 }
 
+/// By which certificates it is spoken to.
+fn tls(gobgpd: &Gobgpd) -> String {
+    match gobgpd {
+        Gobgpd::Managed | Gobgpd::Unix(_) | Gobgpd::Http(_) => "none".to_owned(),
+        Gobgpd::Https { authority: _, tls: BgpTls { ca, identity } } => {
+            let own = identity.as_ref().map(|TlsIdentity { certificate, key }| {
+                format!(", {} with {}", certificate.display(), key.display())
+            });
+            format!("{}{}", ca.display(), own.unwrap_or_default())
+        }
+    }
+}
+
 fn port_text(port: Option<u16>) -> String {
     port.map_or_else(|| "none".to_owned(), |port| port.to_string())
 }
@@ -88,6 +101,7 @@ impl Described for InstanceSpec {
         if !changes.is_empty() {
             changes.push(FieldChange::changed("sessions", "up", "opened anew, all of them"));
         }
+        changes.extend(FieldChange::between("TLS", tls(&observed.gobgpd), tls(&self.gobgpd)));
         changes
     }
 

@@ -67,3 +67,14 @@ fn a_node_that_the_file_does_not_list_is_no_speaker() {
     let why = desired(&listed, &facts("a", &[])).unwrap_err();
     assert!(why.contains("which [[nodes]] does not list"), "{why}");
 }
+
+#[test]
+fn other_certificates_are_a_change_that_costs_no_session() {
+    let with = |ca: &str| {
+        let tls = BgpTls { ca: ca.into(), identity: None };
+        let bgp = Bgp { gobgpd: Gobgpd::Https { authority: "a:1".into(), tls }, ..Bgp::default() };
+        spec(&config(bgp), &facts("a", &["10.0.0.1"]))
+    };
+    assert_eq!(with("/new").changes(&with("/old")), [FieldChange::changed("TLS", "/old", "/new")]);
+    assert!(!with("/new").satisfied_by(&with("/old")) && with("/new").satisfied_by(&with("/new")));
+}
