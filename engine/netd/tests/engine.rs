@@ -109,6 +109,17 @@ impl Running {
         Self { world, file, deliveries, facts_changed, reports: report, requests, stop, beats, engine, store }
     }
 
+    /// In which somebody has just removed the routes; since when.
+    async fn drifted() -> (Self, std::time::Instant) {
+        let mut running = Self::start();
+        running.write(FILE);
+        running.report(|report| report.word == Word::Ok).await;
+        running.world.lock().owned.retain(|(kind, _), _| *kind != ROUTE);
+        let since = clock::now();
+        running.facts_changed.notify_one();
+        (running, since)
+    }
+
     fn write(&self, content: &str) {
         let reading = text(content);
         *self.file.lock().unwrap() = reading.clone();
@@ -140,12 +151,7 @@ async fn a_written_file_is_in_force_and_reported() {
 
 #[tokio::test]
 async fn k14_a_change_of_the_node_is_undone_within_a_second() {
-    let mut running = Running::start();
-    running.write(FILE);
-    running.report(|report| report.word == Word::Ok).await;
-    running.world.lock().owned.retain(|(kind, _), _| *kind != ROUTE);
-    let before = clock::now();
-    running.facts_changed.notify_one();
+    let (mut running, before) = Running::drifted().await;
     running.report(|report| report.drift.resources == 1).await;
     assert!(before.elapsed() < Duration::from_secs(1));
     running.end().await;
@@ -153,12 +159,7 @@ async fn k14_a_change_of_the_node_is_undone_within_a_second() {
 
 #[tokio::test]
 async fn k14_plans_that_are_asked_for_all_the_time_do_not_put_that_off() {
-    let mut running = Running::start();
-    running.write(FILE);
-    running.report(|report| report.word == Word::Ok).await;
-    running.world.lock().owned.retain(|(kind, _), _| *kind != ROUTE);
-    let before = clock::now();
-    running.facts_changed.notify_one();
+    let (running, before) = Running::drifted().await;
     while running.reports.borrow().drift.resources == 0 {
         assert!(before.elapsed() < Duration::from_secs(2));
         let (to, answer) = tokio::sync::oneshot::channel();
@@ -466,6 +467,7 @@ fn api(running: &Running, dir: &TempDir) -> Client {
         store: Arc::clone(&running.store),
         traffic: Arc::new(|| Err("the counters are away".into())),
         flows: Arc::new(|_| Ok(Vec::new())),
+        decap: Arc::new(|| Ok(None)),
         tables: Arc::new(|_| Ok(std::collections::BTreeMap::new())),
         explain: Arc::new(|packet, _| Box::pin(async move { Err(format!("nothing takes {packet}")) })),
     };

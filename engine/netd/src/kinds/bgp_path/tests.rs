@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Link, Mac, Neighbour, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::facts::{Address, Link, Mac, Neighbour};
+use crate::fake;
 use crate::health::Verdicts;
 use crate::health::verdict::{BackendId, Group, Unhealthy};
 use netd_core::Described as _;
@@ -52,15 +53,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// Everything is reached by one router on eth0, and every VIP is judged to be well.
 fn facts(config: &Config) -> Facts {
-    let eth0 = Link {
-        index: 2,
-        name: "eth0".into(),
-        mac: Some(Mac([2; 6])),
-        mtu: 1500,
-        up: true,
-        kind: String::new(),
-        xdp: None,
-    };
+    let eth0 = Link { mac: Some(Mac([2; 6])), ..fake::link(2, "eth0") };
     let address = |text: &str, bits| Address {
         link: 2,
         address: ip(text),
@@ -68,15 +61,7 @@ fn facts(config: &Config) -> Facts {
         usable: true,
         global: true,
     };
-    let route = |prefix: &str, via: &str| Route {
-        destination: prefix.parse().unwrap(),
-        table: TABLE_MAIN,
-        metric: 0,
-        protocol: 2,
-        action: RouteAction::Forward(vec![NextHop { link: 2, via: Some(ip(via)), weight: 1 }]),
-        source: None,
-        mtu: None,
-    };
+    let route = |prefix: &str, via: &str| fake::route(prefix.parse().unwrap(), 2, Some(ip(via)));
     let known = Neighbour { mac: Some(Mac([3; 6])), valid: true, ..Neighbour::default() };
     let mut health = Verdicts::default();
     for service in &config.services {
