@@ -20,6 +20,7 @@ mod loader;
 mod maps;
 mod mmap;
 pub mod nat;
+pub mod overlay;
 pub mod probe_tunnel;
 mod sys;
 pub mod tc;

@@ -17,6 +17,7 @@ use crate::nat::Size;
 pub(crate) static LOAD_BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_lb.o"));
 static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_decap.o"));
 static NAT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_nat.o"));
+static OVERLAY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_overlay.o"));
 static PASS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_pass.o"));
 
 /// A program with its maps, loaded, pinned nowhere yet.
@@ -120,6 +121,28 @@ pub(crate) fn nat(size: Size, ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<L
     let egress = classifier(&mut object, "nat_egress")?;
     let ingress = classifier(&mut object, "nat_ingress")?;
     Ok(LoadedNat { egress, ingress, maps: maps(&object)? })
+}
+
+/// A digest of the overlay's programs that are embedded in this binary.
+pub(crate) fn overlay_digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(OVERLAY)
+}
+
+/// The overlay's programs with their maps: for what comes in by the tunnel, and for what comes from pods.
+pub(crate) struct LoadedOverlay {
+    pub receive: OwnedFd,
+    pub send: OwnedFd,
+    pub maps: BTreeMap<String, OwnedFd>,
+}
+
+/// Loads the overlay's programs, for `ncpu` CPUs.
+pub(crate) fn overlay(ncpu: u32) -> Result<LoadedOverlay> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("counts", ncpu);
+    let mut object = loader.load(OVERLAY).map_err(|error| not_loaded("tc_overlay", error))?;
+    let receive = classifier(&mut object, "overlay_receive")?;
+    let send = classifier(&mut object, "overlay_send")?;
+    Ok(LoadedOverlay { receive, send, maps: maps(&object)? })
 }
 
 /// Loads the program that lets everything pass.
