@@ -5,9 +5,9 @@ mod global;
 mod terminal;
 
 pub use args::{
-    AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, Direction, DrainArgs,
-    ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs, PacketArgs,
-    PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs, WatchArgs,
+    AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, DecapArgs, Direction,
+    DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs,
+    PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs, WatchArgs,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -53,9 +53,33 @@ pub fn command() -> clap::Command {
         command.get_arguments().filter(is_hidden).map(|option| option.clone().hide(true)).collect();
     let pointer = "The other options of every command are in `netd --help`.";
     command.mut_subcommands(|command| {
-        let command = command.mut_subcommands(|below| below.after_help(pointer));
-        command.args(hidden.clone()).after_help(pointer)
+        let command = command.mut_subcommands(|below| flowing(below).after_help(pointer));
+        flowing(command).args(hidden.clone()).after_help(pointer)
     })
+}
+
+/// The help of a command, whose lines end where the source's do, with each paragraph as one line: a terminal that is
+/// narrower than the source would break each line twice.
+fn flowing(command: clap::Command) -> clap::Command {
+    match command.get_long_about().map(|about| joined(&about.to_string())) {
+        Some(about) => command.long_about(about),
+        None => command,
+    }
+}
+
+/// Joins the lines of paragraphs; what is indented keeps its lines.
+fn joined(text: &str) -> String {
+    let mut joined = String::new();
+    let mut before = "";
+    for line in text.lines() {
+        let goes_on = !before.is_empty() && !line.is_empty() && !line.starts_with(' ');
+        if !joined.is_empty() {
+            joined.push(if goes_on { ' ' } else { '\n' });
+        }
+        joined.push_str(line);
+        before = line;
+    }
+    joined
 }
 
 /// The commands.
@@ -177,6 +201,16 @@ pub enum Command {
     ///   netd backends --json | jq '.[] | select(.state != "active")'
     #[command(verbatim_doc_comment)]
     Backends(BackendsArgs),
+    /// Show what was taken out of tunnels on this node, and what was not.
+    ///
+    /// On a node with `[decap]`, the backend's side: packets and bytes since the program was loaded, and why others were left
+    /// in their tunnel or dropped.
+    ///
+    /// Examples:
+    ///   netd decap
+    ///   netd decap --json | jq .strangers
+    #[command(verbatim_doc_comment)]
+    Decap(DecapArgs),
     /// Take a backend out of service gently: it keeps the flows that it has and gets no new ones.
     ///
     /// Writes `state = "terminating"` into the desired file, and leaves everything else in it as it is. Shows the
@@ -287,6 +321,15 @@ mod tests {
     fn the_commands_are_consistent() {
         Cli::command().debug_assert();
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_of_help_is_broken_where_the_terminal_ends_and_nowhere_else() {
+        let text = "Keep it.\n\nOne line\nand its end.\n\nExamples:\n  netd run\n  netd run --config x\n";
+        let expected = "Keep it.\n\nOne line and its end.\n\nExamples:\n  netd run\n  netd run --config x";
+        assert_eq!(joined(text), expected);
+        let run = command().find_subcommand("run").unwrap().get_long_about().unwrap().to_string();
+        assert!(run.contains("speaks systemd's notify protocol. Nothing is reloaded"), "{run}");
     }
 
     #[test]

@@ -156,6 +156,52 @@ fn the_tables_show_counts_and_rates() {
 }
 
 #[test]
+fn what_is_for_unassigned_addresses_is_counted_for_their_pool() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    let listen = "127.0.0.1:9471";
+    let pool = "[[ip_pools]]\nname = \"public\"\nranges = [\"192.0.2.0/24\"]\nunassigned = \"reject\"\n";
+    bed.write(&format!("{}\n{pool}", with_metrics(listen)));
+    let _netd = bed.start_ok();
+    let nobodys = SocketAddr::new(vip_v4(99), 53);
+    assert_eq!(bed.ask_udp(nobodys), None);
+    let rows = bed.netd(&["services", "--json"]).json();
+    let row = rows.as_array().unwrap().iter().find(|row| row["service"] == "pool/public").unwrap();
+    assert_eq!((&row["unknown_port"], &row["rejected"]), (&1.into(), &1.into()), "{row}");
+    let shown = bed.netd(&["services", "pool/public"]).out;
+    assert!(shown.contains("    unknown_port  1\n") && shown.contains("    rejected      1\n"), "{shown}");
+    let page = get(&bed, listen, "/metrics").unwrap();
+    let counted = numbers(&page);
+    let series = "netd_pool_dropped_packets_total{pool=\"public\",reason=\"unknown_port\"}";
+    assert_eq!(counted.get(series), Some(&1.0), "{page}");
+}
+
+#[test]
+fn connections_are_counted_by_backend_and_datagrams_are_not() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 2);
+    let over_tcp = SocketAddr::new(vip_v4(10), 80);
+    let _servers = Servers::start(&bed, &[Port::Udp(dns()), Port::Tcp(over_tcp)]);
+    let udp_alone = Service::new("time", 11).port("udp", 123, 123).backend(1);
+    bed.write(&file(&[service().port("tcp", 80, 80), udp_alone]));
+    let _netd = bed.start_ok();
+    let mut begun = BTreeMap::new();
+    for _ in 0..12 {
+        *begun.entry(bed.ask_tcp(over_tcp)).or_insert(0) += 1;
+        bed.ask_udp(dns()).unwrap();
+    }
+    let backends = bed.netd(&["backends", "dns", "--json"]).json();
+    for (number, count) in begun {
+        let of_it = |one: &&serde_json::Value| one["address"] == format!("10.0.0.{number}").as_str();
+        let rows = backends.as_array().unwrap().iter().filter(of_it);
+        let counted: u64 = rows.map(|row| row["new_flows"].as_u64().unwrap()).sum();
+        assert_eq!(counted, count, "{backends:#}");
+    }
+    let table = bed.netd(&["backends", "time"]).out;
+    assert!(table.contains("NEW FLOWS") && table.lines().any(|line| line.ends_with(" -")), "{table}");
+}
+
+#[test]
 fn a_drained_backend_keeps_its_flows_until_they_end() {
     let Some(lab) = Lab::new() else { return };
     let bed = Bed::new(&lab, 2);

@@ -1,6 +1,7 @@
 //! The requests of the API and their answers.
 
 use super::peer::{Peer, Verb, may};
+use crate::commands::decap::DecapTraffic;
 use crate::engine::Request;
 use crate::explain::{Explanation, Packet, PacketError};
 use crate::kinds::service::tables::FrontendTable;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub traffic: ReadTraffic,
     /// Reads which flows are kept on their backends; what sent nothing for the duration counts as silent.
     pub flows: ReadFlows,
+    /// Reads what was taken out of tunnels, where anything is, or says why it cannot.
+    pub decap: ReadDecap,
     /// Reads the tables of a service, or says why it cannot.
     pub tables: ReadTables,
     /// Says what becomes of a packet.
@@ -49,6 +52,9 @@ pub struct Shared {
 
 /// Reads what went through the load balancer.
 pub type ReadTraffic = Arc<dyn Fn() -> Result<Vec<ServiceTraffic>, String> + Send + Sync>;
+
+/// Reads what was taken out of tunnels.
+pub type ReadDecap = Arc<dyn Fn() -> Result<Option<DecapTraffic>, String> + Send + Sync>;
 
 /// Reads the Maglev tables that the maps hold for a service, by frontend.
 pub type ReadTables = Arc<dyn Fn(&str) -> Result<BTreeMap<String, FrontendTable>, String> + Send + Sync>;
@@ -71,6 +77,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history/{number}", get(accepted))
         .route("/v1/services", get(services))
         .route("/v1/flows", get(flows))
+        .route("/v1/decap", get(decap))
         .route("/v1/maglev/{service}", get(maglev))
         .route("/v1/explain", post(explain))
         .route("/v1/apply", post(apply))
@@ -227,6 +234,13 @@ async fn flows(
     let read = Arc::clone(&shared.flows);
     let flows = tokio::task::spawn_blocking(move || read(Duration::from_millis(idle_ms))).await;
     Ok(Json(flows.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+}
+
+async fn decap(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    let read = Arc::clone(&shared.decap);
+    let counted = tokio::task::spawn_blocking(move || read()).await;
+    Ok(Json(counted.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
 }
 
 async fn maglev(

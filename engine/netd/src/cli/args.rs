@@ -198,6 +198,14 @@ pub struct WatchArgs {
     pub watch: Option<u32>,
 }
 
+/// Options of `decap`.
+#[derive(Debug, Args)]
+pub struct DecapArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `drain`.
 #[derive(Debug, Args)]
 pub struct DrainArgs {

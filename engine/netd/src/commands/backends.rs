@@ -5,7 +5,7 @@ use super::table;
 use super::traffic::socket;
 use super::watch::{self, Pictures, Shown};
 use crate::cli::{BackendsArgs, Global};
-use crate::kinds::service::BackendTraffic;
+use crate::kinds::service::{BackendTraffic, ServiceTraffic};
 use netd_core::render::escape;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -42,6 +42,9 @@ fn text(services: &[Shown], _: &[String]) -> String {
     table::table(&head, columns.numbers().map(|column| column + 1), all)
 }
 
+/// The place of the new flows in a row.
+const NEW_FLOWS: usize = 6;
+
 /// Which columns there are beside those that always are.
 #[derive(Clone, Copy)]
 struct Columns {
@@ -59,7 +62,7 @@ impl Columns {
     }
 
     fn head(self) -> Vec<&'static str> {
-        let mut head = vec!["backend", "state", "weight", "packets", "bytes", "share"];
+        let mut head = vec!["backend", "state", "weight", "packets", "bytes", "share", "new flows"];
         if self.rates {
             head.extend(["packets/s", "bytes/s"]);
         }
@@ -71,14 +74,27 @@ impl Columns {
 
     /// Those that are aligned as numbers.
     fn numbers(self) -> std::ops::Range<usize> {
-        2..if self.rates { 8 } else { 6 }
+        2..if self.rates { 9 } else { 7 }
     }
 }
 
 fn rows(service: &Shown, columns: Columns) -> Vec<Vec<String>> {
     let all = service.traffic.packets;
     let each = service.traffic.backends.iter().zip(backend_rates(service));
-    each.map(|(backend, rates)| row(backend, rates, columns, all)).collect()
+    let of_tcp = has_tcp(&service.traffic);
+    each.map(|(backend, rates)| {
+        let mut row = row(backend, rates, columns, all);
+        if !of_tcp && let Some(cell) = row.get_mut(NEW_FLOWS) {
+            "-".clone_into(cell);
+        }
+        row
+    })
+    .collect()
+}
+
+/// Only TCP says which packet is the first of a flow.
+fn has_tcp(service: &ServiceTraffic) -> bool {
+    service.frontends.is_empty() || service.frontends.iter().any(|frontend| frontend.ends_with("/tcp"))
 }
 
 /// The rates of each backend; `None` at the first look.
@@ -88,7 +104,7 @@ fn backend_rates(service: &Shown) -> impl Iterator<Item = Option<BackendRates>> 
 }
 
 fn row(backend: &BackendTraffic, rates: Option<BackendRates>, columns: Columns, all: u64) -> Vec<String> {
-    let BackendTraffic { address, port, state, why, weight, packets, bytes } = backend;
+    let BackendTraffic { address, port, state, why, weight, packets, bytes, new_flows } = backend;
     let mut row = vec![
         socket(*address, *port),
         escape(state),
@@ -96,6 +112,7 @@ fn row(backend: &BackendTraffic, rates: Option<BackendRates>, columns: Columns, 
         packets.to_string(),
         bytes.to_string(),
         share(*packets, all),
+        new_flows.to_string(),
     ];
     if columns.rates {
         let cells = rates.map(|rates| [rate(rates.packets), rate(rates.bytes)]);
@@ -129,6 +146,7 @@ fn total(services: &[Shown], columns: Columns) -> Vec<String> {
         sum(|one| one.packets),
         sum(|one| one.bytes),
         empty(),
+        sum(|one| one.new_flows),
     ];
     if columns.rates {
         let rates = || services.iter().filter_map(|one| one.rates.as_ref());
@@ -149,13 +167,14 @@ fn lines(service: &Shown) -> Vec<String> {
         };
         let why = backend.why.as_deref().map(|why| format!(" ({})", escape(why))).unwrap_or_default();
         format!(
-            "{} {} {}{why} weight {} packets {}{packets} bytes {}{bytes}",
+            "{} {} {}{why} weight {} packets {}{packets} bytes {}{bytes} new flows {}",
             escape(&service.traffic.service),
             socket(backend.address, backend.port),
             escape(&backend.state),
             backend.weight,
             backend.packets,
-            backend.bytes
+            backend.bytes,
+            backend.new_flows
         )
     };
     each.map(line).collect()
@@ -182,7 +201,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::commands::rates::Rates;
-    use crate::kinds::service::ServiceTraffic;
 
     fn shown(name: &str, has_rates: bool) -> Shown {
         let backend = |last: u16, packets| BackendTraffic::active([0xfd00, 0, 0, 0, 0, 0, 0, last], packets);
@@ -205,10 +223,10 @@ mod tests {
     fn each_backend_has_its_share_and_all_have_a_total() {
         let text = text(&[shown("web", false)], &[]);
         let expected = "\
-SERVICE  BACKEND       STATE   WEIGHT  PACKETS  BYTES  SHARE
-web      [fd00::1]:80  active     100       30   3000  75.0%
-web      [fd00::2]:80  active     100       10   1000  25.0%
-total                                       40   4000
+SERVICE  BACKEND       STATE   WEIGHT  PACKETS  BYTES  SHARE  NEW FLOWS
+web      [fd00::1]:80  active     100       30   3000  75.0%          3
+web      [fd00::2]:80  active     100       10   1000  25.0%          1
+total                                       40   4000                 4
 ";
         assert_eq!(text, expected);
     }
@@ -219,8 +237,8 @@ total                                       40   4000
         assert_eq!(
             lines(&shown("web", true)),
             [
-                "web [fd00::1]:80 active weight 100 packets 30 +5.0/s bytes 3000 +50/s",
-                "web [fd00::2]:80 active weight 100 packets 10 +0/s bytes 1000 +0/s",
+                "web [fd00::1]:80 active weight 100 packets 30 +5.0/s bytes 3000 +50/s new flows 3",
+                "web [fd00::2]:80 active weight 100 packets 10 +0/s bytes 1000 +0/s new flows 1",
             ]
         );
         let value = json(&[shown("web", true)]);
@@ -235,14 +253,24 @@ total                                       40   4000
         shown.traffic.backends[0].why = Some("unhealthy since noon: connection refused".into());
         let text = text(std::slice::from_ref(&shown), &[]);
         let expected = "\
-SERVICE  BACKEND       STATE        WEIGHT  PACKETS  BYTES  SHARE  WHY
-web      [fd00::1]:80  quarantined     100       30   3000  75.0%  unhealthy since noon: connection refused
-web      [fd00::2]:80  active          100       10   1000  25.0%
-total                                            40   4000
+SERVICE  BACKEND       STATE        WEIGHT  PACKETS  BYTES  SHARE  NEW FLOWS  WHY
+web      [fd00::1]:80  quarantined     100       30   3000  75.0%          3  unhealthy since noon: connection refused
+web      [fd00::2]:80  active          100       10   1000  25.0%          1
+total                                            40   4000                 4
 ";
         assert_eq!(text, expected);
         assert!(lines(&shown)[0].contains("quarantined (unhealthy since noon: connection refused) weight"));
         assert_eq!(json(&[shown]).pointer("/1/why"), None);
+    }
+
+    #[test]
+    fn flows_of_udp_have_no_first_packet_to_count() {
+        let mut shown = shown("web", false);
+        for (protocol, expected) in [("udp", "75.0%          -\n"), ("tcp", "75.0%          3\n")] {
+            shown.traffic.frontends = vec![format!("[2001:db8::1]:53/{protocol}")];
+            let text = of_one(&shown);
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

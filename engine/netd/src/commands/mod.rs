@@ -5,6 +5,7 @@ mod allocate;
 mod apply;
 mod backends;
 mod bgp;
+pub(crate) mod decap;
 mod drain;
 mod duration;
 pub(crate) mod explain;
@@ -60,6 +61,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Teardown(args) => wait_for(teardown::run(&global, &args)),
         Command::Services(args) => wait_for(services::run(&global, &args)),
         Command::Backends(args) => wait_for(backends::run(&global, &args)),
+        Command::Decap(args) => wait_for(decap::run(&global, &args)),
         Command::Drain(args) => wait_for(drain::run(&global, &args)),
         Command::Allocate(args) => wait_for(allocate::run(&global, &args)),
         Command::Explain(args) => wait_for(explain::run(&global, &args)),

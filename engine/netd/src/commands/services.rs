@@ -94,6 +94,9 @@ fn rate_cells(shown: &Shown) -> [String; 3] {
 }
 
 fn frontends(service: &ServiceTraffic) -> String {
+    if service.pool().is_some() {
+        return "unassigned addresses".to_owned();
+    }
     let named = service.frontends.iter().take(FRONTENDS_SHOWN_MAX).cloned().collect::<Vec<_>>().join(" ");
     match service.frontends.len().saturating_sub(FRONTENDS_SHOWN_MAX) {
         0 => named,
@@ -103,6 +106,9 @@ fn frontends(service: &ServiceTraffic) -> String {
 
 /// The backends, and of how many of them new flows are kept away.
 fn in_use(service: &ServiceTraffic) -> String {
+    if service.pool().is_some() {
+        return "-".to_owned();
+    }
     let all = service.backends.len();
     let active = service.backends.iter().filter(|one| one.state == "active" && one.weight > 0).count();
     if active == all { all.to_string() } else { format!("{active} of {all}") }
@@ -119,9 +125,18 @@ fn detail(shown: &Shown) -> String {
     let service = &shown.traffic;
     let mut text = format!("{}\n", escape(&service.service));
     // Writing into a String cannot fail.
-    let _ = writeln!(text, "  frontends   {}", service.frontends.join(" "));
-    let mut counted =
-        vec![("packets", service.packets), ("bytes", service.bytes), ("kept flows", service.kept_flows())];
+    let is_pool = service.pool().is_some();
+    let mut counted = Vec::new();
+    if is_pool {
+        text.push_str("  what was for addresses that no service has\n");
+    } else {
+        let _ = writeln!(text, "  frontends   {}", service.frontends.join(" "));
+        counted.extend([
+            ("packets", service.packets),
+            ("bytes", service.bytes),
+            ("kept flows", service.kept_flows()),
+        ]);
+    }
     counted.push(("dropped", dropped(service)));
     let per_second = |name: &str| match (&shown.rates, name) {
         (Some(rates), "packets") => format!("   {}/s", rate(rates.packets)),
@@ -137,6 +152,9 @@ fn detail(shown: &Shown) -> String {
     if besides.iter().any(|(_, count)| *count > 0) {
         text.push_str("  besides\n");
         indented(&mut text, &besides);
+    }
+    if is_pool {
+        return text;
     }
     if service.backends.is_empty() {
         text.push_str("  no backends\n");
@@ -241,6 +259,25 @@ total                              4       42   4200           0        6
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_pool_has_neither_frontends_nor_backends() {
+        let counts = [("unknown_port".into(), 5), ("rejected".into(), 4)].into();
+        let traffic = ServiceTraffic { service: "pool/public".into(), counts, ..ServiceTraffic::default() };
+        let pool = || Shown { traffic: traffic.clone(), rates: None };
+        let row = "pool/public  unassigned addresses         -        0      0           0        5  unknown_port 5\n";
+        let all = text(&[shown("web", 40, false), pool()], &[]);
+        assert!(all.contains(row), "{all}");
+        let expected = "\
+pool/public
+  what was for addresses that no service has
+  dropped     5
+    unknown_port  5
+  besides
+    rejected      4
+";
+        assert_eq!(text(&[pool()], &["pool/public".into()]), expected);
     }
 
     #[test]

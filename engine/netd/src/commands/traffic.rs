@@ -114,6 +114,7 @@ fn merge(service: &mut ServiceTraffic) {
             Some(last) if (last.address, last.port) == (backend.address, backend.port) => {
                 last.packets = last.packets.wrapping_add(backend.packets);
                 last.bytes = last.bytes.wrapping_add(backend.bytes);
+                last.new_flows = last.new_flows.wrapping_add(backend.new_flows);
             }
             _ => merged.push(backend),
         }

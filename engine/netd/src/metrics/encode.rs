@@ -49,6 +49,7 @@ impl Collector for Snapshot {
         self.passes(&mut out)?;
         self.resources(&mut out)?;
         self.services(&mut out)?;
+        self.pools(&mut out)?;
         self.backends(&mut out)?;
         super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
         self.decap(&mut out)
@@ -254,7 +255,7 @@ impl Snapshot {
             "Bytes of these packets, from the IP header of the client's packet on.",
             totals().map(|(service, (_, bytes))| ([("service", service.as_str())], *bytes)),
         )?;
-        let services = || self.services.iter().flatten();
+        let services = || self.services.iter().flatten().filter(|service| service.pool().is_none());
         out.counter(
             "netd_service_dropped_packets",
             "Packets for a service that were dropped, by reason.",
@@ -288,6 +289,26 @@ impl Snapshot {
         )
     }
 
+    /// What was for addresses that no service has; whoever scans them is not to ring an alarm about a service.
+    fn pools(&self, out: &mut Out<'_>) -> fmt::Result {
+        let pools = || {
+            self.services.iter().flatten().filter_map(|counted| counted.pool().map(|name| (name, counted)))
+        };
+        let labelled = |pool, name: &'static str| {
+            move |(value, count): (&'static str, u64)| ([("pool", pool), (name, value)], count)
+        };
+        out.counter(
+            "netd_pool_dropped_packets",
+            "Packets for unassigned addresses of a pool that were dropped, by reason.",
+            pools().flat_map(|(pool, counted)| counted.drops().into_iter().map(labelled(pool, "reason"))),
+        )?;
+        out.counter(
+            "netd_pool_events",
+            "What was counted of unassigned addresses of a pool besides: answers to clients, what was left to the kernel.",
+            pools().flat_map(|(pool, counted)| counted.besides().into_iter().map(labelled(pool, "event"))),
+        )
+    }
+
     fn backends(&self, out: &mut Out<'_>) -> fmt::Result {
         let sockets: Vec<(&str, String, &BackendTraffic)> = self
             .services
@@ -306,6 +327,11 @@ impl Snapshot {
             "netd_backend_bytes",
             "Bytes of these packets, from the IP header of the client's packet on.",
             each(|one| one.bytes),
+        )?;
+        out.counter(
+            "netd_backend_new_flows",
+            "TCP connections that were begun with a backend.",
+            each(|one| one.new_flows),
         )?;
         out.gauge("netd_backend_weight", "The weight of a backend.", each(|one| one.weight.into()))?;
         out.gauge(

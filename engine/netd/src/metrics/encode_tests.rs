@@ -16,6 +16,11 @@ fn service() -> ServiceTraffic {
     }
 }
 
+fn pool() -> ServiceTraffic {
+    let counts = [("unknown_port".into(), 11), ("rejected".into(), 10)].into();
+    ServiceTraffic { service: "pool/public".into(), counts, ..ServiceTraffic::default() }
+}
+
 fn snapshot() -> Snapshot {
     let mut report = Report { word: Word::Ok, instance: "default".into(), ..Report::default() };
     report.config.in_force = Some(InForceReport { number: 9, ..InForceReport::default() });
@@ -44,7 +49,7 @@ fn snapshot() -> Snapshot {
     Snapshot {
         report: Arc::new(report),
         accepted_unix_ms: Some(1_700_000_000_123),
-        services: Some(vec![service()]),
+        services: Some(vec![service(), pool()]),
         flows: Some(12),
         totals: BTreeMap::from([("web".to_owned(), (5, 50))]),
         decap: Some(Counts { packets: 8, bytes: 800, strangers: 3, not_taken: 2, ..Counts::default() }),
@@ -81,6 +86,9 @@ fn what_is_known_is_on_the_page() {
         "netd_frontend_info{service=\"web\",frontend=\"192.0.2.10:80/tcp\"} 1",
         "netd_backend_packets_total{service=\"web\",backend=\"[fd00::1]:80\"} 30",
         "netd_backend_info{service=\"web\",backend=\"[fd00::2]:80\",state=\"active\"} 1",
+        "netd_backend_new_flows_total{service=\"web\",backend=\"[fd00::1]:80\"} 3",
+        "netd_pool_dropped_packets_total{pool=\"public\",reason=\"unknown_port\"} 11",
+        "netd_pool_events_total{pool=\"public\",event=\"rejected\"} 10",
         "netd_bgp_peers 2",
         "netd_bgp_sessions_established 1",
         "netd_bgp_announced_prefixes{family=\"ipv4\"} 5",
@@ -99,6 +107,7 @@ fn what_is_known_is_on_the_page() {
         has(&page, line);
     }
     assert!(!page.contains("netd_resources{kind=\"route\""), "what is unread is not zero");
+    assert!(!page.contains("service=\"pool/"), "a pool is no service: {page}");
 }
 
 #[test]

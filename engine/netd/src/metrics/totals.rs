@@ -21,7 +21,7 @@ impl Totals {
     /// Adds what was counted since the last look, and forgets services that are gone.
     pub(super) fn take(&mut self, services: &[ServiceTraffic]) {
         let mut next = BTreeMap::new();
-        for service in services {
+        for service in services.iter().filter(|service| service.pool().is_none()) {
             let before = self.0.remove(&service.service);
             let is_new = before.is_none();
             let mut total = before.unwrap_or_default();

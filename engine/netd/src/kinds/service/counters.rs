@@ -3,6 +3,7 @@
 use super::paths::HeldPaths;
 use super::target::{held, sentence};
 use crate::facts::Facts;
+use crate::kinds::vip::POOL_PREFIX;
 use netd_bpf::Maps;
 use netd_bpf::abi::{IN_USE, ServiceCounter};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The traffic of one service since its counters began.
+/// The traffic of one service since its counters began; of a pool, as `pool/NAME`, what was for addresses that no service
+/// has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceTraffic {
     /// The service.
@@ -64,6 +66,12 @@ impl ServiceTraffic {
         self.count(KEPT_FLOWS)
     }
 
+    /// The pool whose unassigned addresses this is about; `None` for a service.
+    #[must_use]
+    pub fn pool(&self) -> Option<&str> {
+        self.service.strip_prefix(POOL_PREFIX)
+    }
+
     fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or_default()
     }
@@ -87,6 +95,9 @@ pub struct BackendTraffic {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// TCP connections that were begun with it; other protocols do not say which packet is a flow's first.
+    #[serde(default)]
+    pub new_flows: u64,
 }
 
 /// Reads the counters, by service.
@@ -126,8 +137,13 @@ pub fn traffic(maps: &dyn Maps) -> Result<Vec<ServiceTraffic>, String> {
                 weight: backend.weight,
                 packets: sum.packets,
                 bytes: sum.bytes,
+                new_flows: maps.new_flows(counter).map_err(|error| sentence(&error))?,
             });
         }
+    }
+    // Packets for addresses that no service has are counted for their pool.
+    for (_, pool) in maps.pools().map_err(|error| sentence(&error))? {
+        services.entry(pool.service).or_default();
     }
     for (&id, service) in &mut services {
         service.service = maps.service_name(id).map_err(|error| sentence(&error))?;
@@ -152,6 +168,7 @@ impl BackendTraffic {
             weight: 100,
             packets,
             bytes: packets.wrapping_mul(100),
+            new_flows: packets / 10,
         }
     }
 }
