@@ -6,6 +6,7 @@ use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::UnknownPort;
 use crate::raw::{IpPool, Range, Top, each};
 use crate::span::Span;
+use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -30,7 +31,9 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         }
         all.extend(ranges);
     }
-    Ranges::new(all).refuse_overlaps(diagnoses);
+    let all = Ranges::new(all);
+    all.refuse_overlaps(diagnoses);
+    pods(&all, top, diagnoses);
     let guarded = Ranges::new(guarded);
     own_addresses(&guarded, top, diagnoses);
     backends(&guarded, top, diagnoses);
@@ -95,11 +98,36 @@ impl Ranges {
         }
     }
 
+    /// A range that has an address of the prefix, if they are apart.
+    fn meeting(&self, prefix: IpNetwork) -> Option<(Range, Span)> {
+        let (first, last) = (prefix.network(), prefix.broadcast());
+        let after = self.0.partition_point(|(range, _)| range.first <= last);
+        let before = self.0.get(after.checked_sub(1)?)?;
+        Some(*before).filter(|(range, _)| first <= range.last && first.is_ipv4() == range.last.is_ipv4())
+    }
+
     /// The range that holds the address, if they are apart.
     fn holding(&self, address: IpAddr) -> Option<(Range, Span)> {
         let after = self.0.partition_point(|(range, _)| range.first <= address);
         let before = self.0.get(after.checked_sub(1)?)?;
         Some(*before).filter(|(range, _)| address <= range.last)
+    }
+}
+
+/// An address would be a pod's and a service's. One prefix is named for each range.
+fn pods(ranges: &Ranges, top: &Top, diagnoses: &mut Diagnoses) {
+    let mut told = BTreeSet::new();
+    for pods in each(&top.nodes).flat_map(|node| each(&node.value.pod_cidrs)) {
+        let prefix = pods.value.0;
+        let Some((range, place)) = ranges.meeting(prefix).filter(|(_, place)| told.insert(*place)) else {
+            continue;
+        };
+        diagnoses.push(|| {
+            Draft::error(format!("the pool range {range} overlaps the pod prefix {prefix}"))
+                .label(place, "services get addresses from here")
+                .label(pods.span, "pods have addresses from here")
+                .help("choose ranges that nothing else has addresses of")
+        });
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         requested(service, &pools, diagnoses);
         if let Some(share) = &service.share {
             let first = sharers.entry(share.value.0.as_str()).or_insert(service);
-            vips::sharers_agree(service, first, share, diagnoses);
+            vips::sharers_agree(service, first, top, diagnoses);
         }
     }
     taken(top, diagnoses);

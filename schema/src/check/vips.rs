@@ -1,10 +1,10 @@
 //! VIPs: what services that share one say about it, and that nobody loses a node's own address.
 
 use crate::diagnostic::{Diagnoses, Draft};
-use crate::model::UnknownPort;
-use crate::raw::{Name, Service, Top, each};
+use crate::model::{TrafficPolicy, UnknownPort};
+use crate::raw::{BackendSet, Service, Top, each};
 use crate::span::{At, Span};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
@@ -21,7 +21,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
             // Two services may share many VIPs.
             if !told && !std::ptr::eq(other, service) && !share(service, other) {
                 let what = || format!("the VIP {ip}");
-                told = disagree(what, (service, vip.span), (other, other_vip), diagnoses);
+                told = disagree(what, (service, vip.span), (other, other_vip), top, diagnoses);
             }
             if let Some(node) = nodes.get(&ip) {
                 node_address(ip, service, vip.span, *node, diagnoses);
@@ -37,11 +37,12 @@ pub(super) fn share(one: &Service, other: &Service) -> bool {
 }
 
 /// Services that may get one VIP say the same about it.
-pub(super) fn sharers_agree(later: &Service, first: &Service, share: &At<Name>, diagnoses: &mut Diagnoses) {
-    let place = first.share.as_ref().map_or(share.span, |at| at.span);
-    if !std::ptr::eq(later, first) {
+pub(super) fn sharers_agree(later: &Service, first: &Service, top: &Top, diagnoses: &mut Diagnoses) {
+    if let (Some(share), Some(place)) = (&later.share, &first.share)
+        && !std::ptr::eq(later, first)
+    {
         let what = || format!("`share = \"{}\"`", share.value.0);
-        disagree(what, (later, share.span), (first, place), diagnoses);
+        disagree(what, (later, share.span), (first, place.span), top, diagnoses);
     }
 }
 
@@ -50,6 +51,7 @@ fn disagree(
     what: impl Fn() -> String,
     later: (&Service, Span),
     first: (&Service, Span),
+    top: &Top,
     diagnoses: &mut Diagnoses,
 ) -> bool {
     let unknown_port = |service: &Service| place(service.unknown_port, UnknownPort::default());
@@ -69,7 +71,55 @@ fn disagree(
         report(&what, "ping", places, diagnoses);
         told = true;
     }
+    let policy = |service: &Service| place(service.traffic_policy, TrafficPolicy::default());
+    let (one, other) = (policy(later.0), policy(first.0));
+    if one.0 != other.0 {
+        let (says, said) = (says(one.0.name(), one.1), says(other.0.name(), other.1));
+        let places = [(one.1.unwrap_or(later.1), says), (other.1.unwrap_or(first.1), said)];
+        report(&what, "traffic_policy", places, diagnoses);
+        told = true;
+    } else if one.0 == TrafficPolicy::Local {
+        told |= elsewhere(&what, later, first, top, diagnoses);
+    }
     told
+}
+
+/// With `traffic_policy = "local"` a VIP is announced where its backends are: to all of its services packets come there.
+fn elsewhere(
+    what: impl Fn() -> String,
+    later: (&Service, Span),
+    first: (&Service, Span),
+    top: &Top,
+    diagnoses: &mut Diagnoses,
+) -> bool {
+    let (Some(one), Some(other)) = (backends(later.0, top), backends(first.0, top)) else { return false };
+    if one.0 == other.0 {
+        return false;
+    }
+    diagnoses.push(|| {
+        let what = what();
+        Draft::error(format!("two services with {what} and `traffic_policy = \"local\"` have other backends"))
+            .label(one.1.unwrap_or(later.1), "these backends here")
+            .label(other.1.unwrap_or(first.1), "others here")
+            .help("a node that has backends of one of them gets the packets of both: give both the same backends")
+    });
+    true
+}
+
+/// The addresses of a service's backends, and where they are listed; `None` if not all of them could be read.
+fn backends(service: &Service, top: &Top) -> Option<(BTreeSet<IpAddr>, Option<Span>)> {
+    let (list, place) = match (&service.backend_set, &service.backends) {
+        (Some(name), _) => {
+            let named = |set: &&BackendSet| set.name.as_ref().is_some_and(|own| own.value == name.value);
+            let set = each(&top.backend_sets).map(|at| &at.value).find(named)?;
+            (set.backends.as_ref()?, name.span)
+        }
+        (None, Some(list)) => (list, list.span),
+        (None, None) => return Some((BTreeSet::new(), None)),
+    };
+    let addresses = list.value.items.iter().map(|backend| Some(backend.value.address?.value.0));
+    let all: Option<BTreeSet<IpAddr>> = addresses.collect();
+    Some((all.filter(|_| list.value.complete)?, Some(place)))
 }
 
 /// The value in force, and where it was written.

@@ -44,7 +44,7 @@ pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use top::{Top, refuse_other_version};
 pub(crate) use wireguard::{NodeWireguard, Wireguard};
-pub(crate) use word::{Address, DeviceName, Name, Prefix};
+pub(crate) use word::{Address, DeviceName, Prefix};
 
 /// The version of the vocabulary that this program knows.
 pub(crate) const VERSION: i64 = 1;
