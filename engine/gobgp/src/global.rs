@@ -6,6 +6,11 @@ use crate::call::answered;
 use crate::error::Error;
 use std::net::Ipv4Addr;
 
+/// Where a speaker listens that netd started: everywhere, as by default, and in another order than by default. It is
+/// what the daemon keeps of how it was started and takes no part in its work; unlike a mark that is put there
+/// afterwards, it cannot be missing because netd was killed in between.
+const LISTENS: [&str; 2] = ["::", "0.0.0.0"];
+
 /// What makes a daemon a BGP speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
@@ -45,10 +50,22 @@ impl Client {
             asn: *asn,
             router_id: router_id.to_string(),
             listen_port: listen_port.map_or(-1, i32::from),
+            listen_addresses: LISTENS.map(str::to_owned).into(),
             ..api::Global::default()
         };
-        answered("start", self.api().start_bgp(api::StartBgpRequest { global: Some(global) })).await?;
-        self.mark_as_started().await
+        answered("start", self.api().start_bgp(api::StartBgpRequest { global: Some(global) }))
+            .await
+            .map(|_| ())
+    }
+
+    /// Whether netd made the daemon a speaker; otherwise somebody else did, and it is not netd's to stop.
+    ///
+    /// # Errors
+    ///
+    /// Any of a call.
+    pub async fn is_started_by_netd(&self) -> Result<bool, Error> {
+        let answer = answered("say what it is", self.api().get_bgp(api::GetBgpRequest {})).await?;
+        Ok(answer.global.is_some_and(|global| global.asn != 0 && global.listen_addresses == LISTENS))
     }
 
     /// Ends all sessions and forgets everything, also what is foreign. For a daemon that is netd's alone.

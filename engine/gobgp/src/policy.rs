@@ -38,9 +38,6 @@ const REST: &str = "netd:rest";
 /// No peer has this address; it is there because a condition on an empty set would hold for everybody.
 const NOBODY: &str = "0.0.0.0/32";
 
-/// There when netd made the daemon a speaker; it goes when that ends.
-const STARTED: &str = "netd:started";
-
 /// What of it the daemon has.
 #[derive(Debug, Default)]
 struct Held {
@@ -87,20 +84,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-
-    /// Notes in the daemon that netd made it a speaker.
-    pub(crate) async fn mark_as_started(&self) -> Result<(), Error> {
-        self.define(defined(api::DefinedType::Neighbor, STARTED, vec![NOBODY.into()])).await
-    }
-
-    /// Whether netd made the daemon a speaker; otherwise somebody else did, and it is not netd's to stop.
-    ///
-    /// # Errors
-    ///
-    /// Any of a call.
-    pub async fn is_started_by_netd(&self) -> Result<bool, Error> {
-        Ok(self.sets(api::DefinedType::Neighbor).await?.iter().any(|set| set.name == STARTED))
     }
 
     /// Takes netd's policies out of the daemon, once its peers and paths are gone.

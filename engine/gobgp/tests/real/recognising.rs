@@ -25,9 +25,16 @@ async fn a_daemon_is_not_started_until_it_is_and_then_says_as_what() {
     assert_eq!(client.global().await.unwrap(), Some(global()));
     client.stop().await.unwrap();
     assert_eq!(client.global().await.unwrap(), None);
+    assert!(!client.is_started_by_netd().await.unwrap());
     let silent = netd_gobgp::Global { listen_port: None, ..global() };
     client.start(&silent).await.unwrap();
     assert_eq!(client.global().await.unwrap(), Some(silent));
+    assert!(client.is_started_by_netd().await.unwrap());
+    client.stop().await.unwrap();
+    let socket = format!("unix://{}", site.file("gobgpd.sock").display());
+    let theirs = ["--target", &socket, "global", "as", "64512", "router-id", "10.9.0.1"];
+    assert!(Command::new("/usr/bin/gobgp").args(theirs).status().unwrap().success());
+    assert!(client.global().await.unwrap().is_some() && !client.is_started_by_netd().await.unwrap());
 }
 
 #[tokio::test]
