@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use netd_state::{Digest, Durability, LastGood, NewAccepted, Record, RecordKey, StateDir, StateError, Store};
 
-/// Rounds of one or two kills in a usual run; `NETD_LONG=1` makes it a long one.
-const ROUNDS: u64 = 40;
-const ROUNDS_LONG: u64 = 3000;
+/// Kills in a usual run; `NETD_LONG=1` makes it a long one, of hours.
+const KILLS: u64 = 50;
+const KILLS_LONG: u64 = 100_000;
+/// So many state directories at a time in a long run: a writer mostly waits to be killed.
+const LANES_LONG: u64 = 8;
 /// Where the child finds its work; without it the child's test does nothing.
 const CHILD_DIR: &str = "NETD_STATE_CHILD_DIR";
 const CHILD_HOLDS: &str = "NETD_STATE_CHILD_HOLDS";
@@ -19,13 +21,22 @@ const RECORDS: u64 = 50;
 
 #[test]
 fn p3_a_kill_at_any_moment_leaves_whole_data() {
+    let is_long = std::env::var_os("NETD_LONG").is_some();
+    let (kills, lanes) = if is_long { (KILLS_LONG, LANES_LONG) } else { (KILLS, 1) };
+    thread::scope(|scope| {
+        for lane in 1..=lanes {
+            scope.spawn(move || kill_again_and_again(lane, kills / lanes));
+        }
+    });
+}
+
+/// Kills writers in a state directory of its own; some are killed again before anyone could look and repair.
+fn kill_again_and_again(lane: u64, kills_max: u64) {
     let dir = tempfile::tempdir().unwrap();
-    let rounds = if std::env::var_os("NETD_LONG").is_some() { ROUNDS_LONG } else { ROUNDS };
     let (mut kills, mut set_aside, mut dropped, mut number) = (0, 0, 0, 0);
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    for round in 1..=rounds {
-        // Some are killed again before anyone could look and repair.
-        for _ in 0..1 + round % 3 / 2 {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(lane);
+    while kills < kills_max {
+        for _ in 0..1 + random % 3 / 2 {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -37,25 +48,26 @@ fn p3_a_kill_at_any_moment_leaves_whole_data() {
             kills += 1;
         }
 
+        let what = format!("lane {lane}, after {kills} kills");
         let state = StateDir::open(dir.path()).unwrap();
         let _lock = state.lock().unwrap();
         let last_good = state.last_good().unwrap();
         let opened = state.store();
         if let Some(aside) = &opened.set_aside {
-            println!("round {round}: set aside: {}", aside.why);
+            println!("{what}: set aside: {}", aside.why);
             set_aside += 1;
         }
         dropped += opened.rows_dropped;
-        assert_eq!(opened.store.durable(), Durability::Durable, "round {round}");
+        assert_eq!(opened.store.durable(), Durability::Durable, "{what}");
         let good_number = last_good.as_ref().map_or(0, |good| good.number);
-        assert!(good_number >= number, "round {round}: last good went back from {number} to {good_number}");
+        assert!(good_number >= number, "{what}: last good went back from {number} to {good_number}");
         number = good_number;
         check_last_good(last_good.as_ref());
         check_history(&opened.store, good_number);
         check_records(&opened.store);
     }
     println!(
-        "{kills} kills: {number} files accepted, {set_aside} databases set aside, {dropped} rows dropped"
+        "lane {lane}, {kills} kills: {number} files accepted, {set_aside} databases set aside, {dropped} rows dropped"
     );
     assert!(number > 0, "the child never got as far as writing");
 }
