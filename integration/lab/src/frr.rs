@@ -1,4 +1,4 @@
-//! FRR's bgpd alone, and what its own command line shows.
+//! FRR's bgpd, alone or with the zebra that puts its routes into the kernel, and what its own command line shows.
 
 use crate::Namespace;
 use crate::process::Running;
@@ -9,6 +9,7 @@ use std::process::Command;
 /// A router, ended when dropped.
 pub struct Frr {
     _running: Running,
+    _zebra: Option<Running>,
     folder: PathBuf,
 }
 
@@ -16,10 +17,36 @@ impl Frr {
     /// What [`crate::installed`] has to be asked for.
     pub const PROGRAM: (&str, &str) = ("bgpd", "frr");
 
-    /// Starts one in this AS, with a folder of its own, lines about its neighbours, and lines for both families.
+    /// Starts one in this AS, with a folder of its own, lines about its neighbours, and lines for both families. It
+    /// forwards nothing.
     #[must_use]
     pub fn start(machine: &Namespace, folder: &Path, asn: u32, neighbours: &str, families: &str) -> Self {
         std::fs::create_dir(folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
+        Self::speak((machine, folder), asn, (neighbours, families), None)
+    }
+
+    /// As [`Frr::start`]; its routes are the kernel's.
+    #[must_use]
+    pub fn routing(machine: &Namespace, folder: &Path, asn: u32, neighbours: &str, families: &str) -> Self {
+        std::fs::create_dir(folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
+        let file = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(file("zebra.conf"), "").unwrap_or_else(|error| panic!("write a file: {error}"));
+        let (config, pid, socket) = (file("zebra.conf"), file("zebra.pid"), file("zserv.api"));
+        let sockets = folder.display().to_string();
+        // It becomes the user of its package before it makes its files.
+        let owned = Command::new("chown").args(["frr", &sockets]).status();
+        assert!(owned.is_ok_and(|status| status.success()), "there is no user frr");
+        let arguments = ["-f", &config, "-i", &pid, "-z", &socket, "--vty_socket", &sockets];
+        let zebra = Running::start(machine, "zebra", &arguments);
+        Self::speak((machine, folder), asn, (neighbours, families), Some((zebra, socket)))
+    }
+
+    fn speak(
+        (machine, folder): (&Namespace, &Path),
+        asn: u32,
+        (neighbours, families): (&str, &str),
+        zebra: Option<(Running, String)>,
+    ) -> Self {
         let file = |name: &str| folder.join(name).display().to_string();
         let indented =
             |lines: &str| lines.lines().fold(String::new(), |all, line| format!("{all}  {}\n", line.trim()));
@@ -36,9 +63,14 @@ impl Frr {
         std::fs::write(folder.join("bgpd.conf"), text)
             .unwrap_or_else(|error| panic!("write a file: {error}"));
         let (config, pid, sockets) = (file("bgpd.conf"), file("bgpd.pid"), folder.display().to_string());
-        let arguments =
-            ["-n", "-Z", "-S", "-f", &config, "-i", &pid, "--vty_socket", &sockets, "-A", "127.0.0.1"];
-        Self { _running: Running::start(machine, "bgpd", &arguments), folder: folder.into() }
+        let mut arguments =
+            vec!["-S", "-f", &config, "-i", &pid, "--vty_socket", &sockets, "-A", "127.0.0.1"];
+        match &zebra {
+            Some((_, socket)) => arguments.extend(["-z", socket]),
+            None => arguments.extend(["-n", "-Z"]),
+        }
+        let running = Running::start(machine, "bgpd", &arguments);
+        Self { _running: running, _zebra: zebra.map(|(zebra, _)| zebra), folder: folder.into() }
     }
 
     /// What a command of vtysh prints; nothing while the router starts.
@@ -49,6 +81,18 @@ impl Frr {
         vtysh.args(["--vty_socket", &folder, "-d", "bgpd", "-c", command]).env("VTYSH_PAGER", "cat");
         let output = vtysh.output().unwrap_or_else(|error| panic!("{vtysh:?}: {error}"));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Has it take these lines of configuration, as if they were typed; panics if it refuses one.
+    pub fn configure(&self, lines: &[&str]) {
+        let folder = self.folder.display().to_string();
+        let mut vtysh = Command::new("/usr/bin/vtysh");
+        vtysh.args(["--vty_socket", &folder, "-d", "bgpd"]).env("VTYSH_PAGER", "cat");
+        for line in ["configure terminal"].iter().chain(lines) {
+            vtysh.args(["-c", line]);
+        }
+        let output = vtysh.output().unwrap_or_else(|error| panic!("{vtysh:?}: {error}"));
+        assert!(output.status.success(), "{vtysh:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
 
     /// As [`Frr::show`], for a command that prints JSON.

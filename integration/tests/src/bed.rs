@@ -39,13 +39,13 @@ pub const TUNNEL_V4: &str = "10.0.0.254";
 pub const TUNNEL_V6: &str = "fd00::fe";
 
 /// Leaves room for an outer IPv6 header around a full packet of the client.
-const TUNNEL_MTU: &str = "1600";
+pub(crate) const TUNNEL_MTU: &str = "1600";
 
 /// What the client's link takes.
 const CLIENT_MTU: &str = "1500";
 
 /// Folders of beds begin with this, then the process identifier.
-const PREFIX: &str = "netdbed";
+pub(crate) const PREFIX: &str = "netdbed";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static SWEEP: Once = Once::new();
@@ -148,35 +148,8 @@ impl Bed {
     }
 
     fn add_backend(&mut self, lab: &Lab, arrival: Arrival) {
-        let number = self.backends.len() + 1;
-        let device = device_to(number);
-        let machine = lab.namespace(&format!("backend{number}"));
-        settle(&machine);
-        self.lb.veth(&device, &machine, "eth0");
-        self.lb.ip(&["link", "set", &device, "mtu", TUNNEL_MTU]);
-        machine.ip(&["link", "set", "eth0", "mtu", TUNNEL_MTU]);
-        self._links.extend(machine.run(|| attach(arrival)));
-        let (v4, v6) = (backend_v4(number).to_string(), backend_v6(number).to_string());
-        machine.ip(&["addr", "add", &format!("{v4}/32"), "dev", "eth0"]);
-        machine.ip(&["addr", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
-        // The way to the client is narrower than the tunnel.
-        for via in [TUNNEL_V4, TUNNEL_V6] {
-            machine.ip(&["route", "add", "default", "via", via, "dev", "eth0", "onlink", "mtu", CLIENT_MTU]);
-        }
-        if arrival == Arrival::Bare {
-            machine.sysctl("net/ipv4/conf/all/rp_filter", "1");
-            for vip in vips(10) {
-                machine.ip(&["addr", "add", &vip.to_string(), "dev", "lo"]);
-            }
-        } else {
-            machine.sysctl("net/ipv6/ip_nonlocal_bind", "1");
-            machine.ip(&["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
-            machine.ip(&["-6", "route", "add", "local", "2001:db8:100::/64", "dev", "lo"]);
-        }
-        // Solicitations are answered for addresses of the device that they come in by.
-        self.lb.ip(&["addr", "add", &format!("{TUNNEL_V6}/128"), "dev", &device, "nodad"]);
-        self.lb.ip(&["route", "add", &v4, "dev", &device, "src", TUNNEL_V4]);
-        self.lb.ip(&["route", "add", &v6, "dev", &device, "src", TUNNEL_V6]);
+        let (machine, link) = behind(lab, &self.lb, self.backends.len() + 1, arrival);
+        self._links.extend(link);
         self.backends.push(machine);
     }
 
@@ -189,6 +162,44 @@ impl Bed {
         let instance = backend_instance(self.instance(), number);
         Site::new(&self.backends[number - 1], &name, instance, folder, (self.bpf_mount(), &name))
     }
+}
+
+/// Makes a backend behind a machine that has [`TUNNEL_V4`] on its loopback; they count from 1.
+pub(crate) fn behind(
+    lab: &Lab,
+    router: &Namespace,
+    number: usize,
+    arrival: Arrival,
+) -> (Namespace, Option<OwnedLink>) {
+    let device = device_to(number);
+    let machine = lab.namespace(&format!("backend{number}"));
+    settle(&machine);
+    router.veth(&device, &machine, "eth0");
+    router.ip(&["link", "set", &device, "mtu", TUNNEL_MTU]);
+    machine.ip(&["link", "set", "eth0", "mtu", TUNNEL_MTU]);
+    let link = machine.run(|| attach(arrival));
+    let (v4, v6) = (backend_v4(number).to_string(), backend_v6(number).to_string());
+    machine.ip(&["addr", "add", &format!("{v4}/32"), "dev", "eth0"]);
+    machine.ip(&["addr", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
+    // The way to the client is narrower than the tunnel.
+    for via in [TUNNEL_V4, TUNNEL_V6] {
+        machine.ip(&["route", "add", "default", "via", via, "dev", "eth0", "onlink", "mtu", CLIENT_MTU]);
+    }
+    if arrival == Arrival::Bare {
+        machine.sysctl("net/ipv4/conf/all/rp_filter", "1");
+        for vip in vips(10) {
+            machine.ip(&["addr", "add", &vip.to_string(), "dev", "lo"]);
+        }
+    } else {
+        machine.sysctl("net/ipv6/ip_nonlocal_bind", "1");
+        machine.ip(&["route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
+        machine.ip(&["-6", "route", "add", "local", "2001:db8:100::/64", "dev", "lo"]);
+    }
+    // Solicitations are answered for addresses of the device that they come in by.
+    router.ip(&["addr", "add", &format!("{TUNNEL_V6}/128"), "dev", &device, "nodad"]);
+    router.ip(&["route", "add", &v4, "dev", &device, "src", TUNNEL_V4]);
+    router.ip(&["route", "add", &v6, "dev", &device, "src", TUNNEL_V6]);
+    (machine, link)
 }
 
 fn backend_instance(instance: &str, number: usize) -> String {
@@ -278,7 +289,7 @@ pub fn no_checksum_offload(machine: &Namespace, device: &str) {
 }
 
 /// Addresses are usable at once, and answers may come from addresses that routes lead elsewhere for.
-fn settle(machine: &Namespace) {
+pub(crate) fn settle(machine: &Namespace) {
     for key in ["net/ipv4/conf/all/rp_filter", "net/ipv4/conf/default/rp_filter"] {
         machine.sysctl(key, "0");
     }
@@ -295,7 +306,7 @@ fn attach(arrival: Arrival) -> Option<OwnedLink> {
     Some(attached.unwrap())
 }
 
-fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     // Netd may have mounted one over another; the last unmount fails when there is none left.
     for place in ["bpf/netd", "bpf"] {
         while unmount(folder.join(place), UnmountFlags::DETACH).is_ok() {}

@@ -19,6 +19,9 @@ const RECORD_HEADER: usize = 16;
 /// No recording is longer, also when its test is killed.
 const RECORDED_SECONDS_MAX: &str = "120";
 
+/// What tshark would not take for HTTP/2 by itself: calls of the usual port of gobgpd.
+const GRPC: &str = "tcp.port==50051,http2";
+
 /// From a packet on the wire to tcpdump's file, on a busy machine.
 const HANDED_OVER: Duration = Duration::from_millis(300);
 
@@ -81,11 +84,7 @@ impl Recording {
     /// Ends, and gives tcpdump's reading of each packet in a line of its own.
     #[must_use]
     pub fn end(mut self) -> Vec<String> {
-        // What the kernel has handed over is written at once.
-        std::thread::sleep(HANDED_OVER);
-        // `timeout` hands the signal on.
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-        self.child.wait().unwrap();
+        self.stop();
         let mut packets: Vec<String> = Vec::new();
         for line in read(&self.file).lines() {
             match packets.last_mut() {
@@ -97,6 +96,26 @@ impl Recording {
             }
         }
         packets
+    }
+
+    /// Ends, and gives a field of each packet that a display filter of tshark takes; what a packet has several of is
+    /// parted by commas.
+    #[must_use]
+    pub fn fields(mut self, filter: &str, field: &str) -> Vec<String> {
+        self.stop();
+        let mut command = Command::new("tshark");
+        command.args(["-n", "-d", GRPC, "-Y", filter, "-T", "fields", "-e", field, "-r"]).arg(&self.file);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    }
+
+    fn stop(&mut self) {
+        // What the kernel has handed over is written at once.
+        std::thread::sleep(HANDED_OVER);
+        // `timeout` hands the signal on.
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap();
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the scaffolding of tests says what went wrong and stops")]
 
 use crate::bed::Bed;
+use crate::lab::Namespace;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, SocketType};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -47,9 +48,15 @@ impl Servers {
     /// Listens on these on every backend. A backend answers from the address that it was asked at.
     #[must_use]
     pub fn start(bed: &Bed, ports: &[Port]) -> Self {
+        Self::on(&bed.backends, ports)
+    }
+
+    /// As [`Servers::start`], on these backends.
+    #[must_use]
+    pub fn on(backends: &[Namespace], ports: &[Port]) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        for (backend, number) in bed.backends.iter().zip(1u8..) {
+        for (backend, number) in backends.iter().zip(1u8..) {
             for &port in ports {
                 let _inside = runtime.enter();
                 match port {

@@ -11,6 +11,7 @@ pub mod echo;
 pub mod frames;
 mod lab;
 pub mod netd;
+pub mod pair;
 pub mod restless;
 mod site;
 pub mod snapshot;
@@ -18,4 +19,5 @@ pub mod trace;
 
 pub use bed::{Arrival, Bed};
 pub use lab::{Lab, Namespace};
+pub use pair::Pair;
 pub use site::Site;

@@ -1,108 +1,13 @@
-//! netd, gobgpd and a router: what the router is told, and what it does not notice.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+//! What the router is told over the life of netd and of gobgpd, and what it does not notice.
 
-use netd_gobgp::child::{Identity, Managed, Standing};
-use netd_gobgp::{Announcement, Client, Endpoint, Global};
-use netd_integration_tests::bed::{CLIENT_V4, LB_V4, LB_V6, vip_v4, vip_v6};
-use netd_integration_tests::desired::{Service, file};
+use crate::world::{HOLD, PATIENCE, World, announcing, kill};
+use netd_gobgp::{Announcement, Global};
+use netd_integration_tests::bed::{LB_V4, LB_V6, vip_v4, vip_v6};
 use netd_integration_tests::netd::wait_until;
-use netd_integration_tests::{Bed, Lab};
-use netd_lab::{Frr, Running, installed};
-use rustix::process::{Pid, Signal, kill_process};
+use netd_lab::Running;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Longer than anything takes here, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A session ends when nothing was heard for so long.
-const HOLD: Duration = Duration::from_secs(9);
-
-/// The machines, with a router where the client is.
-struct World {
-    frr: Frr,
-    bed: Bed,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl World {
-    fn new() -> Option<Self> {
-        if !installed(&[("gobgpd", "gobgpd"), Frr::PROGRAM]) {
-            return None;
-        }
-        let lab = Lab::new()?;
-        let bed = Bed::new(&lab, 2);
-        let neighbours = format!(
-            "neighbor {LB_V4} remote-as 64512\nneighbor {LB_V4} timers 3 9\nneighbor {LB_V4} timers connect 1\n\
-             neighbor {LB_V4} graceful-restart-helper\n"
-        );
-        let activate = format!("neighbor {LB_V4} activate");
-        let frr = Frr::start(&bed.client, &bed.folder().join("frr"), 64513, &neighbours, &activate);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Some(Self { frr, bed, runtime })
-    }
-
-    /// The prefixes of the services with these numbers arrive, and no others.
-    fn told(&self, numbers: &[u8]) {
-        let count = numbers.len() as u64;
-        wait_until(&format!("told of {numbers:?}"), PATIENCE, || {
-            let (v4, v6) = (self.frr.prefixes("ipv4"), self.frr.prefixes("ipv6"));
-            (v4, v6) == (count, count) && numbers.iter().all(|number| self.path(*number)["valid"] == true)
-        });
-    }
-
-    fn path(&self, number: u8) -> Value {
-        self.frr.path("ipv4", &format!("{}/32", vip_v4(number)))
-    }
-
-    fn managed(&self) -> Identity {
-        let mut managed = Managed::new(&self.bed.runtime_dir());
-        match self.runtime.block_on(managed.look()).unwrap() {
-            Standing::Running(identity) => identity,
-            Standing::Absent => panic!("there is no gobgpd: {}", self.bed.log()),
-        }
-    }
-
-    fn client(&self, socket: PathBuf) -> Option<Client> {
-        self.runtime.block_on(Client::connect(&Endpoint::Unix(socket))).ok()
-    }
-
-    /// How many prefixes netd announces through its own daemon.
-    fn announced(&self) -> usize {
-        let Some(client) = self.client(self.bed.runtime_dir().join("gobgpd.sock")) else { return 0 };
-        self.runtime.block_on(client.announced()).map_or(0, |announced| announced.ours.len())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // A test that failed leaves the daemon, which outlives netd.
-        if let Err(error) = self.runtime.block_on(Managed::new(&self.bed.runtime_dir()).stop()) {
-            eprintln!("{error}");
-        }
-    }
-}
-
-fn service(number: u8) -> Service {
-    Service::new(&format!("web-{number}"), number).port("tcp", 80, 8080).backend(1).backend(2)
-}
-
-/// A file with these services, announced to the router through a gobgpd.
-fn announcing(gobgpd: &str, numbers: &[u8]) -> String {
-    let services: Vec<Service> = numbers.iter().map(|number| service(*number)).collect();
-    let hold = HOLD.as_secs();
-    format!(
-        "{}\n[bgp]\nasn = 64512\nlisten_port = 179\ngobgpd = \"{gobgpd}\"\n\n[[bgp.peers]]\nname = \"router\"\n\
-         address = \"{CLIENT_V4}\"\nasn = 64513\nhold = \"{hold}s\"\nfamilies = [\"ipv4\", \"ipv6\"]\n\
-         graceful_restart = {{ restart = \"120s\" }}\n",
-        file(&services)
-    )
-}
-
-fn kill(identity: Identity, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(identity.pid).unwrap()).unwrap(), signal).unwrap();
-}
 
 #[test]
 fn vips_are_announced_and_withdrawn_one_by_one_and_a_teardown_ends_the_daemon() {

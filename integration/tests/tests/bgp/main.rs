@@ -1,0 +1,8 @@
+//! netd, gobgpd and routers: what routers are told, what follows for traffic, and what does not happen.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod ecmp;
+mod life;
+mod rows;
+mod wire;
+mod world;
