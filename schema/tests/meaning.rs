@@ -80,8 +80,6 @@ fn the_full_example_has_every_key() {
                 && !key.starts_with("backend_sets.backends.")
                 && *key != "bgp.router_id"
                 // Read and checked, and refused as a whole.
-                && !key.starts_with("wireguard")
-                && !key.starts_with("nodes.wireguard")
                 && !key.starts_with("network")
         })
         .collect();

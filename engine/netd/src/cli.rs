@@ -7,7 +7,8 @@ mod terminal;
 pub use args::{
     AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, DecapArgs, Direction,
     DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs,
-    PacketArgs, PlanArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs, WatchArgs,
+    PacketArgs, PlanArgs, PubkeyArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs,
+    WatchArgs, WireguardArgs, WireguardCommand,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -272,6 +273,18 @@ pub enum Command {
     ///   netd bgp peers --json | jq '.[] | select(.state != "established")'
     #[command(verbatim_doc_comment)]
     Bgp(BgpArgs),
+    /// Show the encryption between nodes, and this node's public key.
+    ///
+    /// A key is known by its fingerprint: the first 8 characters of the SHA-256 of the public key, in base64. `pubkey`
+    /// prints the public key itself, which other nodes need; --write puts it into the file.
+    ///
+    /// Examples:
+    ///   netd wireguard show
+    ///   netd wireguard show --json | jq '.peers[] | {node, handshake_age_seconds}'
+    ///   netd wireguard pubkey --write
+    ///   netd wireguard pubkey --next --write
+    #[command(verbatim_doc_comment)]
+    Wireguard(WireguardArgs),
     /// Translate another program's configuration into netd's, and print it.
     ///
     /// What has no translation is said in comments. Passwords are not repeated: the result names files for them. Exits with

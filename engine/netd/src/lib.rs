@@ -34,3 +34,4 @@ pub mod report;
 pub mod source;
 pub mod speaker;
 pub mod target;
+pub mod wireguard;

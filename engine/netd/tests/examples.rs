@@ -7,13 +7,14 @@ use netd::kinds::{self, Context};
 use netd::metrics::{Page, Sources};
 use netd::report::Report;
 use netd::speaker::Speaker;
+use netd::wireguard::Devices;
 use netd_core::{Desired, Observation, Observed, Plan, Reading};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the examples are about: the changes of each kind on a node that has nothing yet.
-const CHANGES: [(&str, &str, &[(&str, usize)]); 11] = [
+const CHANGES: [(&str, &str, &[(&str, usize)]); 12] = [
     ("minimal", "lb", &[("neighbour", 1), ("balancer", 1), ("service", 1), ("vip", 1), ("attachment", 1)]),
     ("load-balancer", "lb", &[("neighbour", 2), ("service", 8), ("vip", 3), ("attachment", 1)]),
     ("health-checks", "lb", &[("service", 4), ("vip", 3)]),
@@ -22,13 +23,16 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 11] = [
     ("cilium-tier", "lb", &[("service", 1)]),
     ("pools", "lb", &[("service", 5), ("vip", 7), ("metrics", 1)]),
     ("pod-routes", "node-1", &[("route", 3), ("service", 0), ("attachment", 0)]),
+    ("wireguard", "node-1", &[("wireguard_device", 1), ("wireguard_peer", 2), ("route", 6), ("rule", 0)]),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
     ("bgp", "lb-1", &[("service", 2), ("bgp_instance", 1), ("bgp_peer", 2)]),
     (
         "full",
         "lb-1",
         &[
-            ("route", 4),
+            ("wireguard_device", 1),
+            ("wireguard_peer", 1),
+            ("route", 6),
             ("bgp_peer", 4),
             ("bgp_path", 2),
             ("service", 8),
@@ -96,7 +100,9 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
         .config;
     let nowhere = Path::new("/nowhere");
     let speaker = Arc::new(tokio::sync::Mutex::new(Speaker::new(nowhere, None)));
-    let kinds = kinds::all(&Context { bpf_dir: nowhere.into(), page: Some(page()), speaker });
+    let devices = Devices::new("default", nowhere.into(), nowhere.into());
+    let wireguard = Arc::new(tokio::sync::Mutex::new(devices));
+    let kinds = kinds::all(&Context { bpf_dir: nowhere.into(), page: Some(page()), speaker, wireguard });
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default()))).collect();

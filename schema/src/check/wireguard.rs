@@ -9,7 +9,6 @@ use crate::span::{At, Span};
 use ipnetwork::IpNetwork;
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
-    not_yet(top, diagnoses);
     let (mut keys, mut endpoints) = (Once::new(), Once::new());
     for node in each(&top.nodes).map(|at| &at.value) {
         let Some(wireguard) = &node.wireguard else { continue };
@@ -94,16 +93,5 @@ fn addresses_among_pods(wireguard: &Wireguard, top: &Top, diagnoses: &mut Diagno
                 });
             }
         }
-    }
-}
-
-/// The words stand; nothing acts on them.
-fn not_yet(top: &Top, diagnoses: &mut Diagnoses) {
-    if let Some(wireguard) = &top.wireguard {
-        diagnoses.push(|| {
-            Draft::error("[wireguard] is not supported by this version")
-                .label(wireguard.span, "netd knows the word, but would not act on it")
-                .help("remove it: nothing in the file may be ignored silently")
-        });
     }
 }

@@ -18,7 +18,7 @@ pub struct Wireguard {
     pub mode: WireguardMode,
     /// The name of the device.
     pub interface: String,
-    /// The UDP port at which this node and, if they do not say otherwise, the others listen; not 0.
+    /// The UDP port at which every node listens; not 0.
     pub port: u16,
     /// The file of the private key; absolute. `None`: `wireguard.key` in the folder of what netd remembers.
     pub key_file: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Wireguard {
     pub mark: u32,
     /// The routing table of what is encrypted; none of the kernel's own.
     pub table: u32,
-    /// The priority of the first rule that leads there; 1 to 32,000.
+    /// The priority of the rules that lead there; 1 to 32,000.
     pub rule_priority: u32,
     /// Whose device it is.
     pub device: WireguardDevice,

@@ -32,7 +32,7 @@ raw_table! {
         /// The name of the device. One program's devices need names of their own on a whole machine, also in network
         /// namespaces.
         optional interface: DeviceName = WIREGUARD_INTERFACE_DEFAULT;
-        /// The UDP port at which every node listens that has no `nodes.wireguard.endpoint`.
+        /// The UDP port at which every node listens.
         optional port: PortNumber = WIREGUARD_PORT_DEFAULT;
         /// The file of this node's private key: made at the first start, and refused if others can read it. Without it,
         /// `wireguard.key` in the folder of what netd remembers.
@@ -45,8 +45,7 @@ raw_table! {
         optional mark: Mark = 0xe00;
         /// The routing table of what is encrypted. Nobody else may use it.
         optional table: TableNumber = 201;
-        /// The priority of the policy rules that lead to the table; as many numbers from here are used as there are
-        /// rules.
+        /// The priority of the policy rules that lead to the table.
         optional rule_priority: RulePriority = 1;
         /// Whose device encrypts: `kernel`; `userspace`, that of the program wireguard-go; `auto`, the kernel's where
         /// it has one, else the program's.
@@ -62,11 +61,12 @@ raw_table! {
         optional public_key: PublicKey;
         /// The public key that the node changes to next: others take it beside the present one.
         optional next_public_key: PublicKey;
-        /// The address and the UDP port at which other nodes reach its WireGuard. Without it, its first address of a
-        /// family that both have, and `wireguard.port`.
+        /// The address and the UDP port at which other nodes reach its WireGuard. Without it, the first of its
+        /// addresses to which there is a way, and `wireguard.port`.
         optional endpoint: EndpointWord, like "198.51.100.12:51871";
         /// The file, on every node, of a secret between this node and all others that protects even where Curve25519
-        /// is broken: 32 bytes in base64, as `wg genpsk` makes.
+        /// is broken: 32 bytes in base64, as `wg genpsk` makes. Of two nodes that both have one, that of the node whose
+        /// name comes first counts.
         optional preshared_key_file: AbsolutePath, like "/etc/netd/wireguard-lb-1.psk";
     }
 }

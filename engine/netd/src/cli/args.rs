@@ -117,6 +117,41 @@ pub enum Direction {
     Received,
 }
 
+/// Options of `wireguard`.
+#[derive(Debug, Args)]
+pub struct WireguardArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: WireguardCommand,
+}
+
+/// What `wireguard` does.
+#[derive(Debug, Subcommand)]
+pub enum WireguardCommand {
+    /// Show the device and its peers: handshakes, bytes, allowed addresses; fingerprints, and never keys.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print this node's public key. The key is made if there is none yet.
+    Pubkey(PubkeyArgs),
+}
+
+/// Options of `wireguard pubkey`.
+#[derive(Debug, Args)]
+pub struct PubkeyArgs {
+    /// Write it into the file, and leave everything else in it as it is.
+    #[arg(long)]
+    pub write: bool,
+    /// The key that the node changes to next, which is made if there is none yet.
+    #[arg(long)]
+    pub next: bool,
+    /// With --write: only show the difference.
+    #[arg(long, requires = "write")]
+    pub dry_run: bool,
+}
+
 /// Options of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {

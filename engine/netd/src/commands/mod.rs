@@ -27,6 +27,7 @@ mod toml_text;
 pub(crate) mod traffic;
 mod validate;
 mod watch;
+mod wireguard;
 
 use crate::cli::{Cli, Command, Global};
 use crate::daemon;
@@ -67,6 +68,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => wait_for(explain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
         Command::Bgp(args) => wait_for(bgp::run(&global, &args)),
+        Command::Wireguard(args) => wait_for(wireguard::run(&global, &args)),
         Command::Import(args) => import::run(&args),
         Command::Demo => crate::demo::run().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => generate::completions(&args),

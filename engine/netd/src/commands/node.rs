@@ -12,6 +12,7 @@ use crate::netns_lock::NetnsLock;
 use crate::pins::{self, Fleeting, Found};
 use crate::reconcile::{Reconciler, Setup};
 use crate::speaker::{self, Speaker};
+use crate::wireguard::Devices;
 use anyhow::{Context as _, bail};
 use netd_state::{Lock, StateDir};
 use rustix::thread::CapabilitySet;
@@ -99,7 +100,14 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
 /// What the kinds work with; only a daemon serves a page, and listens to what changes.
 fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Notify>>) -> kinds::Context {
     let speaker = Arc::new(Mutex::new(Speaker::new(&instance.runtime_dir, changed)));
-    kinds::Context { bpf_dir: instance.bpf_dir.clone(), page, speaker }
+    let (runtime_dir, state_dir) = (instance.runtime_dir.clone(), instance.state_dir.clone());
+    let devices = Devices::new(&instance.name.to_string(), runtime_dir, state_dir);
+    kinds::Context {
+        bpf_dir: instance.bpf_dir.clone(),
+        page,
+        speaker,
+        wireguard: Arc::new(Mutex::new(devices)),
+    }
 }
 }
 

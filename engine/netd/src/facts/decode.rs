@@ -13,7 +13,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
 };
-use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteType};
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The main routing table.
@@ -260,6 +261,12 @@ pub fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbour
         found.mac = None;
     }
     Some(((header.ifindex, address?), found))
+}
+
+/// Whether a policy rule is netd's.
+pub fn is_own_rule(message: &RuleMessage) -> bool {
+    let own = RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL));
+    message.attributes.contains(&own)
 }
 
 /// Whether a change of this route is one of the main table, or of netd's own routes in any.

@@ -120,6 +120,10 @@ impl Hearing {
             Message::NewRoute(route) | Message::DelRoute(route) => {
                 Stale { routes: decode::concerns_facts(&route.header), ..nothing }
             }
+            // Of rules only netd's own matter, and they are read with their kind.
+            Message::NewRule(rule) | Message::DelRule(rule) => {
+                Stale { routes: decode::is_own_rule(rule), ..nothing }
+            }
             Message::NewNeighbour(now) => Stale { neighbours: self.neighbour_is(now), ..nothing },
             Message::DelNeighbour(gone) => Stale { neighbours: self.neighbour_is_gone(gone), ..nothing },
             _ => nothing,

@@ -9,14 +9,18 @@ pub mod decap;
 pub mod metrics;
 pub mod neighbour;
 pub mod route;
+pub mod rule;
 pub mod service;
 pub mod vip;
+pub mod wireguard_device;
+pub mod wireguard_peer;
 
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::metrics::Page;
 use crate::speaker;
 use crate::target::{KindEntry, Target};
+use crate::wireguard;
 use netd_core::KindName;
 use netd_schema::{Config, Node};
 use std::path::PathBuf;
@@ -31,6 +35,8 @@ pub struct Context {
     pub page: Option<Arc<Page>>,
     /// By which the node speaks BGP.
     pub speaker: speaker::Shared,
+    /// By which packets between nodes are encrypted.
+    pub wireguard: wireguard::Shared,
 }
 
 /// The kinds whose resources are programs that are pinned.
@@ -49,11 +55,32 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             target: Box::new(neighbour::NeighbourTarget::default()),
         },
         KindEntry {
+            name: wireguard_device::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: wireguard_device::desired,
+            target: Box::new(wireguard_device::DeviceTarget::new(Arc::clone(&context.wireguard))),
+        },
+        KindEntry {
+            name: wireguard_peer::NAME,
+            guarded: true,
+            carries_traffic: true,
+            desired: wireguard_peer::desired,
+            target: Box::new(wireguard_peer::PeerTarget::new(Arc::clone(&context.wireguard))),
+        },
+        KindEntry {
             name: route::NAME,
             guarded: true,
             carries_traffic: true,
             desired: route::desired,
             target: Box::new(route::RouteTarget::default()),
+        },
+        KindEntry {
+            name: rule::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: rule::desired,
+            target: Box::new(rule::RuleTarget::default()),
         },
         KindEntry {
             name: decap::NAME,

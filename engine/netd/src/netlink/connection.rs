@@ -21,13 +21,15 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 /// Everything that is announced about what netd reads.
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 
 /// How often the kernel is asked for a sign of life when announcements push its answers out of the queue.

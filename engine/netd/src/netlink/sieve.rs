@@ -26,6 +26,8 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
+const RTM_NEWRULE: u16 = 32;
+const RTM_GETRULE: u16 = 34;
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 
@@ -48,12 +50,13 @@ enum Form {
     Nest(&'static [(u16, Form)]),
 }
 
-/// `IFLA_*`: the link-layer address, name, MTU, kind, and the XDP program.
+/// `IFLA_*`: the link-layer address, name, MTU, kind, alias, and the XDP program.
 const LINK: &[(u16, Form)] = &[
     (1, Form::Bytes),
     (3, Form::Text),
     (4, Form::Word),
     (18, Form::Nest(&[(1, Form::Text)])),
+    (20, Form::Text),
     (43, Form::Nest(&[(2, Form::Byte), (4, Form::Word)])),
 ];
 
@@ -62,6 +65,33 @@ const ADDRESS: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Address), (8, Fo
 
 /// `NDA_*`: the address, the link-layer address, who made it, further flags.
 const NEIGHBOUR: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Bytes), (12, Form::Byte), (15, Form::Word)];
+
+/// `FRA_*`: everything that a rule may ask for, since one that asks for more than netd's is another.
+const RULE: &[(u16, Form)] = &[
+    (1, Form::Address),
+    (2, Form::Address),
+    (3, Form::Text),
+    (6, Form::Word),
+    (10, Form::Word),
+    (12, Form::Bytes),
+    (13, Form::Word),
+    (14, Form::Word),
+    (15, Form::Word),
+    (16, Form::Word),
+    (17, Form::Text),
+    (19, Form::Byte),
+    (20, Form::Bytes),
+    (21, Form::Byte),
+    (22, Form::Byte),
+    (23, Form::Bytes),
+    (24, Form::Bytes),
+    (25, Form::Bytes),
+    (26, Form::Bytes),
+    (27, Form::Bytes),
+    (28, Form::Bytes),
+    (29, Form::Bytes),
+    (30, Form::Bytes),
+];
 
 /// A socket whose datagrams are sifted.
 pub(super) struct Sieve(TokioSocket);
@@ -131,6 +161,7 @@ fn sift_message(message: &Message<'_>, sifted: &mut Vec<u8>) -> Option<()> {
         // Announcements only: whoever reads routes does not come here.
         kind @ RTM_NEWROUTE..=RTM_GETROUTE => (kind, 12, &[]),
         kind @ RTM_NEWNEIGH..=RTM_GETNEIGH => (kind, 12, NEIGHBOUR),
+        kind @ RTM_NEWRULE..=RTM_GETRULE => (kind, 12, RULE),
         // rtnetlink knows no next-hop objects. What changes with one are the routes that use it.
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
             put_message(sifted, message, RTM_NEWROUTE, &MAIN_TABLE_ROUTE);

@@ -1,11 +1,13 @@
 //! Routes to the pods of the other nodes, each by the address of the node that has them; and for aggregates of VIPs that
 //! are announced by BGP, routes that refuse what nothing has.
 //!
-//! Key: the prefix, `10.244.2.0/24`, and the table unless it is the main one, `10.244.2.0/24 table 201`. Mark of
-//! ownership: the protocol number [`PROTOCOL`], in every table. An update costs no packet: the new way is added beside
+//! Key: the prefix, `10.244.2.0/24`, and the table unless it is the main one, `10.244.2.0/24 table 201`. Behind a way into
+//! WireGuard stands a refusal, `unreachable 10.244.2.0/24 table 201`, for when its device is gone. Mark of ownership:
+//! the protocol number [`PROTOCOL`], in every table. An update costs no packet: the new way is added beside
 //! the old one, which then goes. Nothing is ever replaced: a route of another protocol to the same prefix with the same
 //! metric is a conflict, one with another metric, table or traffic class is nobody's business.
 
+mod encrypted;
 mod target;
 mod wire;
 
@@ -51,6 +53,24 @@ pub fn key(prefix: IpNetwork, table: u32) -> Key {
     }
 }
 
+/// What a route is for, where a table has one of each to the same prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Packets go somewhere.
+    Forward,
+    /// Packets are refused, unless another route takes them.
+    Refuse,
+}
+
+/// The key of a route for this purpose. The main table has one of both.
+#[must_use]
+pub fn key_of(prefix: IpNetwork, table: u32, purpose: Purpose) -> Key {
+    match purpose {
+        Purpose::Refuse if table != TABLE_MAIN => Key::new(format!("unreachable {prefix} table {table}")),
+        Purpose::Refuse | Purpose::Forward => key(prefix, table),
+    }
+}
+
 /// A route to a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteSpec {
@@ -84,6 +104,9 @@ pub struct Way {
     /// The largest packet that the route admits, in bytes; `None`: what the device admits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// The address that the node's own packets bear there; `None`: what the kernel chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     /// Lower wins among routes to the same prefix.
     pub metric: u32,
 }
@@ -97,14 +120,14 @@ impl Way {
     #[must_use]
     pub fn refusal() -> Self {
         let (device, ifindex, metric) = (String::new(), 0, METRIC_REFUSAL);
-        Self { via: None, device, ifindex, tunnel: None, mtu: None, metric }
+        Self { via: None, device, ifindex, tunnel: None, mtu: None, source: None, metric }
     }
 
     /// Into a device that leads to `prefix` by itself.
     #[must_use]
     pub fn into_device(link: &Link, prefix: IpNetwork) -> Self {
         let (device, ifindex, metric) = (link.name.clone(), link.index, metric(prefix));
-        Self { via: None, device, ifindex, tunnel: None, mtu: None, metric }
+        Self { via: None, device, ifindex, tunnel: None, mtu: None, source: None, metric }
     }
 
     /// By a router, or an end that has the prefix, on the device's link.
@@ -131,6 +154,9 @@ impl Way {
             text += &format!("via {via} ");
         }
         text += &format!("dev {}", self.device);
+        if let Some(source) = self.source {
+            text += &format!(" src {source}");
+        }
         if let Some(mtu) = self.mtu {
             text += &format!(" mtu {mtu}");
         }
@@ -173,6 +199,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     if this_node(config, facts)?.is_none() {
         return Ok(desired);
     }
+    encrypted::add(&mut desired, config, facts)?;
     let resolver = PathResolver::new(facts);
     for node in config.nodes.iter().filter(|node| node.name != facts.node) {
         let v4 = next_hop(&resolver, node, Family::V4);

@@ -1,7 +1,7 @@
 //! netd's routes in the kernel: found in the facts, changed in batches.
 
 use super::wire::{Beside, adding, deleting};
-use super::{PROTOCOL, RouteSpec, Way, key, metric};
+use super::{PROTOCOL, Purpose, RouteSpec, Way, key, key_of, metric};
 use crate::facts::{Facts, Link, NextHop, Route, RouteAction, Tunnel, links, routes_of, same_device};
 use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
@@ -76,7 +76,8 @@ fn observe(facts: &Facts) -> Observation {
     let mut observation = Observation::default();
     for route in facts.routes.iter().chain(&facts.routes_elsewhere) {
         let key = || key(route.destination, route.table);
-        let mut found = |way: Way| match specs.entry(key()) {
+        let purpose = |way: &Way| if way.is_refusal() { Purpose::Refuse } else { Purpose::Forward };
+        let mut found = |way: Way| match specs.entry(key_of(route.destination, route.table, purpose(&way))) {
             Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
             Entry::Vacant(place) => {
                 let (prefix, table, protocol) = (route.destination, route.table, route.protocol);
@@ -104,8 +105,8 @@ fn observe(facts: &Facts) -> Observation {
                 Some(link) => link.name.clone(),
                 None => format!("interface {}", hop.link),
             };
-            let (metric, mtu) = (route.metric, route.mtu);
-            found(Way { via: hop.via, device, ifindex: hop.link, tunnel, mtu, metric });
+            let (metric, mtu, source) = (route.metric, route.mtu, route.source);
+            found(Way { via: hop.via, device, ifindex: hop.link, tunnel, mtu, source, metric });
         }
     }
     for (key, spec) in specs {
@@ -197,7 +198,7 @@ impl Job {
 
 /// Whether the new way cannot stand beside the old one: the kernel tells IPv6 routes apart by everything but their MTU.
 fn needs_stand_in(from: &RouteSpec, to: &RouteSpec) -> bool {
-    let is_same_but_mtu = |way: &Way| Way { mtu: to.way.mtu, ..way.clone() } == to.way;
+    let is_same_but_mtu = |way: &Way| Way { mtu: to.way.mtu, source: to.way.source, ..way.clone() } == to.way;
     to.prefix.is_ipv6() && ways(from).all(|way| *way != to.way) && ways(from).any(is_same_but_mtu)
 }
 

@@ -73,6 +73,7 @@ fn message(spec: &RouteSpec, way: &Way) -> RouteMessage {
         attributes.push(RouteAttribute::Oif(way.ifindex));
     }
     attributes.push(RouteAttribute::Priority(way.metric));
+    attributes.extend(way.source.map(|source| RouteAttribute::PrefSource(source.into())));
     match way.via {
         Some(via) if via.is_ipv4() == spec.prefix.is_ipv4() => {
             attributes.push(RouteAttribute::Gateway(via.into()));

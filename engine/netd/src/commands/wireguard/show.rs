@@ -1,0 +1,130 @@
+//! What this node's device says of itself and of the others: fingerprints, and never keys.
+
+use crate::cli::{Global, say};
+use crate::commands::duration::words;
+use crate::commands::node::{check_rights, node_name};
+use crate::commands::table;
+use crate::facts::Facts;
+use crate::wireguard::{Mesh, Sort, said};
+use anyhow::{anyhow, bail};
+use netd_core::render::escape;
+use netd_wireguard::{Access, Device, Error, Kernel, Peer, PublicKey, Userspace};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub(super) fn run(global: &Global, as_json: bool) -> anyhow::Result<ExitCode> {
+    check_rights()?;
+    let (_, config) = super::file(global)?;
+    let Some(settings) = &config.wireguard else { bail!("the file has no `[wireguard]`") };
+    let facts = Facts { node: node_name(global), ..Facts::default() };
+    let mesh = Mesh::of(&config, &facts).map_err(|why| anyhow!(why))?;
+    let names = mesh.map(|mesh| names(&mesh)).unwrap_or_default();
+    let interface = &settings.interface;
+    let (sort, device) = find(interface).map_err(|error| anyhow!("{interface}: {}", said(&error)))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let text = match as_json {
+        true => format!("{:#}\n", as_value(interface, sort, &device, &names, now)),
+        false => as_text(interface, sort, &device, &names, now),
+    };
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the nodes of the keys are called.
+fn names(mesh: &Mesh<'_>) -> BTreeMap<PublicKey, String> {
+    let of = |other: &crate::wireguard::Other<'_>| {
+        let next = other.next_key.map(|key| (key, format!("{} (next key)", other.node.name)));
+        std::iter::once((other.key, other.node.name.clone())).chain(next)
+    };
+    mesh.others.iter().flat_map(of).collect()
+}
+
+fn find(interface: &str) -> Result<(Sort, Device), Error> {
+    match Kernel::open().and_then(|mut kernel| kernel.read(interface)) {
+        Ok(device) => Ok((Sort::Kernel, device)),
+        Err(Error::Absent | Error::Unsupported) => {
+            Userspace.read(interface).map(|device| (Sort::Userspace, device))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How long ago the last handshake was; a clock that was put back makes it now.
+fn age(peer: &Peer, now: Duration) -> Option<Duration> {
+    peer.last_handshake.map(|at| Duration::from_secs(now.saturating_sub(at).as_secs()))
+}
+
+fn as_value(
+    interface: &str,
+    sort: Sort,
+    device: &Device,
+    names: &BTreeMap<PublicKey, String>,
+    now: Duration,
+) -> Value {
+    let peers: Vec<Value> = device
+        .peers
+        .iter()
+        .map(|(key, peer)| {
+            json!({
+                "node": names.get(key),
+                "fingerprint": key.fingerprint().to_string(),
+                "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
+                "handshake_age_seconds": age(peer, now).map(|age| age.as_secs()),
+                "received_bytes": peer.received,
+                "sent_bytes": peer.sent,
+                "allowed_ips": peer.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "keepalive_seconds": (peer.keepalive > 0).then_some(peer.keepalive),
+                "preshared_key": peer.preshared_key.is_some(),
+            })
+        })
+        .collect();
+    json!({
+        "interface": interface,
+        "device": sort.name(),
+        "port": device.port,
+        "mark": device.mark,
+        "fingerprint": device.public_key.map(|key| key.fingerprint().to_string()),
+        "peers": peers,
+    })
+}
+
+fn as_text(
+    interface: &str,
+    sort: Sort,
+    device: &Device,
+    names: &BTreeMap<PublicKey, String>,
+    now: Duration,
+) -> String {
+    let key = device.public_key.map_or("no key".to_owned(), |key| format!("key {}", key.fingerprint()));
+    let head = format!(
+        "{}: {} device, UDP port {}, mark {:#x}, {key}\n",
+        escape(interface),
+        sort.name(),
+        device.port,
+        device.mark
+    );
+    let rows: Vec<Vec<String>> = device
+        .peers
+        .iter()
+        .map(|(key, peer)| {
+            let name = names.get(key).map_or("not in the file".to_owned(), |name| escape(name).to_string());
+            let allowed: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+            vec![
+                name,
+                key.fingerprint().to_string(),
+                peer.endpoint.map_or("-".to_owned(), |endpoint| endpoint.to_string()),
+                age(peer, now).map_or("never".to_owned(), |age| format!("{} ago", words(age))),
+                peer.received.to_string(),
+                peer.sent.to_string(),
+                if allowed.is_empty() { "-".to_owned() } else { allowed.join(", ") },
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return format!("{head}It has no peers.\n");
+    }
+    let columns = ["node", "key", "endpoint", "handshake", "received", "sent", "allowed"];
+    format!("{head}\n{}", table::table(&columns, 4..6, rows))
+}

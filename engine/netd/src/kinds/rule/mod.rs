@@ -1,0 +1,118 @@
+//! Policy rules: which packets look into which routing table.
+//!
+//! Key: the rule in the words of `ip rule`, which say all of it. Mark of ownership: the protocol number that everything of
+//! netd's has. There are no updates: another rule is another resource, made before the old one goes.
+
+mod target;
+
+pub use target::RuleTarget;
+
+use super::route::{self, key_of};
+use crate::facts::Facts;
+use crate::wireguard::Mesh;
+use ipnetwork::IpNetwork;
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_schema::{Config, Family, WireguardMode};
+use serde::{Serialize, Serializer};
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "rule";
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleSpec {
+    /// Whose packets.
+    pub family: Family,
+    /// Lower is asked first.
+    pub priority: u32,
+    /// Which of them.
+    pub packets: Packets,
+    /// Where they look.
+    pub table: u32,
+}
+
+/// The packets that a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Packets {
+    /// Those with a source of this prefix.
+    From(IpNetwork),
+    /// All but those with this firewall mark.
+    NotMarked(u32),
+}
+
+impl RuleSpec {
+    /// The key of the resource.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let Self { family, priority, packets, table } = self;
+        let family = family.name();
+        let packets = match packets {
+            Packets::From(prefix) => format!("from {prefix}"),
+            Packets::NotMarked(mark) => format!("not fwmark {mark:#x}"),
+        };
+        Key::new(format!("{priority} {family} {packets} lookup {table}"))
+    }
+}
+
+impl Serialize for RuleSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("rule", self.key().as_str())])
+    }
+}
+
+impl Described for RuleSpec {
+    fn summary(&self) -> String {
+        match self.packets {
+            Packets::From(prefix) => format!("packets from {prefix} look into table {}", self.table),
+            Packets::NotMarked(mark) => {
+                format!("packets without mark {mark:#x} look into table {}", self.table)
+            }
+        }
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let (from, to) = (observed.key().to_string(), self.key().to_string());
+        FieldChange::between("rule", from, to).into_iter().collect()
+    }
+}
+
+/// The rules that the file asks for: those that lead packets into WireGuard. They come when the routes are there that they
+/// lead to.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
+    if mesh.own_key().is_none() {
+        return Ok(desired);
+    }
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let is_of_family = |prefix: &IpNetwork| prefix.is_ipv4() == (family == Family::Ipv4);
+        let theirs: Vec<IpNetwork> =
+            mesh.others.iter().flat_map(|other| mesh.prefixes(other)).filter(is_of_family).collect();
+        if theirs.is_empty() {
+            continue;
+        }
+        let table = mesh.settings.table;
+        let needs: Arc<[Need]> = theirs.iter().map(|prefix| need(*prefix, table)).collect();
+        let own = mesh.me.pod_cidrs.iter().copied().filter(is_of_family);
+        let packets: Vec<Packets> = match mesh.settings.mode {
+            WireguardMode::Pods => own.map(Packets::From).collect(),
+            WireguardMode::Nodes => vec![Packets::NotMarked(mesh.settings.mark)],
+        };
+        for packets in packets {
+            let spec = RuleSpec { family, priority: mesh.settings.rule_priority, packets, table };
+            desired.needs.insert(spec.key(), Arc::clone(&needs));
+            desired.table.insert(spec.key(), Arc::new(spec));
+        }
+    }
+    Ok(desired)
+}
+
+/// That the way into the device is there.
+fn need(prefix: IpNetwork, table: u32) -> Need {
+    Need::One(ResourceId { kind: route::NAME, key: key_of(prefix, table, route::Purpose::Forward) })
+}

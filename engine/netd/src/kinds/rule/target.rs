@@ -1,0 +1,193 @@
+//! netd's policy rules in the kernel: read whole, made and deleted one by one.
+
+use super::{Packets, RuleSpec};
+use crate::facts::Facts;
+use crate::netlink::{Answer, Connection, PROTOCOL, Request};
+use crate::target::Target;
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+use netd_core::{Action, Observation, Outcome, Spec, Step};
+use netd_schema::Family;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
+const TABLE_COMPAT: u8 = 252;
+
+/// The target of rules.
+#[derive(Default)]
+pub struct RuleTarget {
+    /// Away while it is in use; made anew when that was cancelled.
+    connection: Option<Connection>,
+}
+
+#[async_trait]
+impl Target for RuleTarget {
+    async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
+        let mut connection = self.open()?;
+        let request = Message::GetRule(RuleMessage::default());
+        let found = connection.dump(&request, |message| match message {
+            Message::NewRule(rule) => read(rule),
+            _ => None,
+        });
+        let found = found.await.map_err(|error| format!("read rules: {error}"))?;
+        self.connection = Some(connection);
+        let mut observation = Observation::default();
+        for (spec, protocol) in found {
+            if protocol == PROTOCOL {
+                observation.owned.insert(spec.key(), Arc::new(spec));
+            } else {
+                observation.foreign.insert(spec.key(), format!("a rule of protocol {protocol}"));
+            }
+        }
+        Ok(observation)
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(self.change(step).await);
+        }
+        outcomes
+    }
+}
+
+impl RuleTarget {
+    fn open(&mut self) -> Result<Connection, String> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open().map_err(|error| format!("open netlink: {error}")),
+        }
+    }
+
+    async fn change(&mut self, step: &Step) -> Outcome {
+        let typed = |spec: &Arc<dyn Spec>| spec.as_any().downcast_ref::<RuleSpec>().cloned();
+        let request = match &step.action {
+            Action::Create { to } | Action::Update { to, .. } => typed(to).map(|to| Request {
+                message: Message::NewRule(message(&to)),
+                flags: NLM_F_CREATE | NLM_F_EXCL,
+            }),
+            Action::Delete { from } => {
+                typed(from).map(|from| Request { message: Message::DelRule(message(&from)), flags: 0 })
+            }
+        };
+        let Some(request) = request else { return Outcome::Failed("this is not a rule".into()) };
+        let mut connection = match self.open() {
+            Ok(connection) => connection,
+            Err(reason) => return Outcome::Failed(reason),
+        };
+        let answer = connection.change(request).await;
+        if !matches!(answer, Answer::Lost(_)) {
+            self.connection = Some(connection);
+        }
+        let is_deletion = matches!(step.action, Action::Delete { .. });
+        match answer {
+            Answer::Done => Outcome::Applied,
+            Answer::Refused(Errno::NOENT) if is_deletion => Outcome::Applied,
+            Answer::Refused(Errno::EXIST) => Outcome::Conflict("the same rule of somebody else".into()),
+            Answer::Refused(error) => Outcome::Failed(std::io::Error::from(error).to_string()),
+            Answer::Lost(error) => {
+                Outcome::Failed(format!("the kernel's answer was lost: {}", std::io::Error::from(error)))
+            }
+        }
+    }
+}
+
+/// A rule and who made it; `None` for one that is of no form of netd's.
+fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
+    let header = &message.header;
+    let family = match header.family {
+        AddressFamily::Inet => Family::Ipv4,
+        AddressFamily::Inet6 => Family::Ipv6,
+        _ => return None,
+    };
+    let (mut table, mut priority, mut protocol) = (u32::from(header.table), 0, 0);
+    let (mut source, mut mark, mut mask, mut is_strange) = (None, None, u32::MAX, header.dst_len > 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(it) => source = IpNetwork::new(*it, header.src_len).ok(),
+            RuleAttribute::FwMark(it) => mark = Some(*it),
+            RuleAttribute::FwMask(it) => mask = *it,
+            RuleAttribute::Table(it) => table = *it,
+            RuleAttribute::Priority(it) => priority = *it,
+            RuleAttribute::Protocol(it) => protocol = u8::from(*it),
+            RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            _ => is_strange = true,
+        }
+    }
+    let is_inverted = header.flags.contains(RuleFlags::Invert);
+    let packets = match (source, mark, is_inverted) {
+        (Some(prefix), None, false) => Packets::From(prefix),
+        (None, Some(mark), true) if mask == u32::MAX => Packets::NotMarked(mark),
+        _ => return None,
+    };
+    let is_ours = header.action == RuleAction::ToTable && !is_strange;
+    is_ours.then_some((RuleSpec { family, priority, packets, table }, protocol))
+}
+
+fn message(spec: &RuleSpec) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    let header = &mut message.header;
+    header.family = match spec.family {
+        Family::Ipv4 => AddressFamily::Inet,
+        Family::Ipv6 => AddressFamily::Inet6,
+    };
+    // The field has eight bits; the attribute below has the whole number.
+    header.table = u8::try_from(spec.table).unwrap_or(TABLE_COMPAT);
+    header.action = RuleAction::ToTable;
+    let attributes = &mut message.attributes;
+    match spec.packets {
+        Packets::From(prefix) => {
+            header.src_len = prefix.prefix();
+            attributes.push(RuleAttribute::Source(prefix.network()));
+        }
+        Packets::NotMarked(mark) => {
+            header.flags = RuleFlags::Invert;
+            attributes.extend([RuleAttribute::FwMark(mark), RuleAttribute::FwMask(u32::MAX)]);
+        }
+    }
+    attributes.push(RuleAttribute::Table(spec.table));
+    attributes.push(RuleAttribute::Priority(spec.priority));
+    attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_rule_is_read_as_it_is_made() {
+        let rules = [
+            (Family::Ipv4, Packets::From("10.244.1.0/24".parse().unwrap()), 201),
+            (Family::Ipv6, Packets::From("fd00:244:1::/64".parse().unwrap()), 100_000),
+            (Family::Ipv6, Packets::NotMarked(0xe00), 201),
+        ];
+        for (family, packets, table) in rules {
+            let spec = RuleSpec { family, priority: 7, packets, table };
+            assert_eq!(read(&message(&spec)), Some((spec, PROTOCOL)));
+        }
+    }
+
+    #[test]
+    fn a_rule_with_more_conditions_is_not_taken_for_one_of_netds() {
+        let spec = RuleSpec {
+            family: Family::Ipv4,
+            priority: 7,
+            packets: Packets::From("10.244.1.0/24".parse().unwrap()),
+            table: 201,
+        };
+        let mut more = message(&spec);
+        more.attributes.push(RuleAttribute::Iifname("eth0".into()));
+        assert_eq!(read(&more), None);
+        let mut other = message(&spec);
+        other.header.action = RuleAction::Unreachable;
+        assert_eq!(read(&other), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! The node's WireGuard device.
+//!
+//! Key: its name. Mark of ownership: the link's alias, `netd:INSTANCE`; a device of the name without it is somebody
+//! else's, and a conflict. An update of the port or of the key lets sessions begin anew, which takes a round trip; another
+//! sort of device drops what is on its way, and nothing goes past it in clear.
+
+mod target;
+
+pub use target::DeviceTarget;
+
+use crate::facts::{Facts, PathResolver};
+use crate::wireguard::{Mesh, Sort};
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
+use netd_schema::{Config, WireguardDevice};
+use netd_wireguard::PublicKey;
+use serde::{Serialize, Serializer};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "wireguard_device";
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Its name.
+    pub interface: String,
+    /// Whose it is; wanted: whose it may be.
+    pub device: WireguardDevice,
+    /// Its UDP port.
+    pub port: u16,
+    /// The mark of its packets.
+    pub mark: u32,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// Whether it is up.
+    pub up: bool,
+    /// The private key that it has: never the key, but which.
+    pub key: KeyOf,
+}
+
+/// Which private key a device has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOf {
+    /// That of a file (`None`: of the usual one), which must be the one of this public key if there is one.
+    File(Option<PathBuf>, Option<PublicKey>),
+    /// None, or another one, or one that cannot be compared: what is said of it.
+    Other(String),
+}
+
+impl DeviceSpec {
+    /// The key of the resource.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(&self.interface)
+    }
+
+    fn words(&self) -> [(&'static str, String); 6] {
+        let key = match &self.key {
+            KeyOf::File(Some(file), _) => format!("that of {}", file.display()),
+            KeyOf::File(None, _) => "its own".to_owned(),
+            KeyOf::Other(said) => said.clone(),
+        };
+        [
+            ("device", word(self.device).to_owned()),
+            ("port", self.port.to_string()),
+            ("mark", format!("{:#x}", self.mark)),
+            ("mtu", self.mtu.to_string()),
+            ("up", if self.up { "yes" } else { "no" }.to_owned()),
+            ("private key", key),
+        ]
+    }
+}
+
+fn word(device: WireguardDevice) -> &'static str {
+    match device {
+        WireguardDevice::Auto => "auto",
+        WireguardDevice::Kernel => Sort::Kernel.name(),
+        WireguardDevice::Userspace => Sort::Userspace.name(),
+    }
+}
+
+impl Serialize for DeviceSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let interface = ("interface", self.interface.clone());
+        serializer.collect_map(std::iter::once(interface).chain(self.words()))
+    }
+}
+
+impl Described for DeviceSpec {
+    fn summary(&self) -> String {
+        let key = match &self.key {
+            KeyOf::File(_, Some(key)) => format!(", key {}", key.fingerprint()),
+            KeyOf::File(_, None) => ", a key that the file does not list".to_owned(),
+            KeyOf::Other(_) => String::new(),
+        };
+        format!("WireGuard, {} device, UDP port {}, MTU {}{key}", word(self.device), self.port, self.mtu)
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let is_free = self.device == WireguardDevice::Auto;
+        let changes = FieldChange::among(observed.words(), self.words());
+        changes.into_iter().filter(|change| !(is_free && change.field == "device")).collect()
+    }
+
+    fn satisfied_by(&self, observed: &Self) -> bool {
+        self.changes(observed).is_empty()
+    }
+}
+
+/// The device that the file asks for.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
+    let settings = mesh.settings;
+    let key = Key::new(&settings.interface);
+    let mtu = match mesh.mtu(&PathResolver::new(facts)) {
+        Ok(mtu) => mtu,
+        Err(reason) => {
+            desired.held.insert(key, reason);
+            return Ok(desired);
+        }
+    };
+    if mesh.own_key().is_none() {
+        let why = "the file lists no public key of this node, so nothing is encrypted: `netd wireguard pubkey --write`";
+        desired.notes.insert(key.clone(), why.to_owned());
+    }
+    let spec = DeviceSpec {
+        interface: settings.interface.clone(),
+        device: settings.device,
+        port: settings.port,
+        mark: settings.mark,
+        mtu,
+        up: true,
+        key: KeyOf::File(settings.key_file.clone(), mesh.own_key()),
+    };
+    desired.table.insert(key, Arc::new(spec));
+    Ok(desired)
+}

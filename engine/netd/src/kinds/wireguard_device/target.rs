@@ -1,0 +1,189 @@
+//! netd's WireGuard devices: found by their alias, made in the kernel or by a program, set up.
+
+use super::{DeviceSpec, KeyOf};
+use crate::facts::Facts;
+use crate::target::Target;
+use crate::wireguard::{Devices, Mesh, Own, Shared, Sort, Trouble, next_file, own_key, said};
+use async_trait::async_trait;
+use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
+use netd_schema::WireguardDevice;
+use netd_wireguard::{Change, Device, PublicKey, read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What an operator is told of a device that a program has.
+const OF_A_PROGRAM: &str = "wireguard-go encrypts, because this kernel has no WireGuard: it is slower";
+
+/// The target of devices.
+pub struct DeviceTarget(Shared);
+
+impl DeviceTarget {
+    /// The target that works with these devices.
+    #[must_use]
+    pub fn new(devices: Shared) -> Self {
+        Self(devices)
+    }
+}
+
+#[async_trait]
+impl Target for DeviceTarget {
+    fn aim(&mut self, in_force: &netd_schema::Config) {
+        // Nobody holds it between passes.
+        if let Ok(mut devices) = self.0.try_lock() {
+            devices.aim(in_force);
+        }
+    }
+
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        let mut devices = self.0.lock().await;
+        let mut observation = Observation::default();
+        let in_force = devices.in_force();
+        let mesh = in_force.as_deref().and_then(|config| Mesh::of(config, facts).ok().flatten());
+        let own = devices.own(facts).await?;
+        if let Some(mesh) = &mesh
+            && let Some(link) = facts.link_named(&mesh.settings.interface)
+            && own.iter().all(|own| own.link.index != link.index)
+            && !devices.is_unfinished(link)
+        {
+            let kind = if link.kind.is_empty() { "physical" } else { &link.kind };
+            let holder = format!("a {kind} device that netd did not make");
+            observation.foreign.insert(Key::new(&link.name), holder);
+        }
+        for Own { link, sort, device } in own {
+            let file = mesh.as_ref().map(|mesh| mesh.settings.key_file.clone());
+            let key = match (file, &mesh) {
+                (Some(file), Some(mesh)) => {
+                    which(&devices.key_file(file.as_ref()), file, mesh.own_key(), &device)
+                }
+                _ => KeyOf::Other("unknown".to_owned()),
+            };
+            let spec = DeviceSpec {
+                interface: link.name,
+                device: match sort {
+                    Sort::Kernel => WireguardDevice::Kernel,
+                    Sort::Userspace => WireguardDevice::Userspace,
+                },
+                port: device.port,
+                mark: device.mark,
+                mtu: link.mtu,
+                up: link.up,
+                key,
+            };
+            let is_chosen =
+                mesh.as_ref().is_some_and(|mesh| mesh.settings.device == WireguardDevice::Userspace);
+            if sort == Sort::Userspace && !is_chosen {
+                observation.notes.insert(spec.key(), OF_A_PROGRAM.to_owned());
+            }
+            observation.owned.insert(spec.key(), Arc::new(spec));
+        }
+        Ok(observation)
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        let mut devices = self.0.lock().await;
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(match make(&mut devices, step).await {
+                Ok(()) => Outcome::Applied,
+                Err(Trouble::Anothers(who)) => Outcome::Conflict(who),
+                Err(Trouble::Unsupported) => Outcome::Failed("this kernel has no WireGuard".into()),
+                Err(Trouble::Failed(why)) => Outcome::Failed(why),
+            });
+        }
+        outcomes
+    }
+}
+
+/// Which key a device has, by the files.
+fn which(path: &Path, named: Option<PathBuf>, listed: Option<PublicKey>, device: &Device) -> KeyOf {
+    let Some(has) = device.public_key else { return KeyOf::Other("none".to_owned()) };
+    let file = match read(path) {
+        Ok(key) => key.public(),
+        Err(error) => return KeyOf::Other(said(&error)),
+    };
+    match listed {
+        None if has == file => KeyOf::File(named, None),
+        Some(listed) if has == file && has == listed => KeyOf::File(named, Some(listed)),
+        None | Some(_) => KeyOf::Other(format!("that of {}", has.fingerprint())),
+    }
+}
+
+async fn make(devices: &mut Devices, step: &Step) -> Result<(), Trouble> {
+    let typed = |spec: &Arc<dyn Spec>| {
+        let spec = spec.as_any().downcast_ref::<DeviceSpec>().cloned();
+        spec.ok_or_else(|| Trouble::Failed("this is not a device".to_owned()))
+    };
+    match &step.action {
+        Action::Create { to } => {
+            let to = typed(to)?;
+            // Without a key there is nothing to make a device for.
+            key(devices, &to)?;
+            create(devices, &to).await
+        }
+        Action::Update { from, to } => {
+            let (from, to) = (typed(from)?, typed(to)?);
+            key(devices, &to)?;
+            let is_another = to.device != WireguardDevice::Auto && to.device != from.device;
+            if is_another {
+                devices.delete(&from.interface).await?;
+                return create(devices, &to).await;
+            }
+            configure(devices, &to, sort(from.device)).await
+        }
+        Action::Delete { from } => Ok(devices.delete(&typed(from)?.interface).await?),
+    }
+}
+
+/// The private key that the device is to have, and the file that it is to be moved to once it has it.
+fn key(devices: &Devices, to: &DeviceSpec) -> Result<(netd_wireguard::PrivateKey, Option<PathBuf>), Trouble> {
+    let KeyOf::File(named, listed) = &to.key else {
+        return Err(Trouble::Failed("no private key is named".to_owned()));
+    };
+    let file = devices.key_file(named.as_ref());
+    let (key, is_next) = own_key(&file, *listed)?;
+    Ok((key, is_next.then_some(file)))
+}
+
+fn sort(device: WireguardDevice) -> Sort {
+    match device {
+        WireguardDevice::Userspace => Sort::Userspace,
+        WireguardDevice::Kernel | WireguardDevice::Auto => Sort::Kernel,
+    }
+}
+
+async fn create(devices: &mut Devices, to: &DeviceSpec) -> Result<(), Trouble> {
+    let made = match to.device {
+        WireguardDevice::Kernel => devices.make(&to.interface, Sort::Kernel).await.map(|()| Sort::Kernel),
+        WireguardDevice::Userspace => {
+            devices.make(&to.interface, Sort::Userspace).await.map(|()| Sort::Userspace)
+        }
+        WireguardDevice::Auto => match devices.make(&to.interface, Sort::Kernel).await {
+            Err(Trouble::Unsupported) => {
+                devices.make(&to.interface, Sort::Userspace).await.map(|()| Sort::Userspace)
+            }
+            other => other.map(|()| Sort::Kernel),
+        },
+    };
+    configure(devices, to, made?).await
+}
+
+/// Gives a device what it lacks, and nothing else: a port that is set anew is a port that is bound anew.
+async fn configure(devices: &mut Devices, to: &DeviceSpec, sort: Sort) -> Result<(), Trouble> {
+    let failed = |error: netd_wireguard::Error| Trouble::Failed(said(&error));
+    let (key, moving) = key(devices, to)?;
+    let now = devices.read(&to.interface, sort).map_err(failed)?;
+    let change = Change {
+        private_key: (now.public_key != Some(key.public())).then_some(key),
+        port: (now.port != to.port).then_some(to.port),
+        mark: (now.mark != to.mark).then_some(to.mark),
+        peers: Vec::new(),
+    };
+    devices.access(sort).and_then(|access| access.change(&to.interface, &change)).map_err(failed)?;
+    devices.set_up(&to.interface, to.mtu).await?;
+    if let Some(file) = moving {
+        let next = next_file(&file);
+        std::fs::rename(&next, &file)
+            .map_err(|error| format!("move {} to its place: {error}", next.display()))?;
+    }
+    Ok(())
+}

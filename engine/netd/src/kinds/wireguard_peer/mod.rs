@@ -1,0 +1,160 @@
+//! The other nodes, as peers of this node's WireGuard device.
+//!
+//! Key: the device and the fingerprint of the peer's public key, `netd_wg0 Ab3dE9xZ`. Mark of ownership: all peers of a
+//! device of netd's are netd's. An update costs no packet; nothing is said of peers that stay as they are.
+
+mod target;
+
+pub use target::PeerTarget;
+
+use super::wireguard_device;
+use crate::facts::{Facts, PathResolver};
+use crate::wireguard::{Mesh, Other};
+use ipnetwork::IpNetwork;
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_schema::Config;
+use netd_wireguard::PublicKey;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "wireguard_peer";
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// The device whose peer it is.
+    pub interface: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// What the file calls the node; empty where that is not known.
+    pub node: String,
+    /// Where its packets go; `None`: nowhere yet. One that it told itself is not seen as another.
+    pub endpoint: Option<SocketAddr>,
+    /// The addresses that are its.
+    pub allowed_ips: BTreeSet<IpNetwork>,
+    /// Seconds; 0: off.
+    pub keepalive: u16,
+    /// The secret that both share besides: never the secret, but which.
+    pub secret: Secret,
+}
+
+/// Which secret a peer shares with this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// None.
+    None,
+    /// That of a file.
+    Of(PathBuf),
+    /// Another one.
+    Unknown,
+}
+
+impl PeerSpec {
+    /// The key of the resource.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(format!("{} {}", self.interface, self.public_key.fingerprint()))
+    }
+
+    fn words(&self) -> [(&'static str, String); 3] {
+        let secret = match &self.secret {
+            Secret::None => "none".to_owned(),
+            Secret::Of(file) => format!("that of {}", file.display()),
+            Secret::Unknown => "another".to_owned(),
+        };
+        [
+            ("endpoint", self.endpoint.map_or("none".to_owned(), |endpoint| endpoint.to_string())),
+            (
+                "keepalive",
+                if self.keepalive == 0 { "off".to_owned() } else { format!("{}s", self.keepalive) },
+            ),
+            ("preshared key", secret),
+        ]
+    }
+}
+
+impl Serialize for PeerSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let allowed: Vec<String> = self.allowed_ips.iter().map(ToString::to_string).collect();
+        let own = [
+            ("interface", self.interface.clone()),
+            ("fingerprint", self.public_key.fingerprint().to_string()),
+            ("allowed_ips", allowed.join(", ")),
+        ];
+        serializer.collect_map(own.into_iter().chain(self.words()))
+    }
+}
+
+impl Described for PeerSpec {
+    fn summary(&self) -> String {
+        let name = if self.node.is_empty() { "a peer" } else { &self.node };
+        let at = self.endpoint.map_or(String::new(), |endpoint| format!(" at {endpoint}"));
+        let allowed: Vec<String> = self.allowed_ips.iter().map(ToString::to_string).collect();
+        match allowed.as_slice() {
+            [] => format!("{name}{at}, nothing yet"),
+            some => format!("{name}{at}: {}", some.join(", ")),
+        }
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let added = self.allowed_ips.difference(&observed.allowed_ips);
+        let removed = observed.allowed_ips.difference(&self.allowed_ips);
+        let mut changes = FieldChange::among(observed.words(), self.words());
+        changes.extend(added.map(|prefix| FieldChange::added("allowed", prefix)));
+        changes.extend(removed.map(|prefix| FieldChange::removed("allowed", prefix)));
+        changes
+    }
+
+    fn satisfied_by(&self, observed: &Self) -> bool {
+        self.changes(observed).is_empty()
+    }
+}
+
+/// The peers that the file asks for. A key that comes next is one, too, without an address: what it says first is
+/// understood.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
+    let resolver = PathResolver::new(facts);
+    let device = ResourceId { kind: wireguard_device::NAME, key: Key::new(&mesh.settings.interface) };
+    let needs: Arc<[Need]> = Arc::from([Need::One(device)]);
+    for other in &mesh.others {
+        let endpoint = mesh.endpoint(other, &resolver);
+        for spec in specs(&mesh, other, endpoint.as_ref().ok().map(|(endpoint, _)| *endpoint)) {
+            let key = spec.key();
+            match &endpoint {
+                Ok(_) => {
+                    desired.needs.insert(key.clone(), Arc::clone(&needs));
+                    desired.table.insert(key, Arc::new(spec));
+                }
+                Err(reason) => {
+                    desired.held.insert(key, reason.clone());
+                }
+            }
+        }
+    }
+    Ok(desired)
+}
+
+/// The peers that a node is, now and next.
+pub(crate) fn specs(mesh: &Mesh<'_>, other: &Other<'_>, endpoint: Option<SocketAddr>) -> Vec<PeerSpec> {
+    let spec = |public_key, allowed_ips| PeerSpec {
+        interface: mesh.settings.interface.clone(),
+        public_key,
+        node: other.node.name.clone(),
+        endpoint,
+        allowed_ips,
+        keepalive: mesh.settings.keepalive.unwrap_or_default(),
+        secret: mesh.preshared_key_file(other).map_or(Secret::None, |file| Secret::Of(file.to_owned())),
+    };
+    let present = spec(other.key, mesh.prefixes(other));
+    std::iter::once(present).chain(other.next_key.map(|next| spec(next, BTreeSet::new()))).collect()
+}

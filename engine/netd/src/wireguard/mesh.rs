@@ -1,0 +1,146 @@
+//! What follows for this node from the file's words about WireGuard: who the others are, which addresses are theirs, and
+//! which routes and rules lead there. Pure.
+
+use crate::facts::{Facts, Link, PathResolver};
+use ipnetwork::IpNetwork;
+use netd_schema::{Config, Mtu, Node, Wireguard, WireguardMode};
+use netd_wireguard::PublicKey;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// What WireGuard adds to a packet: an IPv6 header of 40 bytes, UDP's of 8, and 32 of its own.
+pub const UNDERLAY_OVERHEAD: u32 = 80;
+
+/// The MTU where no way to another node is known: that of Ethernet, less what is added.
+const MTU_UNKNOWN: u32 = 1500 - UNDERLAY_OVERHEAD;
+
+/// The smallest MTU over which IPv6 works (RFC 8200, section 5).
+const MTU_MIN: u32 = 1280;
+
+/// The network as this node sees it.
+pub struct Mesh<'c> {
+    /// The words of the file.
+    pub settings: &'c Wireguard,
+    /// This node.
+    pub me: &'c Node,
+    /// The other nodes that have a key, unless this node has none: then nobody would understand it.
+    pub others: Vec<Other<'c>>,
+}
+
+/// Another node.
+pub struct Other<'c> {
+    /// It.
+    pub node: &'c Node,
+    /// Its key.
+    pub key: PublicKey,
+    /// The key that it changes to.
+    pub next_key: Option<PublicKey>,
+}
+
+impl<'c> Mesh<'c> {
+    /// What the file says of it; `None` where it asks for no WireGuard.
+    ///
+    /// # Errors
+    ///
+    /// When the file lists nodes and this one is not among them.
+    pub fn of(config: &'c Config, facts: &Facts) -> Result<Option<Self>, String> {
+        let Some(settings) = &config.wireguard else { return Ok(None) };
+        let Some(me) = crate::kinds::this_node(config, facts)? else { return Ok(None) };
+        let key = |key: netd_schema::PublicKey| PublicKey::from_bytes(key.0);
+        let others =
+            config.nodes.iter().filter(|node| node.name != me.name && me.wireguard.public_key.is_some());
+        let others = others.filter_map(|node| {
+            let next_key = node.wireguard.next_public_key.map(key);
+            Some(Other { node, key: key(node.wireguard.public_key?), next_key })
+        });
+        Ok(Some(Self { settings, me, others: others.collect() }))
+    }
+
+    /// The public key that the file lists for this node.
+    #[must_use]
+    pub fn own_key(&self) -> Option<PublicKey> {
+        self.me.wireguard.public_key.map(|key| PublicKey::from_bytes(key.0))
+    }
+
+    /// The addresses of another node's packets inside of WireGuard, sorted.
+    #[must_use]
+    pub fn prefixes(&self, other: &Other<'_>) -> BTreeSet<IpNetwork> {
+        let pods = other.node.pod_cidrs.iter().copied();
+        let nodes = other.node.addresses.iter().map(|address| IpNetwork::from(*address));
+        match self.settings.mode {
+            WireguardMode::Pods => pods.collect(),
+            WireguardMode::Nodes => pods.chain(nodes).collect(),
+        }
+    }
+
+    /// Where another node's WireGuard listens, and the link towards it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when there is no way there.
+    pub fn endpoint<'f>(
+        &self,
+        other: &Other<'_>,
+        resolver: &PathResolver<'f>,
+    ) -> Result<(SocketAddr, &'f Link), String> {
+        let port = self.settings.port;
+        let given = other.node.wireguard.endpoint.into_iter();
+        let own = other.node.addresses.iter().map(|address| SocketAddr::new(*address, port));
+        let candidates: Vec<SocketAddr> = match other.node.wireguard.endpoint {
+            Some(_) => given.collect(),
+            None => own.collect(),
+        };
+        let mut why = None;
+        for candidate in candidates {
+            match resolver.hop(candidate.ip()) {
+                Ok(hop) => return Ok((candidate, hop.link)),
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+        let name = &other.node.name;
+        Err(why.map_or_else(
+            || format!("node {name} has no address"),
+            |error| format!("node {name} is not reachable: {error}"),
+        ))
+    }
+
+    /// The MTU of the device.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where IPv6 would not work over it.
+    pub fn mtu(&self, resolver: &PathResolver<'_>) -> Result<u32, String> {
+        if let Mtu::Fixed(bytes) = self.settings.mtu {
+            return Ok(bytes);
+        }
+        let below = self.others.iter().filter_map(|other| self.endpoint(other, resolver).ok());
+        let Some(link) = below.map(|(_, link)| link).min_by_key(|link| link.mtu) else {
+            return Ok(MTU_UNKNOWN);
+        };
+        match link.mtu.checked_sub(UNDERLAY_OVERHEAD) {
+            Some(mtu) if mtu >= MTU_MIN => Ok(mtu),
+            Some(_) | None => Err(format!(
+                "packets of {} bytes on {} leave too little for IPv6 inside of WireGuard: it needs {MTU_MIN}, and \
+                 {UNDERLAY_OVERHEAD} are added",
+                link.mtu, link.name
+            )),
+        }
+    }
+
+    /// The file of the secret that this node and another share besides their keys: that of the one whose name comes
+    /// first, where both have one.
+    #[must_use]
+    pub fn preshared_key_file(&self, other: &Other<'c>) -> Option<&'c Path> {
+        let (first, second) =
+            if self.me.name < other.node.name { (self.me, other.node) } else { (other.node, self.me) };
+        let file = |node: &'c Node| node.wireguard.preshared_key_file.as_deref();
+        file(first).or(file(second))
+    }
+
+    /// This node's own address of the family, which its packets to other nodes bear.
+    #[must_use]
+    pub fn source(&self, family_of: IpAddr) -> Option<IpAddr> {
+        self.me.addresses.iter().copied().find(|own| own.is_ipv4() == family_of.is_ipv4())
+    }
+}
