@@ -79,8 +79,6 @@ fn the_full_example_has_every_key() {
             !has(&toml::Value::Table(config.clone()), key)
                 && !key.starts_with("backend_sets.backends.")
                 && *key != "bgp.router_id"
-                // Read and checked, and refused as a whole.
-                && !key.starts_with("network")
         })
         .collect();
     assert!(missing.is_empty(), "{missing:?}");

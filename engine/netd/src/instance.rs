@@ -17,6 +17,20 @@ const NAME_BYTES_MAX: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceName(String);
 
+impl InstanceName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for InstanceName {
+    fn default() -> Self {
+        Self(DEFAULT_NAME.to_owned())
+    }
+}
+
 /// Why a name names no instance.
 #[derive(Debug, thiserror::Error)]
 #[error("an instance is named by 1 to {NAME_BYTES_MAX} of the characters a-z, 0-9 and -")]

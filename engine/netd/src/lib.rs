@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod netlink;
 pub mod netns_lock;
 pub mod pins;
+mod reach;
 pub mod reconcile;
 pub mod report;
 pub mod source;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the examples are about: the changes of each kind on a node that has nothing yet.
-const CHANGES: [(&str, &str, &[(&str, usize)]); 12] = [
+const CHANGES: [(&str, &str, &[(&str, usize)]); 13] = [
     ("minimal", "lb", &[("neighbour", 1), ("balancer", 1), ("service", 1), ("vip", 1), ("attachment", 1)]),
     ("load-balancer", "lb", &[("neighbour", 2), ("service", 8), ("vip", 3), ("attachment", 1)]),
     ("health-checks", "lb", &[("service", 4), ("vip", 3)]),
@@ -23,6 +23,7 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 12] = [
     ("cilium-tier", "lb", &[("service", 1)]),
     ("pools", "lb", &[("service", 5), ("vip", 7), ("metrics", 1)]),
     ("pod-routes", "node-1", &[("route", 3), ("service", 0), ("attachment", 0)]),
+    ("overlay", "node-1", &[("link", 1), ("overlay", 1), ("route", 4), ("service", 0), ("attachment", 0)]),
     ("wireguard", "node-1", &[("wireguard_device", 1), ("wireguard_peer", 2), ("route", 6), ("rule", 0)]),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
     ("bgp", "lb-1", &[("service", 2), ("bgp_instance", 1), ("bgp_peer", 2)]),
@@ -56,7 +57,7 @@ fn examples() -> BTreeMap<String, String> {
     files.map(text).collect()
 }
 
-/// A node with three devices and both families, whose router is on the first.
+/// A node with three devices and both families, whose router is on the first, and with a tunnel device that may be netd's.
 fn facts(node: &str) -> Facts {
     let mut facts = Facts { node: node.to_owned(), ..Facts::default() };
     for (index, name) in (2..).zip(["eth0", "eth1", "eth2"]) {
@@ -65,6 +66,9 @@ fn facts(node: &str) -> Facts {
             Link { index, name: name.into(), mac, mtu: 1500, up: true, kind: "veth".into(), xdp: None };
         facts.links.insert(index, link);
     }
+    let tunnel =
+        Link { index: 9, name: "netd_vxlan".into(), kind: "vxlan".into(), ..facts.links[&2].clone() };
+    facts.links.insert(9, tunnel);
     for (own, network, router) in
         [("10.0.0.11", "10.0.0.0/24", "10.0.0.1"), ("2001:db8::11", "2001:db8::/64", "2001:db8::1")]
     {
@@ -119,6 +123,7 @@ fn page() -> Arc<Page> {
         traffic: Arc::new(|| Ok(Vec::new())),
         flows: Arc::new(|| Ok(0)),
         decap: Arc::new(|| Ok(None)),
+        nat: Arc::new(|| Ok(None)),
     }))
 }
 

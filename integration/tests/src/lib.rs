@@ -10,6 +10,7 @@ pub mod dice;
 pub mod echo;
 pub mod frames;
 mod lab;
+pub mod mesh;
 pub mod netd;
 pub mod pair;
 pub mod restless;

@@ -160,8 +160,7 @@ impl Site {
 
     /// Waits until the file as it is now is in force and everything is ready.
     pub fn wait_ok(&self) -> Value {
-        let digest = Sha256::digest(std::fs::read(self.config_file()).unwrap());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest(&std::fs::read(self.config_file()).unwrap());
         self.wait("as the file says", |report| {
             report["word"] == "ok" && report["config"]["in_force"]["sha256"] == digest.as_str()
         })
@@ -280,6 +279,12 @@ impl Drop for Daemon {
             self.end(Signal::KILL);
         }
     }
+}
+
+/// The digest by which a report names a file.
+#[must_use]
+pub fn digest(text: &[u8]) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Waits until something holds; panics with its name.

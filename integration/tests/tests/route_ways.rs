@@ -39,7 +39,7 @@ fn forms(facts: &Facts, prefix: &str, table: u32) -> Vec<RouteSpec> {
     let router = if prefix.contains(':') { "2001:db8::2" } else { "10.0.0.2" }.parse().unwrap();
     let into = |link: &Link| spec(prefix, table, |prefix| Way::into_device(link, prefix));
     let to = |id, remote: &str| {
-        let tunnelled = Some(Tunnel { id, remote: remote.parse().unwrap() });
+        let tunnelled = Some(Tunnel { id, local: None, remote: remote.parse().unwrap() });
         let device = into(tunnel);
         RouteSpec { way: Way { tunnel: tunnelled, ..device.way.clone() }, ..device }
     };

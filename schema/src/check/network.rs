@@ -7,7 +7,6 @@ use crate::raw::{Network, NetworkModeWord, Node, Top, each};
 use crate::span::{At, Span};
 
 pub(super) fn check(network: &Network, top: &Top, diagnoses: &mut Diagnoses) {
-    not_yet(network, diagnoses);
     one_tunnel(network, diagnoses);
     let mut devices = Once::new();
     for device in each(&network.pod_devices) {
@@ -122,22 +121,6 @@ fn ends(network: &Network, place: Span, top: &Top, diagnoses: &mut Diagnoses) {
                     .label(named(v6), "has only IPv6 addresses")
             });
         }
-    }
-}
-
-/// The words stand; nothing acts on them.
-fn not_yet(network: &Network, diagnoses: &mut Diagnoses) {
-    let places = [
-        ("mode", network.mode.filter(|at| at.value != NetworkModeWord::Direct).map(|at| at.span)),
-        ("tunnel", network.tunnel.map(|at| at.span)),
-        ("mtu", network.mtu.map(|at| at.span)),
-        ("pod_devices", network.pod_devices.as_ref().map(|at| at.span)),
-    ];
-    for (key, place) in places.into_iter().filter_map(|(key, place)| Some((key, place?))) {
-        diagnoses.push(|| {
-            Draft::error(format!("this `network.{key}` is not supported by this version"))
-                .label(place, "netd knows the word, but would not act on it")
-        });
     }
 }
 

@@ -109,7 +109,6 @@ fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Not
         wireguard: Arc::new(Mutex::new(devices)),
     }
 }
-}
 
 fn reconciler(
     global: &Global,
@@ -119,7 +118,7 @@ fn reconciler(
     health: &Arc<health::Board>,
 ) -> Reconciler {
     let node = node_name(global);
-    let facts = Box::new(FactsReader::new(node.clone()));
+    let facts = Box::new(FactsReader::new(node.clone()).of_instance(instance.name.clone()));
     let seed = health::seed(instance.bpf_dir.clone());
     // Nobody else has it yet.
     let board = context.speaker.try_lock().map(|speaker| speaker.board()).unwrap_or_default();

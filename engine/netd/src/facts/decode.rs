@@ -37,9 +37,10 @@ const NEXT_HOP_LEN: usize = 8;
 /// `LWTUNNEL_ENCAP_IP` and `LWTUNNEL_ENCAP_IP6`: the header around the tunnel's own is of this family.
 const ENCAP_IP: u16 = 2;
 const ENCAP_IP6: u16 = 4;
-/// `LWTUNNEL_IP_ID` and `LWTUNNEL_IP_DST`, for IPv6 the same.
+/// `LWTUNNEL_IP_ID`, `LWTUNNEL_IP_DST` and `LWTUNNEL_IP_SRC`, for IPv6 the same.
 const TUNNEL_ID: u16 = 1;
 const TUNNEL_DST: u16 = 2;
+const TUNNEL_SRC: u16 = 3;
 
 const ROUTE_HEADER_LEN: usize = 12;
 
@@ -191,15 +192,16 @@ fn tunnel(encapsulation: u16, within: &[u8]) -> Option<Tunnel> {
     if !matches!(encapsulation, ENCAP_IP | ENCAP_IP6) {
         return None;
     }
-    let (mut id, mut remote) = (0, None);
+    let (mut id, mut local, mut remote) = (0, None, None);
     for (kind, value) in attributes(within) {
         match kind {
             TUNNEL_ID => id = u64::from_be_bytes(value.try_into().ok()?),
             TUNNEL_DST => remote = ip(value),
+            TUNNEL_SRC => local = ip(value).filter(|local| !local.is_unspecified()),
             _ => {}
         }
     }
-    Some(Tunnel { id, remote: remote? })
+    Some(Tunnel { id, local, remote: remote? })
 }
 
 /// The live next hops of `RTA_MULTIPATH`; `None` if one of them is encapsulated or cannot be read.

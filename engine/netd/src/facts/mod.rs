@@ -14,6 +14,7 @@ pub(crate) use read::{links, neighbours, routes_of};
 pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
 use crate::health::Verdicts;
+use crate::instance::InstanceName;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 pub struct Facts {
     /// The name by which this node finds itself in `[[nodes]]`.
     pub node: String,
+    /// The instance that looks, by which its devices are called and marked.
+    pub instance: InstanceName,
     /// The links by interface index. Indices are used again by the kernel: never keep one beyond a pass.
     pub links: BTreeMap<u32, Link>,
     /// The addresses of the node.
@@ -170,6 +173,9 @@ pub struct NextHop {
 pub struct Tunnel {
     /// What the tunnel's header says: a VNI, for one of VXLAN or Geneve.
     pub id: u64,
+    /// This end; `None`: the kernel's choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<IpAddr>,
     /// The other end.
     pub remote: IpAddr,
 }

@@ -4,6 +4,7 @@ use super::decode::{self, AF_INET, AF_INET6, TABLE_MAIN};
 use super::monitor::{Listener, Stale};
 use super::{Address, Facts, Link, Neighbour, Route};
 use crate::clock;
+use crate::instance::InstanceName;
 use crate::netlink::{Channel, Connection, DriverFeatures, PROTOCOL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
@@ -28,6 +29,7 @@ const TRUST_MAX: Duration = Duration::from_secs(30);
 /// answers with what was before it.
 pub struct FactsReader {
     node: String,
+    instance: InstanceName,
     /// Whether this process has changed something since the last read.
     is_touched: bool,
     /// Away while a read is under way; lost when that read is cancelled, and then made anew.
@@ -38,7 +40,13 @@ impl FactsReader {
     /// A reader for the node that the file calls `node`. It looks at the network namespace of its first read.
     #[must_use]
     pub fn new(node: String) -> Self {
-        Self { node, is_touched: false, sight: None }
+        Self { node, instance: InstanceName::default(), is_touched: false, sight: None }
+    }
+
+    /// The same, for another instance than the default one.
+    #[must_use]
+    pub fn of_instance(self, instance: InstanceName) -> Self {
+        Self { instance, ..self }
     }
 
     /// What the node is now.
@@ -50,7 +58,7 @@ impl FactsReader {
         let mut sight = match self.sight.take() {
             Some(sight) => sight,
             None => {
-                let opened = Sight::open(self.node.clone());
+                let opened = Sight::open(self.node.clone(), self.instance.clone());
                 Box::new(opened.map_err(|error| format!("open netlink: {error}"))?)
             }
         };
@@ -103,10 +111,10 @@ struct Sight {
 }
 
 impl Sight {
-    fn open(node: String) -> io::Result<Self> {
+    fn open(node: String, instance: InstanceName) -> io::Result<Self> {
         // Subscribed first: what changes during the first read is not missed.
         let listener = Listener::open()?;
-        let facts = Facts { node, ..Facts::default() };
+        let facts = Facts { node, instance, ..Facts::default() };
         Ok(Self {
             connection: Connection::open()?,
             channel: Channel::open()?,

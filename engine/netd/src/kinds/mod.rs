@@ -6,8 +6,10 @@ pub mod bgp_instance;
 pub mod bgp_path;
 pub mod bgp_peer;
 pub mod decap;
+pub mod link;
 pub mod metrics;
 pub mod neighbour;
+pub mod overlay;
 pub mod route;
 pub mod rule;
 pub mod service;
@@ -40,13 +42,27 @@ pub struct Context {
 }
 
 /// The kinds whose resources are programs that are pinned.
-pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME];
+pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, overlay::NAME];
 
 /// Every kind, in bring-up order.
 #[must_use]
 pub fn all(context: &Context) -> Vec<KindEntry> {
     let balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
     let mut kinds = vec![
+        KindEntry {
+            name: link::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: link::desired,
+            target: Box::new(link::LinkTarget),
+        },
+        KindEntry {
+            name: overlay::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: overlay::desired,
+            target: Box::new(overlay::OverlayTarget::new(&context.bpf_dir)),
+        },
         KindEntry {
             name: neighbour::NAME,
             guarded: false,

@@ -14,12 +14,13 @@ mod wire;
 pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
-use super::{bgp_path, this_node};
-use crate::facts::{Facts, Link, PathError, PathResolver, TABLE_MAIN, Tunnel};
+use super::{bgp_path, link, overlay};
+use crate::facts::{Facts, Link, TABLE_MAIN, Tunnel};
 pub use crate::netlink::PROTOCOL;
+use crate::reach::{Leg, Reach};
 use ipnetwork::IpNetwork;
-use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
-use netd_schema::{Config, Node};
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_schema::Config;
 use serde::{Serialize, Serializer};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -147,7 +148,7 @@ impl Way {
             return "unreachable".to_owned();
         }
         let mut text = String::new();
-        if let Some(Tunnel { id, remote }) = self.tunnel {
+        if let Some(Tunnel { id, local: _, remote }) = self.tunnel {
             text += &format!("in tunnel {id} to {remote} ");
         }
         if let Some(via) = self.via {
@@ -196,70 +197,35 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         let spec = RouteSpec { prefix, way, table: TABLE_MAIN, protocol: PROTOCOL, surplus };
         desired.table.insert(key(prefix, TABLE_MAIN), Arc::new(spec));
     }
-    if this_node(config, facts)?.is_none() {
-        return Ok(desired);
-    }
+    let Some(reach) = Reach::new(config, facts)? else { return Ok(desired) };
     encrypted::add(&mut desired, config, facts)?;
-    let resolver = PathResolver::new(facts);
-    for node in config.nodes.iter().filter(|node| node.name != facts.node) {
-        let v4 = next_hop(&resolver, node, Family::V4);
-        let v6 = next_hop(&resolver, node, Family::V6);
+    for node in reach.others() {
         for &prefix in &node.pod_cidrs {
             let key = key(prefix, TABLE_MAIN);
-            let next_hop = match prefix {
-                IpNetwork::V4(_) => &v4,
-                IpNetwork::V6(_) => &v6,
-            };
-            match next_hop {
-                Ok((address, link)) => {
-                    let way = Way::via(*address, link, prefix);
-                    let (table, protocol, surplus) = (TABLE_MAIN, PROTOCOL, Vec::new());
-                    let spec = RouteSpec { prefix, way, table, protocol, surplus };
-                    desired.table.insert(key, Arc::new(spec));
+            let way = match reach.leg(node, prefix) {
+                Ok(Leg::Direct { via, link }) => {
+                    Way { mtu: reach.direct_mtu(link), ..Way::via(via, link, prefix) }
+                }
+                Ok(Leg::Tunnel { ends, link }) => {
+                    desired.needs.insert(key.clone(), tunnel_needs(&link.name));
+                    Way { tunnel: Some(ends), ..Way::into_device(link, prefix) }
                 }
                 Err(reason) => {
-                    desired.held.insert(key, reason.clone());
+                    desired.held.insert(key, reason);
+                    continue;
                 }
-            }
+            };
+            let (table, protocol, surplus) = (TABLE_MAIN, PROTOCOL, Vec::new());
+            let spec = RouteSpec { prefix, way, table, protocol, surplus };
+            desired.table.insert(key, Arc::new(spec));
         }
     }
     Ok(desired)
 }
 
-#[derive(Clone, Copy)]
-enum Family {
-    V4,
-    V6,
-}
-
-/// A node's own address of the family, and the link of this node that it must be on; else why there is none.
-fn next_hop<'f>(
-    resolver: &PathResolver<'f>,
-    node: &Node,
-    family: Family,
-) -> Result<(IpAddr, &'f Link), String> {
-    let name = &node.name;
-    let (address, word) = match family {
-        Family::V4 => (node.addresses.iter().find(|address| address.is_ipv4()), "IPv4"),
-        Family::V6 => (node.addresses.iter().find(|address| address.is_ipv6()), "IPv6"),
-    };
-    let Some(&address) = address else {
-        return Err(format!("node {name} has no {word} address to route its {word} pods by"));
-    };
-    let hop = resolver.hop(address).map_err(|error| match error {
-        PathError::Local(_) => format!("the address {address} of node {name} is one of this node"),
-        PathError::NoRoute(_)
-        | PathError::Broadcast(_)
-        | PathError::Unresolved { .. }
-        | PathError::Device { .. }
-        | PathError::NoSource(_) => format!("node {name} ({address}) is not reachable: {error}"),
-    })?;
-    match hop.via {
-        None => Ok((address, hop.link)),
-        Some(router) => {
-            Err(format!("node {name} ({address}) is not directly reachable: it is behind {router}"))
-        }
-    }
+/// A tunnel's device, and the program that takes the answers out of it.
+fn tunnel_needs(device: &str) -> Arc<[Need]> {
+    [link::NAME, overlay::NAME].map(|kind| Need::One(ResourceId { kind, key: Key::new(device) })).into()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::facts::{Address, Link, NextHop, Route, RouteAction};
+use netd_schema::Node;
 use std::collections::BTreeMap;
 
 fn ip(text: &str) -> IpAddr {
@@ -95,7 +96,8 @@ fn a_file_that_does_not_list_this_node_says_nothing_about_routes() {
 #[test]
 fn a_node_behind_a_router_waits() {
     let nodes = vec![me(), node("lb-2", &["10.0.1.12"], &["10.244.2.0/24"])];
-    let expected = "10.244.2.0/24: node lb-2 (10.0.1.12) is not directly reachable: it is behind 10.0.0.254";
+    let expected = "10.244.2.0/24: node lb-2 (10.0.1.12) is not directly reachable: it is behind 10.0.0.254; \
+                    network.mode \"cross-subnet\" would send in a tunnel";
     assert_eq!(held(nodes, &facts()), [expected]);
 }
 

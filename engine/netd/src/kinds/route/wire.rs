@@ -15,9 +15,10 @@ use std::net::IpAddr;
 /// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
 const TABLE_COMPAT: u8 = 252;
 
-/// `LWTUNNEL_IP_ID`, `LWTUNNEL_IP_DST` and `LWTUNNEL_IP_FLAGS`, for IPv6 the same.
+/// `LWTUNNEL_IP_ID`, `LWTUNNEL_IP_DST`, `LWTUNNEL_IP_SRC` and `LWTUNNEL_IP_FLAGS`, for IPv6 the same.
 const TUNNEL_ID: u16 = 1;
 const TUNNEL_DST: u16 = 2;
+const TUNNEL_SRC: u16 = 3;
 const TUNNEL_FLAGS: u16 = 6;
 
 /// `TUNNEL_CSUM`: the outer UDP header has a checksum. Over IPv6 one without is not taken (RFC 8200, section 8.1).
@@ -93,13 +94,15 @@ fn message(spec: &RouteSpec, way: &Way) -> RouteMessage {
 fn encapsulation(tunnel: Tunnel) -> [RouteAttribute; 2] {
     let part = |kind, value| RouteLwTunnelEncap::Other(DefaultNla::new(kind, value));
     let mut parts = vec![part(TUNNEL_ID, tunnel.id.to_be_bytes().to_vec())];
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    parts.push(part(TUNNEL_DST, bytes(tunnel.remote)));
+    parts.extend(tunnel.local.map(|local| part(TUNNEL_SRC, bytes(local))));
     let kind = match tunnel.remote {
-        IpAddr::V4(remote) => {
-            parts.push(part(TUNNEL_DST, remote.octets().to_vec()));
-            RouteLwEnCapType::Ip
-        }
-        IpAddr::V6(remote) => {
-            parts.push(part(TUNNEL_DST, remote.octets().to_vec()));
+        IpAddr::V4(_) => RouteLwEnCapType::Ip,
+        IpAddr::V6(_) => {
             parts.push(part(TUNNEL_FLAGS, TUNNEL_CHECKSUM.to_be_bytes().to_vec()));
             RouteLwEnCapType::Ip6
         }

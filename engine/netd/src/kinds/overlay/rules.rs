@@ -1,0 +1,140 @@
+//! Decides what the programs go by: who is believed, where packets for other nodes' pods go, which pods are here.
+
+use super::{Role, is_of_pods};
+use crate::facts::{Facts, RouteAction};
+use crate::reach::{Leg, Reach};
+use ipnetwork::IpNetwork;
+use netd_bpf::overlay::{self, Way};
+use netd_core::FieldChange;
+use netd_schema::Config;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What the programs go by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rules {
+    /// The virtual network; 0 without a tunnel.
+    pub vni: u32,
+    /// The ends of the other nodes.
+    pub peers: BTreeSet<IpAddr>,
+    /// The ways to the pods of other nodes, for packets that come from pods.
+    #[serde(serialize_with = "as_texts")]
+    pub ways: BTreeMap<IpNetwork, Way>,
+    /// The pods of this node, and the interface index of the device that leads to each.
+    pub pods: BTreeMap<IpAddr, u32>,
+}
+
+impl Rules {
+    /// What the file asks for on this node.
+    pub(super) fn wanted(config: &Config, facts: &Facts, reach: &Reach<'_>) -> Self {
+        let Some(tunnel) = config.network.tunnel else {
+            return Self { ways: ways(config, reach), ..Self::default() };
+        };
+        Self {
+            vni: tunnel.vni,
+            peers: reach.others().filter_map(|node| reach.ends(node).ok()).map(|(_, end)| end).collect(),
+            ways: ways(config, reach),
+            pods: pods(config, facts),
+        }
+    }
+
+    /// What the programs are found to go by.
+    pub(super) fn held(rules: overlay::Rules) -> Self {
+        let overlay::Rules { vni, peers, ways, pods } = rules;
+        let network = |((address, bits), way)| Some((IpNetwork::new(address, bits).ok()?, way));
+        Self { vni, peers, ways: ways.into_iter().filter_map(network).collect(), pods }
+    }
+
+    pub(super) fn for_program(&self) -> overlay::Rules {
+        let Self { vni, peers, ways, pods } = self.clone();
+        let prefix = |(network, way): (IpNetwork, Way)| ((network.network(), network.prefix()), way);
+        overlay::Rules { vni, peers, ways: ways.into_iter().map(prefix).collect(), pods }
+    }
+
+    pub(super) fn summary(&self, role: Role) -> String {
+        let Self { vni, peers, ways, pods } = self;
+        match role {
+            Role::Receive => {
+                format!("of {} nodes with VNI {vni}, {} pods past the stack", peers.len(), pods.len())
+            }
+            Role::Send => format!("to {} prefixes of other nodes past the stack", ways.len()),
+        }
+    }
+
+    pub(super) fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let mut changes: Vec<FieldChange> =
+            FieldChange::between("VNI", observed.vni, self.vni).into_iter().collect();
+        changes.extend(observed.peers.difference(&self.peers).map(|gone| FieldChange::removed("peer", gone)));
+        changes.extend(self.peers.difference(&observed.peers).map(|new| FieldChange::added("peer", new)));
+        changes.extend(differing("way", &observed.ways, &self.ways, |way| text(*way)));
+        changes.extend(differing("pod", &observed.pods, &self.pods, |index| format!("interface {index}")));
+        changes
+    }
+}
+
+/// What differs between two tables, each entry as a field of its own.
+fn differing<K: Ord + std::fmt::Display, V: PartialEq>(
+    what: &str,
+    before: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+    text: impl Fn(&V) -> String,
+) -> Vec<FieldChange> {
+    let keys: BTreeSet<&K> = before.keys().chain(now.keys()).collect();
+    let change = |key: &K| {
+        let field = format!("{what} {key}");
+        match (before.get(key), now.get(key)) {
+            (Some(from), Some(to)) if from != to => Some(FieldChange::changed(field, text(from), text(to))),
+            (Some(from), None) => Some(FieldChange::removed(field, text(from))),
+            (None, Some(to)) => Some(FieldChange::added(field, text(to))),
+            (Some(_), Some(_)) | (None, None) => None,
+        }
+    };
+    keys.into_iter().filter_map(change).collect()
+}
+
+fn text(way: Way) -> String {
+    match way {
+        Way::Tunnel { remote, .. } => format!("in the tunnel to {remote}"),
+        Way::Direct { via, .. } => format!("via {via}"),
+    }
+}
+
+/// None where nothing comes from pods past the stack.
+fn ways(config: &Config, reach: &Reach<'_>) -> BTreeMap<IpNetwork, Way> {
+    if config.network.pod_devices.is_empty() {
+        return BTreeMap::new();
+    }
+    let way = |leg| match leg {
+        Leg::Direct { via, link } => Way::Direct { via, ifindex: link.index },
+        Leg::Tunnel { ends, link } => {
+            Way::Tunnel { local: ends.local, remote: ends.remote, ifindex: link.index }
+        }
+    };
+    let of_node = |node: &netd_schema::Node| {
+        let legs = node.pod_cidrs.iter().map(|prefix| (*prefix, reach.leg(node, *prefix)));
+        legs.filter_map(|(prefix, leg)| Some((prefix, way(leg.ok()?)))).collect::<Vec<_>>()
+    };
+    reach.others().flat_map(of_node).collect()
+}
+
+/// Addresses that the node has a route to by the device of one pod, if that is a veth: only there can a packet be handed
+/// to the other end.
+fn pods(config: &Config, facts: &Facts) -> BTreeMap<IpAddr, u32> {
+    let mut pods = BTreeMap::new();
+    for route in &facts.routes {
+        let whole = if route.destination.is_ipv4() { 32 } else { 128 };
+        let RouteAction::Forward(hops) = &route.action else { continue };
+        let [hop] = hops.as_slice() else { continue };
+        let Some(link) = facts.links.get(&hop.link) else { continue };
+        let is_pod = route.destination.prefix() == whole && hop.via.is_none() && link.kind == "veth";
+        if is_pod && link.up && is_of_pods(config, link) {
+            pods.insert(route.destination.ip(), link.index);
+        }
+    }
+    pods
+}
+
+fn as_texts<S: serde::Serializer>(ways: &BTreeMap<IpNetwork, Way>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(ways.iter().map(|(prefix, way)| (prefix.to_string(), text(*way))))
+}
