@@ -14,7 +14,7 @@ TOOLS := $(abspath $(TARGET_DIR))/tools
 CARGO_DENY_VERSION := 0.20.2
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: help deps build demo test test-6.1 check schema bench install clean
+.PHONY: help deps build demo test test-6.1 soak check schema bench install clean
 
 help: ## print this
 	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -36,6 +36,14 @@ test: deps ## all tests; those against the kernel need root, and make namespaces
 
 test-6.1: deps ## the kernel programs' tests on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
 	integration/linux-6.1/test
+
+# Tests that have a long form, by the beginnings of their names.
+LONG := c1_ p3_ p9_ random:: established_connections
+
+soak: deps ## the long tests in full: millions of cut files, 100,000 kills, 10^9 frames, 180 power cuts (root; many hours)
+	NETD_LONG=1 $(CARGO) test --locked --no-fail-fast -p netd-schema -p netd-state -p netd-bpf -p netd-integration-tests \
+		--test hostile --test kill --test damage --test kernel --test consistency -- --nocapture $(LONG)
+	integration/linux-6.1/power-cuts 180
 
 check: deps ## format, lints, documentation, licences, generated files
 	$(CARGO) fmt --all --check
