@@ -14,6 +14,9 @@ use std::time::Duration;
 const CALLS: &str = "bpf,sendto,sendmsg,rename,renameat,renameat2,fsync,fdatasync,ftruncate,unlink,unlinkat,mkdir,\
                      mkdirat,pwrite64,write,openat,mount";
 
+/// System calls that wait for a disk.
+const SYNCING: &str = "fsync,fdatasync,sync_file_range,msync";
+
 /// Commands of bpf(2) that change something.
 const CHANGING_BPF: [&str; 9] = [
     "BPF_MAP_UPDATE",
@@ -47,13 +50,23 @@ impl Trace {
     /// strace counts when it is asked to interfere.
     #[must_use]
     pub fn moments(&self, bed: &Bed) -> BTreeSet<(String, usize)> {
+        self.moments_where(|call| is_change(bed, call))
+    }
+
+    /// The calls in whose line this stands, such as `BPF_MAP_CREATE`, counted as by [`Trace::moments`].
+    #[must_use]
+    pub fn moments_of(&self, word: &str) -> BTreeSet<(String, usize)> {
+        self.moments_where(|call| call.contains(word))
+    }
+
+    fn moments_where(&self, is_meant: impl Fn(&str) -> bool) -> BTreeSet<(String, usize)> {
         let mut counts = BTreeMap::<(&str, &str), usize>::new();
         let mut moments = BTreeSet::new();
         for (thread, call) in self.calls.iter().filter_map(|call| call.split_once(' ')) {
             let Some((name, _)) = call.trim_start().split_once('(') else { continue };
             let count = counts.entry((thread, name)).or_default();
             *count += 1;
-            if is_change(bed, call.trim_start()) {
+            if is_meant(call.trim_start()) {
                 moments.insert((name.to_owned(), *count));
             }
         }
@@ -105,6 +118,11 @@ impl Bed {
         self.under_strace(&["-e", &inject], command).code.is_none()
     }
 
+    /// Runs `netd COMMAND`; the `n`th call of this name that a thread of it makes fails with this error.
+    pub fn refused_at(&self, (call, n): &(String, usize), error: &str, command: &[&str]) -> Said {
+        self.under_strace(&["-e", &format!("inject={call}:error={error}:when={n}")], command)
+    }
+
     fn under_strace(&self, more: &[&str], command: &[&str]) -> Said {
         let (file, calls) = (file(self).display().to_string(), format!("trace={CALLS}"));
         let mut wrapper = vec!["strace", "-f", "-y", "-qq", "-s", "256", "-o", &file, "-e", &calls];
@@ -114,25 +132,29 @@ impl Bed {
 
     /// Writes down the calls that a running process makes while `action` runs.
     pub fn traced_while(&self, pid: u32, action: impl FnOnce()) -> Trace {
-        let mut command = Command::new("strace");
-        let _ = std::fs::remove_file(file(self));
-        command.args([
-            "-f",
-            "-y",
-            "-qq",
-            "-s",
-            "256",
-            "-p",
-            &pid.to_string(),
-            "-e",
-            &format!("trace={CALLS}"),
-            "-o",
-        ]);
-        let mut tracer = command.arg(file(self)).stdin(Stdio::null()).spawn().unwrap();
-        crate::netd::wait_until("traced", Duration::from_secs(5), || is_traced(pid));
+        let mut tracer = self.tracer(pid, &["-e", &format!("trace={CALLS}")]);
         action();
         end(&mut tracer);
         Trace::read(self)
+    }
+
+    /// Makes a running process wait so long for each write to reach the disk, while `action` runs. Says how often it did.
+    pub fn with_slow_disk(&self, pid: u32, delay: Duration, action: impl FnOnce()) -> usize {
+        let inject = format!("inject={SYNCING}:delay_enter={}", delay.as_micros());
+        let mut tracer = self.tracer(pid, &["-e", &format!("trace={SYNCING}"), "-e", &inject]);
+        action();
+        end(&mut tracer);
+        Trace::read(self).calls.len()
+    }
+
+    fn tracer(&self, pid: u32, more: &[&str]) -> Child {
+        let _ = std::fs::remove_file(file(self));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-qq", "-s", "256", "-p", &pid.to_string(), "-o"]);
+        command.arg(file(self)).args(more);
+        let tracer = command.stdin(Stdio::null()).spawn().unwrap();
+        crate::netd::wait_until("traced", Duration::from_secs(10), || is_traced(pid));
+        tracer
     }
 }
 

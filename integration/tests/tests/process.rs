@@ -7,6 +7,7 @@ use netd_integration_tests::netd::{Said, wait_until};
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
@@ -286,6 +287,43 @@ fn p24_a_log_that_nobody_reads_holds_nothing_up() {
     }
     bed.wait_ok();
     netd.stop();
+}
+
+/// Far longer than the test takes: what is waited for meanwhile has not waited for the disk.
+const SYNC_LASTS: Duration = Duration::from_secs(600);
+
+/// Two resyncs, and what a busy machine adds.
+const RESYNC_MAX: Duration = Duration::from_secs(90);
+
+#[test]
+fn p26_a_disk_that_does_not_answer_holds_up_nothing_and_is_reported() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = restless::servers(&bed);
+    let mut desired = Restless::new(5);
+    bed.write(&desired.text());
+    let netd = bed.start_ok();
+    let flows = restless::flows(&bed);
+    let waits = bed.with_slow_disk(netd.pid(), SYNC_LASTS, || {
+        for _ in 0..3 {
+            desired.step();
+            bed.write(&desired.text());
+            bed.wait_ok();
+            assert_eq!(bed.netd(&["plan"]).code, Some(0));
+        }
+        bed.wait("reported", |report| {
+            report["state_not_durable"].as_str().is_some_and(|why| !why.is_empty())
+        });
+    });
+    assert!(waits > 0, "nothing was synced");
+    // The disk answers again, and the next resync looks.
+    let last = bed.wait_at_most(RESYNC_MAX, "durable", |report| report.get("state_not_durable").is_none());
+    netd.kill();
+    std::fs::remove_file(bed.config_file()).unwrap();
+    let _netd = bed.start();
+    let in_force = |report: &Value| report["config"]["in_force"]["sha256"].clone();
+    bed.wait("from the disk", |report| in_force(report) == in_force(&last));
+    restless::assert_whole(flows);
 }
 
 /// A pipe that takes not one byte more.
