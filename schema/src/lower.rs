@@ -7,7 +7,8 @@ mod network;
 mod wireguard;
 
 use crate::model::{
-    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Metrics, Node, Port, Service, SourceRanges,
+    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Masquerade, Metrics, Node, Port, Service,
+    SourceRanges,
 };
 use crate::raw::{self, DeviceName, List, Prefix, each};
 use crate::span::At;
@@ -39,6 +40,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         bgp: top.bgp.as_ref().and_then(|at| bgp::lower(&at.value)),
         network: top.network.as_ref().map(|at| network::lower(&at.value)).unwrap_or_default(),
         wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
+        masquerade: top.masquerade.as_ref().map(|at| masquerade(&at.value)),
     }
 }
 
@@ -90,6 +92,20 @@ fn decap(raw: &raw::Decap) -> Decap {
         from: prefixes(&raw.from),
         to: prefixes(&raw.to),
         gue_port: raw.gue_port.map_or(Decap::default().gue_port, |at| at.value.get()),
+    }
+}
+
+fn masquerade(raw: &raw::Masquerade) -> Masquerade {
+    let standard = Masquerade::default();
+    let mut addresses: Vec<_> = each(&raw.addresses).map(|address| address.value.0).collect();
+    addresses.sort();
+    Masquerade {
+        devices: devices(&raw.devices),
+        source: prefixes(&raw.source),
+        exclude: prefixes(&raw.exclude),
+        addresses,
+        ports: raw.ports.map_or(standard.ports, |at| at.value),
+        flows: raw.flows.map_or(standard.flows, |at| at.value.wide()),
     }
 }
 

@@ -106,6 +106,17 @@ const TABLES: &[(&str, Keys)] = &[
             ("gue_port", &["6080"]),
         ],
     ),
+    (
+        "[masquerade]",
+        &[
+            ("devices", &["[\"eth0\"]", "[\"eth0\", \"eth1\"]"]),
+            ("source", &["[\"10.244.1.0/24\"]", "[\"0.0.0.0/0\"]", "[\"fd00::/64\", \"10.0.0.0/8\"]"]),
+            ("exclude", &["[]", "[\"10.0.0.0/8\", \"fd00::/8\"]"]),
+            ("addresses", &["[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.2\"]", "[\"::\"]"]),
+            ("ports", &["\"1024-32767\"", "\"1-1\"", "\"9-8\"", "\"0-1\"", "\"80\"", "\"1-65536\""]),
+            ("flows", &["1024", "4194304", "1"]),
+        ],
+    ),
     ("[metrics]", &[("listen", &["\"127.0.0.1:9471\"", "\"[::]:1\"", "\"127.0.0.1:0\""])]),
 ];
 
@@ -228,8 +239,13 @@ fn keeps_its_promises(config: &Config) {
         bgp: _,
         network,
         wireguard,
+        masquerade,
     } = config;
     is_a_network(network);
+    if let Some(masquerade) = masquerade {
+        assert!(masquerade.ports.first > 0 && masquerade.ports.first <= masquerade.ports.last);
+        assert!(masquerade.source.iter().all(|prefix| prefix.prefix() > 0));
+    }
     if let Some(wireguard) = wireguard {
         assert!(wireguard.port > 0 && wireguard.mark > 0 && !(252..=255).contains(&wireguard.table));
         assert!(wireguard.keepalive.is_none_or(|it| it > 0));

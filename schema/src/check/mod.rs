@@ -7,6 +7,7 @@ mod decap;
 mod families;
 mod health;
 mod load_balancer;
+mod masquerade;
 mod network;
 mod nodes;
 mod pools;
@@ -46,6 +47,9 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         network::check(&at.value, top, diagnoses);
     }
     wireguard::check(top, diagnoses);
+    if let Some(at) = &top.masquerade {
+        masquerade::check(at, top, diagnoses);
+    }
 }
 
 /// The first place of each thing that must be there once.

@@ -8,6 +8,7 @@ mod decap;
 mod family;
 mod health;
 mod load_balancer;
+mod masquerade;
 mod metrics;
 mod mtu;
 mod network;
@@ -26,6 +27,7 @@ pub use health::{HealthCheck, HealthKind, Via};
 pub use load_balancer::{
     GUE_PORT_DEFAULT, HashSeed, LoadBalancer, OuterDscp, OuterEcn, TABLE_SIZES, TableSize, XdpMode,
 };
+pub use masquerade::{FLOWS_DEFAULT, FLOWS_MAX, FLOWS_MIN, Masquerade, PortRange};
 pub use metrics::Metrics;
 pub use mtu::{MTU_MAX, MTU_MIN, Mtu};
 pub use network::{DevicePattern, Network, NetworkMode, Tunnel, TunnelKind, Underlay, VNI_MAX};
@@ -63,6 +65,8 @@ pub struct Config {
     pub network: Network,
     /// Encryption between the nodes; `None` is off.
     pub wireguard: Option<Wireguard>,
+    /// Addresses of the node for packets of its pods; `None` is off.
+    pub masquerade: Option<Masquerade>,
 }
 
 impl Config {

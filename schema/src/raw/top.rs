@@ -3,6 +3,7 @@
 use super::bgp::Bgp;
 use super::decap::Decap;
 use super::load_balancer::LoadBalancer;
+use super::masquerade::Masquerade;
 use super::metrics::Metrics;
 use super::network::Network;
 use super::node::Node;
@@ -51,8 +52,8 @@ raw_table! {
         optional recorder: Unsupported;
         /// Which traffic is allowed.
         optional policy: Unsupported;
-        /// Source addresses of traffic that leaves the network.
-        optional masquerade: Unsupported;
+        /// Addresses of the node for packets of its pods that leave the network. Without it, they leave as they are.
+        optional masquerade: Masquerade;
         /// Traffic that the kernel does not track.
         optional notrack: Unsupported;
         /// Addresses from a cloud's interface.

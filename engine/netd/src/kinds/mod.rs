@@ -7,6 +7,7 @@ pub mod bgp_path;
 pub mod bgp_peer;
 pub mod decap;
 pub mod link;
+pub mod masquerade;
 pub mod metrics;
 pub mod neighbour;
 pub mod overlay;
@@ -42,7 +43,7 @@ pub struct Context {
 }
 
 /// The kinds whose resources are programs that are pinned.
-pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, overlay::NAME];
+pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, masquerade::NAME, overlay::NAME];
 
 /// Every kind, in bring-up order.
 #[must_use]
@@ -97,6 +98,13 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             carries_traffic: true,
             desired: rule::desired,
             target: Box::new(rule::RuleTarget::default()),
+        },
+        KindEntry {
+            name: masquerade::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: masquerade::desired,
+            target: Box::new(masquerade::MasqueradeTarget::new(&context.bpf_dir)),
         },
         KindEntry {
             name: decap::NAME,

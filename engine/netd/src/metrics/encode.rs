@@ -30,6 +30,8 @@ pub(super) struct Snapshot {
     pub(super) totals: BTreeMap<String, (u64, u64)>,
     /// What the decapsulating program has counted, where there is one.
     pub(super) decap: Option<Counts>,
+    /// What was masqueraded, where something is.
+    pub(super) nat: Option<(netd_bpf::nat::abi::Counts, netd_bpf::nat::Usage)>,
     pub(super) tally: Tally,
 }
 
@@ -52,6 +54,7 @@ impl Collector for Snapshot {
         self.pools(&mut out)?;
         self.backends(&mut out)?;
         super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
+        super::nat::encode(self.nat.as_ref(), &mut out)?;
         self.decap(&mut out)
     }
 }
@@ -359,6 +362,27 @@ impl Snapshot {
             reasons.into_iter().map(|(reason, count)| ([("reason", reason)], count)),
         )
     }
+}
+
+/// What one part of the page writes, as a page of its own.
+#[cfg(test)]
+pub(super) fn written(part: impl Fn(&mut Out<'_>) -> fmt::Result + Send + Sync + 'static) -> String {
+    struct Part<F>(F);
+    impl<F> fmt::Debug for Part<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Part")
+        }
+    }
+    impl<F: Fn(&mut Out<'_>) -> fmt::Result + Send + Sync + 'static> Collector for Part<F> {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            (self.0)(&mut Out(encoder))
+        }
+    }
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Part(part)));
+    let mut page = String::new();
+    let _ = text::encode(&mut page, &registry);
+    page
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ fn snapshot() -> Snapshot {
         services: Some(vec![service(), pool()]),
         flows: Some(12),
         totals: BTreeMap::from([("web".to_owned(), (5, 50))]),
+        nat: None,
         decap: Some(Counts { packets: 8, bytes: 800, strangers: 3, not_taken: 2, ..Counts::default() }),
         tally,
     }

@@ -5,6 +5,7 @@
 
 mod bgp;
 mod encode;
+mod nat;
 mod page;
 mod server;
 mod tally;

@@ -7,6 +7,7 @@ use crate::api::ReadTraffic;
 use crate::clock;
 use crate::report::{Report, Word};
 use netd_bpf::decap::abi::Counts;
+use netd_bpf::nat;
 use netd_state::Store;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ pub type CountFlows = Arc<dyn Fn() -> Result<usize, String> + Send + Sync>;
 /// Reads what the decapsulating program has counted; `None` where there is none.
 pub type ReadDecap = Arc<dyn Fn() -> Result<Option<Counts>, String> + Send + Sync>;
 
+/// Reads what was masqueraded; `None` where nothing is.
+pub type ReadNat = Arc<dyn Fn() -> Result<Option<(nat::abi::Counts, nat::Usage)>, String> + Send + Sync>;
+
 /// Where the numbers come from.
 pub struct Sources {
     /// The report of the last pass.
@@ -32,6 +36,8 @@ pub struct Sources {
     pub flows: CountFlows,
     /// Reads what was taken out of the tunnel.
     pub decap: ReadDecap,
+    /// Reads what was masqueraded.
+    pub nat: ReadNat,
 }
 
 /// The page.
@@ -120,6 +126,7 @@ impl Page {
                 .map(|(name, total)| (name.to_owned(), (total.packets, total.bytes)))
                 .collect(),
             decap: (self.sources.decap)().ok().flatten(),
+            nat: (self.sources.nat)().ok().flatten(),
             tally: held(&self.tally).clone(),
             report,
         };

@@ -146,8 +146,8 @@ impl AttachmentSpec {
 /// The devices on which the program is wanted: those of the file, else those of the default routes that do not
 /// decapsulate.
 ///
-/// A device that was attached because of a default route stays attached as long as it exists and the file lists none.
-/// Without services and pools there is nothing to attach.
+/// What is attached stays so as long as it exists and the file lists no device, or none that is there. Without services
+/// and pools there is nothing to attach.
 ///
 /// # Errors
 ///
@@ -163,7 +163,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let has_any = !names.is_empty();
     if listed.is_empty() {
         names.retain(|device| !decapsulates(device));
-        // A route that comes and goes must not take the program off a device that packets for VIPs arrive at.
+    }
+    if listed.iter().all(|device| facts.link_named(device).is_none()) {
+        // Neither a route that comes and goes nor a name that was mistyped must take the program off the devices that
+        // packets for VIPs arrive at.
         let links = facts.links.values().filter(|link| !decapsulates(&link.name));
         desired.kept = links.map(|link| Key::new(&link.name)).collect();
     }
@@ -200,7 +203,7 @@ pub fn devices(config: &Config, facts: &Facts) -> BTreeSet<String> {
     }
 }
 
-fn default_devices(facts: &Facts) -> BTreeSet<String> {
+pub(crate) fn default_devices(facts: &Facts) -> BTreeSet<String> {
     let defaults = facts.routes.iter().filter(|route| route.destination.prefix() == 0);
     let hops = defaults.filter_map(|route| match &route.action {
         RouteAction::Forward(hops) => Some(hops),
@@ -265,6 +268,14 @@ mod tests {
     fn k5_a_device_that_is_missing_waits_and_the_others_do_not() {
         let desired = desired(&config(&["eth0", "eth7"]), &facts(None)).unwrap();
         assert_eq!(keys(&desired), (vec!["eth0"], vec!["eth7"]));
+        assert!(desired.kept.is_empty());
+    }
+
+    #[test]
+    fn k5_devices_none_of_which_is_there_take_the_program_off_no_other() {
+        let desired = desired(&config(&["eth7"]), &facts(None)).unwrap();
+        assert_eq!(keys(&desired), (vec![], vec!["eth7"]));
+        assert!(desired.kept.contains("eth0"));
     }
 
     #[test]

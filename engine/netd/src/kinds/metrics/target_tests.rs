@@ -16,6 +16,7 @@ fn target() -> MetricsTarget {
         traffic: Arc::new(|| Ok(Vec::new())),
         flows: Arc::new(|| Ok(0)),
         decap: Arc::new(|| Ok(None)),
+        nat: Arc::new(|| Ok(None)),
     };
     MetricsTarget::new(Arc::new(Page::new(sources)))
 }

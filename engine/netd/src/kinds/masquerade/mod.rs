@@ -1,0 +1,106 @@
+//! Addresses of the node for packets of its pods: programs on the devices by which packets leave the network.
+//!
+//! Key: the device's name. Mark of ownership: links pinned under netd's own directory. An update costs no packet and no
+//! flow: what the programs go by changes entry by entry, flows keep their ports when the range changes, and other programs
+//! take the flows over before the links are turned to them. Only another address begins flows anew.
+
+mod rules;
+mod target;
+
+pub use rules::{Given, Rules};
+pub use target::{MasqueradeTarget, counted};
+
+use crate::facts::Facts;
+use crate::kinds::attachment::{Program, default_devices, index_word};
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
+use netd_schema::{Config, Masquerade};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "masquerade";
+
+/// The key under which the lack of a default route is reported.
+const DEFAULT_DEVICES: &str = "default-route-devices";
+
+/// The programs on one device, and what they go by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MasqueradeSpec {
+    /// The device's name.
+    pub device: String,
+    /// The device's interface index; 0 for links whose device is gone.
+    pub ifindex: u32,
+    /// Which programs they are; those of a device that lacks one of them are earlier ones.
+    pub program: Program,
+    /// What packets get that leave by this device.
+    pub given: Given,
+    /// The same for all devices.
+    pub rules: Arc<Rules>,
+}
+
+/// The devices of the file, or those of the default routes.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let Some(masquerade) = &config.masquerade else { return Ok(desired) };
+    let rules = Arc::new(Rules::wanted(config, masquerade, facts)?);
+    if rules.source.is_empty() {
+        return Ok(desired);
+    }
+    let names = devices(masquerade, facts);
+    if masquerade.devices.is_empty() {
+        // A route that comes and goes must not take the programs off a device that flows leave by.
+        desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
+    }
+    if names.is_empty() {
+        let reason = "there is no default route whose device could be taken; list [masquerade] devices";
+        desired.held.insert(Key::new(DEFAULT_DEVICES), reason.into());
+    }
+    for device in names {
+        let key = Key::new(&device);
+        let Some(link) = facts.link_named(&device) else {
+            desired.held.insert(key, format!("there is no device {device}"));
+            continue;
+        };
+        match Given::wanted(masquerade, facts, link) {
+            Ok(given) => {
+                let (ifindex, program, rules) = (link.index, Program::Current, Arc::clone(&rules));
+                let spec = MasqueradeSpec { device, ifindex, program, given, rules };
+                desired.table.insert(key, Arc::new(spec));
+            }
+            Err(why) => {
+                desired.held.insert(key, why);
+            }
+        }
+    }
+    Ok(desired)
+}
+
+fn devices(masquerade: &Masquerade, facts: &Facts) -> BTreeSet<String> {
+    match masquerade.devices.as_slice() {
+        [] => default_devices(facts),
+        listed => listed.iter().cloned().collect(),
+    }
+}
+
+impl Described for MasqueradeSpec {
+    fn summary(&self) -> String {
+        format!("{}; {}", self.given, self.rules.summary())
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let compared = [
+            FieldChange::between("interface index", index_word(observed.ifindex), index_word(self.ifindex)),
+            FieldChange::between("programs", observed.program.word(), self.program.word()),
+            FieldChange::between("packets get", observed.given.to_string(), self.given.to_string()),
+        ];
+        compared.into_iter().flatten().chain(self.rules.changes(&observed.rules)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

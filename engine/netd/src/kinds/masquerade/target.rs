@@ -1,0 +1,247 @@
+//! The translating programs: reads what they go by and where they are, fills them, attaches them, takes them off.
+
+use super::{Given, MasqueradeSpec, NAME, Rules};
+use crate::clock;
+use crate::facts::Facts;
+use crate::kinds::attachment::Program;
+use crate::kinds::service::sentence;
+use crate::target::Target;
+use async_trait::async_trait;
+use netd_bpf::nat::abi::Counts;
+use netd_bpf::nat::{self, Nat, Size, Usage};
+use netd_bpf::tc::Side;
+use netd_bpf::{Error, LinkError};
+use netd_core::{Action, Key, Observation, Outcome, Step};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The folder of the pins, below that of the load balancer's.
+const FOLDER: &str = "nat";
+
+/// Packets in fragments at the same time; one that is forgotten loses its other fragments.
+const FRAGMENTS: u32 = 8192;
+
+/// Flows to pods' own addresses are fewer than those that pods begin.
+const DIRECT_SHARE: u32 = 4;
+
+/// The target of masquerading: two programs, on some devices.
+pub struct MasqueradeTarget {
+    /// Where a BPF file system is, or will be.
+    bpf_dir: PathBuf,
+    root: PathBuf,
+}
+
+impl MasqueradeTarget {
+    /// The target whose pins are below this folder.
+    #[must_use]
+    pub fn new(bpf_dir: &Path) -> Self {
+        Self { bpf_dir: bpf_dir.to_owned(), root: bpf_dir.join(FOLDER) }
+    }
+}
+
+/// What the programs below this folder have counted, and how full their table is; `None` if there are none.
+///
+/// # Errors
+///
+/// A sentence, if it cannot be read.
+pub fn counted(bpf_dir: &Path) -> Result<Option<(Counts, Usage)>, String> {
+    let Some(nat) = open(&bpf_dir.join(FOLDER))? else { return Ok(None) };
+    let usage = nat.usage(now_ns()).map_err(|error| sentence(&error))?;
+    Ok(Some((nat.counts(), usage)))
+}
+
+#[async_trait]
+impl Target for MasqueradeTarget {
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        observe(&self.root, facts)
+    }
+
+    async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
+        let outcomes = steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect();
+        // Programs that no link runs any more, and after the last device all of it.
+        if let Err(why) = self.sweep() {
+            tracing::warn!(why, "a translating program that is not in force any more could not be removed");
+        }
+        outcomes
+    }
+
+    async fn dismantle(&mut self) -> Result<(), String> {
+        Nat::retire_all(&self.root).map_err(|error| sentence(&error))
+    }
+}
+
+/// The programs in force; those of another version are as good as none.
+fn open(root: &Path) -> Result<Option<Nat>, String> {
+    match Nat::open(root) {
+        Err(Error::Incompatible { .. }) => Ok(None),
+        found => found.map_err(|error| sentence(&error)),
+    }
+}
+
+fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
+    let mut observation = Observation::default();
+    let attached = Nat::attached(root).map_err(|error| sentence(&error))?;
+    if attached.is_empty() {
+        return Ok(observation);
+    }
+    let found = open(root)?;
+    let (held, note) = match &found {
+        Some(nat) => {
+            let usage = nat.usage(now_ns()).map_err(|error| sentence(&error))?;
+            (nat.rules().map_err(|error| sentence(&error))?, told(&nat.counts(), &usage))
+        }
+        None => (nat::Rules::default(), String::new()),
+    };
+    let size = found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0 }, Nat::size);
+    let rules = Arc::new(Rules::held(&held, size));
+    let current = found.as_ref().filter(|nat| nat.is_current(size_for(size.flows)));
+    let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
+    for device in names {
+        let links = [Side::Ingress, Side::Egress].map(|side| attached.get(&(device.clone(), side)));
+        let index = links.iter().flatten().map(|link| link.ifindex).max().unwrap_or(0);
+        // A device that was renamed keeps its links; it is then one of another name than is wanted.
+        let is_renamed = facts.links.get(&index).is_some_and(|link| link.name != *device);
+        let runs = |nat: &&Nat| {
+            [Side::Ingress, Side::Egress].iter().zip(links).all(|(side, link)| {
+                let running = link.filter(|link| link.ifindex == index).map(|link| link.program_id);
+                running.is_some() && running == nat.program_id(*side).ok()
+            })
+        };
+        let spec = MasqueradeSpec {
+            device: device.clone(),
+            ifindex: if is_renamed { 0 } else { index },
+            program: if current.as_ref().is_some_and(runs) { Program::Current } else { Program::Earlier },
+            given: Given::held(held.devices.get(&index)),
+            rules: Arc::clone(&rules),
+        };
+        let key = Key::new(device);
+        observation.owned.insert(key.clone(), Arc::new(spec));
+        if !note.is_empty() {
+            observation.notes.insert(key, note.clone());
+        }
+    }
+    Ok(observation)
+}
+
+/// What an operator should know: how full the table is, and what was dropped.
+fn told(counts: &Counts, usage: &Usage) -> String {
+    let share = f64::from(usage.flows) * 100.0 / f64::from(usage.capacity.max(1));
+    let mut said = vec![format!("{} of {} flows ({share:.1} %)", usage.flows, usage.capacity)];
+    if let Some(fullest) = usage.fullest {
+        said.push(format!("most to {} port {}: {}", fullest.remote, fullest.remote_port, fullest.ports));
+    }
+    for (count, what) in [
+        (counts.exhausted, "found no port"),
+        (counts.table_full, "found no room"),
+        (counts.no_address, "had a family without an address here"),
+        (counts.no_mapping, "belonged to no flow"),
+        (counts.unsupported, "had a protocol without ports"),
+        (counts.malformed, "could not be read"),
+        (counts.fragment_lost, "were fragments without their first one"),
+    ] {
+        if count > 0 {
+            said.push(format!("{count} packets were dropped that {what}"));
+        }
+    }
+    said.join("; ")
+}
+
+impl MasqueradeTarget {
+    fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
+        let spec = match &step.action {
+            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
+                spec
+            }
+        };
+        let spec = spec.as_any().downcast_ref::<MasqueradeSpec>();
+        let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+        match step.action {
+            Action::Create { .. } | Action::Update { .. } => self.put(spec),
+            Action::Delete { .. } => {
+                Nat::detach(&self.root, &spec.device).map_err(failed)?;
+                self.forget_devices()?;
+                Ok(Outcome::Applied)
+            }
+        }
+    }
+
+    /// Has the programs go by the rules, and the device run them.
+    fn put(&self, spec: &MasqueradeSpec) -> Result<Outcome, Outcome> {
+        let mut nat = self.loaded(size_for(spec.rules.flows))?;
+        let mut rules = nat.rules().map_err(failed)?;
+        let attached = self.indices()?;
+        rules.devices.retain(|index, _| attached.contains(index));
+        rules.devices.insert(spec.ifindex, spec.given.for_program());
+        (rules.sources, rules.exclude) = (spec.rules.sources(), spec.rules.excluded());
+        nat.set_rules(&rules).map_err(failed)?;
+        match nat.attach(&spec.device, spec.ifindex) {
+            Ok(()) => Ok(Outcome::Applied),
+            Err(LinkError::Other(Error::Kernel { source, .. })) if source.raw_os_error() == Some(EINVAL) => {
+                Ok(Outcome::Failed("this kernel has no links for such programs (TCX, Linux 6.6)".to_owned()))
+            }
+            Err(error) => Ok(Outcome::Failed(sentence(&error))),
+        }
+    }
+
+    /// Forgets what packets get on devices that no program is on any more.
+    fn forget_devices(&self) -> Result<(), Outcome> {
+        let Some(mut nat) = open(&self.root).map_err(Outcome::Failed)? else { return Ok(()) };
+        let mut rules = nat.rules().map_err(failed)?;
+        let attached = self.indices()?;
+        rules.devices.retain(|index, _| attached.contains(index));
+        nat.set_rules(&rules).map_err(failed)
+    }
+
+    /// The devices that programs are on.
+    fn indices(&self) -> Result<BTreeSet<u32>, Outcome> {
+        let attached = Nat::attached(&self.root).map_err(failed)?;
+        Ok(attached.values().map(|link| link.ifindex).filter(|index| *index > 0).collect())
+    }
+
+    /// The programs that this binary carries: those of before, or new ones that take their flows over.
+    fn loaded(&self, size: Size) -> Result<Nat, Outcome> {
+        let mut before = open(&self.root).map_err(Outcome::Failed)?;
+        if before.as_ref().is_some_and(|nat| nat.is_current(size)) {
+            return before.ok_or_else(|| Outcome::Failed("the programs are gone".to_owned()));
+        }
+        netd_bpf::mount_bpffs_if_missing(&self.bpf_dir).map_err(failed)?;
+        if let Some(nat) = &mut before {
+            // Only what is alive has to find room.
+            nat.sweep(now_ns()).map_err(failed)?;
+        }
+        // A secret: who knows it could guess the ports of flows. The standard library asks the kernel for it.
+        let seed = RandomState::new().hash_one(now_ns());
+        let mut nat = Nat::prepare(&self.root, size, seed, before.as_ref()).map_err(failed)?;
+        nat.complete().map_err(failed)?;
+        Ok(nat)
+    }
+
+    fn sweep(&self) -> Result<(), String> {
+        let swept = match Nat::attached(&self.root) {
+            Ok(links) if links.is_empty() => Nat::retire_all(&self.root),
+            Ok(_) => match open(&self.root)? {
+                Some(nat) => nat.retire_others(),
+                None => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        swept.map_err(|error| sentence(&error))
+    }
+}
+
+/// The kernel's answer to an attach type that it does not know.
+const EINVAL: i32 = 22;
+
+fn size_for(flows: u32) -> Size {
+    Size { flows, direct: (flows / DIRECT_SHARE).max(1), fragments: FRAGMENTS }
+}
+
+fn now_ns() -> u64 {
+    u64::try_from(clock::awake().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn failed(error: Error) -> Outcome {
+    Outcome::Failed(sentence(&error))
+}
