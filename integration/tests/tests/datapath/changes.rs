@@ -67,8 +67,14 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-fn start(bed: &Bed) -> [Servers; 2] {
-    [servers(bed), Servers::start(bed, &steady().map(Port::Udp))]
+/// A bed in which netd has been, so that ways to backends are known; servers, and flows through the steady service.
+fn start(lab: &Lab) -> (Bed, [Servers; 2], [Flow; 2]) {
+    let bed = Bed::new(lab, 2);
+    let servers = [servers(&bed), Servers::start(&bed, &steady().map(Port::Udp))];
+    bed.write(&text("", &[], ""));
+    bed.start_ok().kill();
+    let flows = steady().map(|to| Flow::start(&bed, to));
+    (bed, servers, flows)
 }
 
 fn assert_nothing_to_do(bed: &Bed, when: &str) {
@@ -79,12 +85,7 @@ fn assert_nothing_to_do(bed: &Bed, when: &str) {
 #[test]
 fn every_setting_is_planned_applied_and_undone_under_traffic() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 2);
-    let _servers = start(&bed);
-    bed.write(&text("", &[], ""));
-    // Once with a daemon, so that ways to backends are known.
-    bed.start_ok().kill();
-    let flows = steady().map(|to| Flow::start(&bed, to));
+    let (bed, _servers, flows) = start(&lab);
     for Change { to, planned, is_in_force } in changes() {
         bed.write(&to);
         let said = bed.netd(&["plan"]);
@@ -106,11 +107,7 @@ fn every_setting_is_planned_applied_and_undone_under_traffic() {
 #[test]
 fn a_daemon_that_is_killed_or_stopped_with_a_setting_in_force_plans_nothing() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 2);
-    let _servers = start(&bed);
-    bed.write(&text("", &[], ""));
-    bed.start_ok().kill();
-    let flows = steady().map(|to| Flow::start(&bed, to));
+    let (bed, _servers, flows) = start(&lab);
     for Change { to, planned, is_in_force } in changes() {
         bed.write(&to);
         let netd = bed.start_ok();

@@ -4,7 +4,8 @@ use crate::{WEB, assert_sound, at, servers, web, with};
 use netd_integration_tests::bed::{CLIENT_V4, CLIENT_V6, no_checksum_offload, vips};
 use netd_integration_tests::capture::Recording;
 use netd_integration_tests::desired::file;
-use netd_integration_tests::echo::exchange;
+use netd_integration_tests::echo::{Servers, exchange};
+use netd_integration_tests::netd::Daemon;
 use netd_integration_tests::{Bed, Lab, Namespace};
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
@@ -29,11 +30,18 @@ fn far(lab: &Lab, bed: &Bed) -> Namespace {
     far
 }
 
-/// Makes the router's way to the far client narrower than both ends think. Large packets of the client still fit.
-fn narrow(bed: &Bed) {
-    for far in ["10.9.0.2/32", "2001:db8:9::2/128"] {
-        bed.client.ip(&["route", "add", far, "dev", "eth1", "mtu", "lock", "1300"]);
+/// A bed in which the router's way to the far client is narrower than both ends think; large packets of the client still
+/// fit. Servers and netd are in it.
+fn narrow(lab: &Lab) -> (Bed, Namespace, Servers, Daemon) {
+    let bed = Bed::new(lab, 3);
+    let far = far(lab, &bed);
+    for address in ["10.9.0.2/32", "2001:db8:9::2/128"] {
+        bed.client.ip(&["route", "add", address, "dev", "eth1", "mtu", "lock", "1300"]);
     }
+    let servers = servers(&bed);
+    bed.write(&file(&[web(3)]));
+    let netd = bed.start_ok();
+    (bed, far, servers, netd)
 }
 
 fn connect(far: &Namespace, to: SocketAddr) -> (TcpStream, u8) {
@@ -81,12 +89,7 @@ fn traceroutes_of_every_kind_end_at_the_vip() {
 #[test]
 fn a_routers_errors_reach_the_backend_that_they_are_about() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 3);
-    let far = far(&lab, &bed);
-    narrow(&bed);
-    let _servers = servers(&bed);
-    bed.write(&file(&[web(3)]));
-    let _netd = bed.start_ok();
+    let (bed, far, _servers, _netd) = narrow(&lab);
     let recording = Recording::start(&bed, &bed.client, "eth0", "icmp or (icmp6 and ip6[40] == 2)");
     let mut answered = [0; 3];
     for to in at(WEB) {
@@ -114,12 +117,7 @@ fn a_routers_errors_reach_the_backend_that_they_are_about() {
 #[test]
 fn a_routers_error_goes_to_one_backend() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 3);
-    let far = far(&lab, &bed);
-    narrow(&bed);
-    let _servers = servers(&bed);
-    bed.write(&file(&[web(3)]));
-    let _netd = bed.start_ok();
+    let (bed, far, _servers, _netd) = narrow(&lab);
     for (vip, far_address) in vips(10).into_iter().zip(["10.9.0.2", "2001:db8:9::2"]) {
         let (stream, owner) = connect(&far, SocketAddr::new(vip, WEB));
         exchange(&stream, 64 << 10).unwrap();

@@ -4,7 +4,8 @@ use crate::{DNS, WEB, assert_sound, at, servers, web, with};
 use netd_integration_tests::bed::device_to;
 use netd_integration_tests::capture::Recording;
 use netd_integration_tests::desired::file;
-use netd_integration_tests::echo::exchange;
+use netd_integration_tests::echo::{Servers, exchange};
+use netd_integration_tests::netd::Daemon;
 use netd_integration_tests::{Bed, Lab};
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -14,12 +15,18 @@ const TRANSFER_BYTES: usize = 4 << 20;
 /// A transfer through namespaces takes a fraction of it, unless it stalls; a busy machine is slower.
 const TRANSFER_MAX: Duration = Duration::from_secs(10);
 
-/// Room for a full packet of the client, but not for the tunnel's header around it.
-fn narrow(bed: &Bed) {
+/// A bed with room for a full packet of the client, but not for the tunnel's header around it; servers are in it, and
+/// netd with the file.
+fn narrow(lab: &Lab, backends: usize, text: &str) -> (Bed, Servers, Daemon) {
+    let bed = Bed::new(lab, backends);
     for (backend, number) in bed.backends.iter().zip(1..) {
         bed.lb.ip(&["link", "set", &device_to(number), "mtu", "1500"]);
         backend.ip(&["link", "set", "eth0", "mtu", "1500"]);
     }
+    let servers = servers(&bed);
+    bed.write(text);
+    let netd = bed.start_ok();
+    (bed, servers, netd)
 }
 
 /// What the client believes about its path to a VIP.
@@ -30,11 +37,7 @@ fn learned(bed: &Bed, vip: &str) -> String {
 #[test]
 fn large_transfers_go_both_ways_after_the_client_was_told_the_size() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 2);
-    narrow(&bed);
-    let _servers = servers(&bed);
-    bed.write(&file(&[web(2)]));
-    let _netd = bed.start_ok();
+    let (bed, _servers, _netd) = narrow(&lab, 2, &file(&[web(2)]));
     let recording = Recording::start(&bed, &bed.client, "eth0", "icmp or icmp6");
     for (to, mtu) in at(WEB).into_iter().zip(["mtu 1480", "mtu 1460"]) {
         let (stream, _) = bed.connect(to).unwrap();
@@ -54,11 +57,7 @@ fn large_transfers_go_both_ways_after_the_client_was_told_the_size() {
 #[test]
 fn a_datagram_that_is_too_large_teaches_its_sender() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 2);
-    narrow(&bed);
-    let _servers = servers(&bed);
-    bed.write(&file(&[web(2)]));
-    let _netd = bed.start_ok();
+    let (bed, _servers, _netd) = narrow(&lab, 2, &file(&[web(2)]));
     for (to, payload) in at(DNS).into_iter().zip([1472, 1452]) {
         let socket = bed.client_udp(0, to);
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -83,11 +82,7 @@ fn is_echoed(socket: &UdpSocket, payload: usize) -> bool {
 #[test]
 fn an_ipv4_packet_that_may_be_fragmented_is_dropped_without_a_word() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 1);
-    narrow(&bed);
-    let _servers = servers(&bed);
-    bed.write(&file(&[web(1)]));
-    let _netd = bed.start_ok();
+    let (bed, _servers, _netd) = narrow(&lab, 1, &file(&[web(1)]));
     bed.client.sysctl("net/ipv4/ip_no_pmtu_disc", "1");
     let recording = Recording::start(&bed, &bed.client, "eth0", "icmp");
     let socket = bed.client_udp(0, at(DNS)[0]);
@@ -101,12 +96,8 @@ fn an_ipv4_packet_that_may_be_fragmented_is_dropped_without_a_word() {
 #[test]
 fn no_errors_are_made_with_a_limit_of_zero() {
     let Some(lab) = Lab::new() else { return };
-    let bed = Bed::new(&lab, 1);
-    narrow(&bed);
-    let _servers = servers(&bed);
     let text = file(&[web(1)]).replace("[load_balancer]", "[load_balancer]\nicmp_errors_per_second = 0");
-    bed.write(&text);
-    let _netd = bed.start_ok();
+    let (bed, _servers, _netd) = narrow(&lab, 1, &text);
     let recording = Recording::start(&bed, &bed.client, "eth0", "icmp or (icmp6 and ip6[40] < 128)");
     for (to, payload) in at(DNS).into_iter().zip([1472, 1452]) {
         let socket = bed.client_udp(0, to);
