@@ -2,7 +2,7 @@
 
 use super::{each, raw};
 use crate::model::{Aggregate, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Family, Gobgpd, TlsIdentity};
-use crate::raw::{GobgpdWord, GracefulRestart, List};
+use crate::raw::{GobgpdWord, GracefulRestart, Import, List};
 use crate::span::At;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -77,7 +77,15 @@ fn peer(raw: &raw::BgpPeer) -> Option<BgpPeer> {
         bfd: raw.bfd.as_ref().map(|at| bfd(&at.value)),
         passive: raw.passive.is_some_and(|at| at.value),
         nodes: sorted(values(&raw.nodes, |name| name.0.clone())),
+        import: raw.import.as_ref().and_then(|at| import(&at.value)),
     })
+}
+
+fn import(raw: &Import) -> Option<u32> {
+    match raw {
+        Import::Nothing => None,
+        Import::Into(into) => into.table.map(|at| at.value.0),
+    }
 }
 
 /// In whole seconds; a hold time that is none has no keepalives.

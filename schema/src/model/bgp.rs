@@ -141,6 +141,8 @@ pub struct BgpPeer {
     pub passive: bool,
     /// The nodes that have this peer, sorted; empty: all.
     pub nodes: Vec<String>,
+    /// The routing table that received routes go into; none of the kernel's own, except main.
+    pub import: Option<u32>,
 }
 
 impl BgpPeer {
@@ -172,6 +174,7 @@ impl Default for BgpPeer {
             bfd: None,
             passive: false,
             nodes: Vec::new(),
+            import: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `[bgp]`.
 
 use super::List;
-use super::bgp_choice::{GracefulRestart, Import};
+use super::bgp_choice::{GracefulRestart, Import, RouteTable};
 use super::bgp_word::{
     AbsolutePath, Asn, BfdTime, CommunityWord, ConnectRetry, GobgpdWord, HoldDown, HoldTime, Keepalive,
     LargeCommunityWord, PeerWord, RouterId,
@@ -123,8 +123,9 @@ raw_table! {
         optional passive: bool = false, like true;
         /// The nodes that have this peer. Without it, all.
         optional nodes: List<NodeName, 1>, like ["lb-1"];
-        /// What becomes of received routes: `none`, they are only counted.
-        optional import: Import = "none";
+        /// What becomes of received routes: `none`, they are only counted; or into which routing table they go, as long
+        /// as the session lives. Rules that lead to the table are somebody else's.
+        optional import: Import = "none", like json!({ "table": 100 });
     }
 }
 
@@ -133,6 +134,14 @@ raw_table! {
     pub(crate) struct Restart {
         /// For so long the peer keeps the routes of a session that broke.
         optional restart: super::bgp_word::RestartTime = "120s", like "60s";
+    }
+}
+
+raw_table! {
+    /// Where received routes go.
+    pub(crate) struct ImportTable {
+        /// The number of a routing table; 254 is the main one.
+        required table: RouteTable, like 100;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Values of `[bgp]` that are written in one of two forms.
 
-use super::bgp::Restart;
+use super::bgp::{ImportTable, Restart};
+use super::number::Within;
 use super::{Raw, Reader};
 use crate::diagnostic::Draft;
 use crate::document::{Item, Value};
@@ -44,29 +45,35 @@ impl JsonSchema for GracefulRestart {
     }
 }
 
-/// What becomes of received routes: nothing. A table is a word of a later version.
+/// What becomes of received routes.
+#[derive(Debug)]
+pub(crate) enum Import {
+    /// Nothing.
+    Nothing,
+    /// They go into a routing table.
+    Into(ImportTable),
+}
+
+/// Tables that hold what is no route of anybody's: `RT_TABLE_COMPAT`, the default table, the node's own addresses.
+const TABLES_WITHOUT_ROUTES: [u32; 3] = [252, 253, 255];
+
+/// The number of a routing table that may have routes of peers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Import;
+pub(crate) struct RouteTable(pub(crate) u32);
 
 impl Raw for Import {
     fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match &item.value {
-            Value::String(word) if word == "none" => return Some(Self),
-            Value::Table(_) => {
-                let key = reader.key();
-                reader.report(|| {
-                    Draft::error(format!("`{key}` into a table is not supported by this version"))
-                        .label(item.span, "must be \"none\"")
-                });
-            }
+            Value::String(word) if word == "none" => return Some(Self::Nothing),
+            Value::Table(_) => return ImportTable::read(item, reader).map(Self::Into),
             Value::String(_) => {
                 let (key, found) = (reader.key(), reader.found(item.span));
                 reader.report(|| {
                     Draft::error(format!("`{key}` is not a use of received routes: {found}"))
-                        .label(item.span, "must be \"none\"")
+                        .label(item.span, "must be \"none\", or a table such as `{ table = 100 }`")
                 });
             }
-            _ => reader.wrong_type(item, "`\"none\"`"),
+            _ => reader.wrong_type(item, "`\"none\"` or a table such as `{ table = 100 }`"),
         }
         None
     }
@@ -81,7 +88,41 @@ impl JsonSchema for Import {
         "Import".into()
     }
 
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "none" }, generator.subschema_for::<ImportTable>()] })
+    }
+}
+
+impl Raw for RouteTable {
+    fn read(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let number = Within::<1, { u32::MAX }>::read(item, reader)?.wide();
+        if TABLES_WITHOUT_ROUTES.contains(&number) {
+            let key = reader.key();
+            reader.report(|| {
+                Draft::error(format!("`{key}` cannot be {number}"))
+                    .label(item.span, "252, 253 and 255 are the kernel's own; main is 254")
+            });
+            return None;
+        }
+        Some(Self(number))
+    }
+}
+
+impl JsonSchema for RouteTable {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "RouteTable".into()
+    }
+
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "const": "none" })
+        json_schema!({
+            "type": "integer",
+            "minimum": 1,
+            "maximum": u32::MAX,
+            "not": { "enum": TABLES_WITHOUT_ROUTES },
+        })
     }
 }

@@ -30,7 +30,7 @@ mod wireguard;
 mod word;
 
 pub(crate) use bgp::{Announcement, Bfd, Bgp, BgpPeer};
-pub(crate) use bgp_choice::GracefulRestart;
+pub(crate) use bgp_choice::{GracefulRestart, Import};
 pub(crate) use bgp_word::{AbsolutePath, Asn, GobgpdWord};
 pub(crate) use decap::Decap;
 pub(crate) use duration::shown;

@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Options of `plan`.
@@ -103,8 +102,8 @@ pub enum BgpCommand {
     Routes {
         /// What was sent to peers, after all policies, or what they sent. Without it, what netd announces.
         direction: Option<Direction>,
-        /// The peer's address; all of netd's peers if not given.
-        peer: Option<IpAddr>,
+        /// The peer's address or name; all of netd's peers if not given.
+        peer: Option<String>,
     },
 }
 

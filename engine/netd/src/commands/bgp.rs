@@ -5,6 +5,7 @@ use super::table;
 use crate::cli::{BgpArgs, BgpCommand, Direction, Global, say};
 use crate::clock;
 use crate::commands::instance_of;
+use crate::kinds::bgp_peer;
 use crate::speaker;
 use anyhow::{anyhow, bail};
 use netd_core::render::escape;
@@ -26,7 +27,9 @@ pub(super) async fn run(global: &Global, args: &BgpArgs) -> anyhow::Result<ExitC
     };
     match &args.command {
         BgpCommand::Peers => peers(&client, args.json).await,
-        BgpCommand::Routes { direction, peer } => routes(&client, *direction, *peer, args.json).await,
+        BgpCommand::Routes { direction, peer } => {
+            routes(&client, *direction, peer.as_deref(), args.json).await
+        }
     }
 }
 
@@ -65,7 +68,7 @@ impl Session {
         };
         Self {
             peer: address,
-            name: peer.config.name.clone(),
+            name: bgp_peer::name_of(&peer.config.name),
             asn: peer.config.asn,
             state: peer.state.to_string(),
             uptime_seconds: since.filter(|_| is_up).map(uptime),
@@ -148,7 +151,7 @@ impl Route {
                 peers.iter().filter(is_told).map(ToString::to_string).collect::<Vec<_>>().join(", ")
             }
         };
-        let standard = announcement.communities.iter().map(ToString::to_string);
+        let standard = announcement.communities.iter().map(|one| netd_schema::Community(one.0).to_string());
         let large = announcement.large_communities.iter().map(ToString::to_string);
         Self {
             prefix: announcement.prefix.to_string(),
@@ -163,7 +166,7 @@ impl Route {
     }
 
     fn of_session(peer: IpAddr, route: &ReceivedRoute) -> Self {
-        let standard = route.communities.iter().map(ToString::to_string);
+        let standard = route.communities.iter().map(|one| netd_schema::Community(one.0).to_string());
         let large = route.large_communities.iter().map(ToString::to_string);
         Self {
             prefix: route.prefix.to_string(),
@@ -193,16 +196,23 @@ impl Route {
     }
 }
 
+/// The peer that has this address or name.
+fn called(peers: &BTreeMap<IpAddr, Peer>, word: &str) -> anyhow::Result<IpAddr> {
+    let is_it = |(address, peer): &(&IpAddr, &Peer)| {
+        word.parse() == Ok(**address) || bgp_peer::name_of(&peer.config.name) == word
+    };
+    let found = peers.iter().find(is_it).map(|(address, _)| *address);
+    found.ok_or_else(|| anyhow!("there is no peer {}; `netd bgp peers` lists them", escape(word)))
+}
+
 async fn routes(
     client: &Client,
     direction: Option<Direction>,
-    peer: Option<IpAddr>,
+    peer: Option<&str>,
     is_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let peers = client.peers().await?;
-    if let Some(peer) = peer.filter(|peer| !peers.contains_key(peer)) {
-        bail!("there is no peer {peer}; `netd bgp peers` lists them");
-    }
+    let peer = peer.map(|word| called(&peers, word)).transpose()?;
     let mut found = Vec::new();
     match direction {
         None => {
@@ -229,7 +239,11 @@ async fn routes(
     if is_json {
         say(&format!("{:#}\n", serde_json::to_value(&found)?))?;
     } else if found.is_empty() {
-        say("There is no route.\n")?;
+        say(match direction {
+            None => "Nothing is announced. What should be and is not, `netd status` tells.\n",
+            Some(Direction::Advertised) => "No session has routes to its peer.\n",
+            Some(Direction::Received) => "No peer has sent a route.\n",
+        })?;
     } else {
         let head = ["prefix", "peer", "next hop", "as path", "communities", "local pref", "med"];
         say(&table::table(&head, [5, 6], found.iter().map(Route::row).collect()))?;

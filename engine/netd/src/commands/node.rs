@@ -123,7 +123,10 @@ fn reconciler(
     // Nobody else has it yet.
     let board = context.speaker.try_lock().map(|speaker| speaker.board()).unwrap_or_default();
     let mut reconciler = Reconciler::new(Setup {
-        facts: Box::new(health::WithVerdicts::new(facts, Arc::clone(health), seed)),
+        facts: Box::new(speaker::WithReceived::new(
+            Box::new(health::WithVerdicts::new(facts, Arc::clone(health), seed)),
+            Arc::clone(&context.speaker),
+        )),
         node,
         instance: instance.name.to_string(),
         config: global.config.display().to_string(),

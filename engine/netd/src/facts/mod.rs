@@ -43,6 +43,19 @@ pub struct Facts {
     pub no_redirects: BTreeSet<u32>,
     /// What is known of the backends' health. Not the kernel's: netd's own checks find it out.
     pub health: Arc<Verdicts>,
+    /// What BGP peers sent, of those whose routes go into a table. Not the kernel's: gobgpd tells it.
+    pub received: Arc<Received>,
+}
+
+/// The routes of BGP peers, each peer's by their prefixes with the next hop. A session that is not established has none.
+/// Or why they are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received(pub Result<BTreeMap<IpAddr, Arc<BTreeMap<IpNetwork, IpAddr>>>, String>);
+
+impl Default for Received {
+    fn default() -> Self {
+        Self(Ok(BTreeMap::new()))
+    }
 }
 
 impl Facts {

@@ -5,6 +5,7 @@ pub mod balancer;
 pub mod bgp_instance;
 pub mod bgp_path;
 pub mod bgp_peer;
+pub mod bgp_route;
 pub mod decap;
 pub mod link;
 pub mod masquerade;
@@ -181,5 +182,7 @@ fn announcing(speaker: &speaker::Shared) -> Vec<KindEntry> {
         entry(bgp_instance::NAME, false, bgp_instance::desired, instance),
         entry(bgp_path::NAME, true, bgp_path::desired, path),
         entry(bgp_peer::NAME, true, bgp_peer::desired, peer),
+        // Not listed by anybody in the file: how many there are is the peers' to say.
+        entry(bgp_route::NAME, false, bgp_route::desired, Box::new(route::RouteTarget::received())),
     ]
 }

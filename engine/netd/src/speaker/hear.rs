@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 /// Between two looks at what the managed one has written.
 const LOG_STEP: Duration = Duration::from_millis(500);
 
+/// Between two looks at whether peers have sent anything.
+const COUNTING_STEP: Duration = Duration::from_secs(1);
+
 /// A connection that is lost is told after at least this long, so that one which is lost at once each time does not
 /// keep netd busy.
 const LOST_AFTER_MIN: Duration = Duration::from_millis(200);
@@ -40,7 +43,7 @@ impl Said {
     }
 }
 
-/// Two tasks, which end with this.
+/// Tasks, which end with this.
 pub(super) struct Hearing {
     holds: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
@@ -48,9 +51,18 @@ pub(super) struct Hearing {
 
 impl Hearing {
     /// Listens from now on.
-    pub(super) fn start(client: Client, changed: Arc<Notify>, log: Option<PathBuf>, said: Said) -> Self {
+    pub(super) fn start(
+        client: Client,
+        changed: Arc<Notify>,
+        log: Option<PathBuf>,
+        said: Said,
+        takes_in: Arc<AtomicBool>,
+    ) -> Self {
         let holds = Arc::new(AtomicBool::new(true));
-        let mut tasks = vec![tokio::spawn(hear(client, changed, Arc::clone(&holds)))];
+        let mut tasks = vec![
+            tokio::spawn(hear(client.clone(), Arc::clone(&changed), Arc::clone(&holds))),
+            tokio::spawn(count(client, changed, takes_in)),
+        ];
         tasks.extend(log.map(|log| tokio::spawn(repeat(Tail::from_now(&log), said))));
         Self { holds, tasks }
     }
@@ -82,6 +94,24 @@ async fn hear(client: Client, changed: Arc<Notify>, holds: Arc<AtomicBool>) {
     holds.store(false, Ordering::Relaxed);
     least.await;
     changed.notify_one();
+}
+
+/// Asks for a pass when peers have sent something, if that matters to anybody: of routes the daemon's events tell each,
+/// of updates its counters tell enough.
+async fn count(client: Client, changed: Arc<Notify>, takes_in: Arc<AtomicBool>) {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(COUNTING_STEP).await;
+        if !takes_in.load(Ordering::Relaxed) {
+            continue;
+        }
+        // That it does not answer is the other task's to notice.
+        let Ok(peers) = client.peers().await else { continue };
+        let updates: u64 = peers.values().map(|peer| peer.updates.0).sum();
+        if before.replace(updates) != Some(updates) {
+            changed.notify_one();
+        }
+    }
 }
 
 /// Repeats in netd's log what the daemon says.

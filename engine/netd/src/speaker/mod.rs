@@ -7,10 +7,12 @@ mod board;
 mod hear;
 mod part;
 mod places;
+mod received;
 
 pub use board::Board;
 pub(crate) use board::Extent;
 pub use places::{Places, endpoint};
+pub use received::WithReceived;
 
 use crate::clock;
 use hear::{Hearing, Said};
@@ -24,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 
@@ -46,6 +49,10 @@ pub struct Speaker {
     board: Board,
     /// netd's announcements, counted.
     pub(crate) extent: Extent,
+    /// What peers sent.
+    known: BTreeMap<IpAddr, received::Known>,
+    /// Whether there are peers whose routes are taken in.
+    takes_in: Arc<AtomicBool>,
     /// What the daemon cannot tell of netd's peers, as it was asked for.
     pub(crate) labels: BTreeMap<IpAddr, String>,
     /// netd's announcements, as they were listed and changed since.
@@ -111,6 +118,8 @@ impl Speaker {
             said: Said::default(),
             board: Board::default(),
             extent: Extent::default(),
+            known: BTreeMap::new(),
+            takes_in: Arc::default(),
             labels: BTreeMap::new(),
             paths: None,
         }
@@ -229,7 +238,8 @@ impl Speaker {
         self.said = Said::default();
         let hearing = self.changed.as_ref().map(|changed| {
             let log = identity.map(|_| self.managed.log().to_path_buf());
-            Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone())
+            let takes_in = Arc::clone(&self.takes_in);
+            Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone(), takes_in)
         });
         self.paths = None;
         let gobgpd = gobgpd.clone();

@@ -3,6 +3,7 @@
 
 mod ecmp;
 mod life;
+mod received;
 mod rows;
 mod wire;
 mod world;

@@ -28,10 +28,11 @@ pub const NAME: KindName = "bgp_peer";
 pub struct PeerSpec(BgpPeer);
 
 impl PeerSpec {
-    /// The peer without the nodes that have it.
+    /// The peer without the nodes that have it. Of its routes it matters to the session that they are taken in, and not
+    /// where they go.
     #[must_use]
     pub fn new(peer: BgpPeer) -> Self {
-        Self(BgpPeer { nodes: Vec::new(), ..peer })
+        Self(BgpPeer { nodes: Vec::new(), import: peer.import.map(|_| 0), ..peer })
     }
 
     /// The key of the resource.
@@ -41,7 +42,7 @@ impl PeerSpec {
     }
 
     /// The fields by the words of the file.
-    fn words(&self) -> [(&'static str, String); 15] {
+    fn words(&self) -> [(&'static str, String); 16] {
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
         let seconds = |duration: Duration| format!("{}s", duration.as_secs());
         let flag = |is_set: bool| if is_set { "yes" } else { "no" }.to_owned();
@@ -65,6 +66,7 @@ impl PeerSpec {
             ("graceful_restart", or_none(self.graceful_restart.map(seconds))),
             ("bfd", or_none(bfd)),
             ("passive", flag(self.passive)),
+            ("import", flag(self.import.is_some())),
         ]
     }
 }

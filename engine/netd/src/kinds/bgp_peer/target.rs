@@ -145,7 +145,7 @@ fn config(spec: &BgpPeer) -> Result<PeerConfig, String> {
         families: spec.families.iter().map(|family| wire_family(*family)).collect(),
         graceful_restart,
         passive: spec.passive,
-        import: false,
+        import: spec.import.is_some(),
     })
 }
 
@@ -192,6 +192,7 @@ fn spec(peer: &Peer, label: &Label) -> PeerSpec {
         bfd: None,
         passive,
         nodes: Vec::new(),
+        import: peer.config.import.then_some(0),
     };
     found.families.sort();
     // A file that cannot be read says nothing about the session that is there.

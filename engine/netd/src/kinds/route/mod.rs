@@ -36,6 +36,10 @@ const METRIC_V6: u32 = 1024;
 /// The metric of routes that refuse: any other route to the same prefix wins.
 const METRIC_REFUSAL: u32 = 4_000_000_000;
 
+/// The metric of routes that BGP peers sent, which no other route of netd's has: any other route to the same prefix
+/// wins.
+pub const METRIC_RECEIVED: u32 = 1_770_179;
+
 /// The metric of netd's routes to prefixes of this family.
 #[must_use]
 pub fn metric(prefix: IpNetwork) -> u32 {

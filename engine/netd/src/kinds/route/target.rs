@@ -1,7 +1,7 @@
 //! netd's routes in the kernel: found in the facts, changed in batches.
 
 use super::wire::{Beside, adding, deleting};
-use super::{PROTOCOL, Purpose, RouteSpec, Way, key, key_of, metric};
+use super::{METRIC_RECEIVED, PROTOCOL, Purpose, RouteSpec, Way, key, key_of, metric};
 use crate::facts::{Facts, Link, NextHop, Route, RouteAction, Tunnel, links, routes_of, same_device};
 use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
@@ -20,12 +20,23 @@ pub struct RouteTarget {
     channel: Option<Channel>,
     /// As `channel`, for what is looked at before.
     connection: Option<Connection>,
+    origin: Origin,
+}
+
+/// Where routes of netd's come from; the kernel tells them apart by their metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    /// The file.
+    #[default]
+    File,
+    /// BGP peers.
+    Peers,
 }
 
 #[async_trait]
 impl Target for RouteTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
-        Ok(observe(facts))
+        Ok(observe(facts, self.origin))
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -58,6 +69,12 @@ impl Target for RouteTarget {
 }
 
 impl RouteTarget {
+    /// The target of routes that BGP peers sent.
+    #[must_use]
+    pub fn received() -> Self {
+        Self { origin: Origin::Peers, ..Self::default() }
+    }
+
     /// The links now: later than the facts.
     async fn links(&mut self) -> Result<BTreeMap<u32, Link>, String> {
         let mut connection = match self.connection.take() {
@@ -71,10 +88,11 @@ impl RouteTarget {
 }
 
 /// What the facts say about routes of ours, and about others where ours would be.
-fn observe(facts: &Facts) -> Observation {
+fn observe(facts: &Facts, origin: Origin) -> Observation {
     let mut specs: BTreeMap<Key, RouteSpec> = BTreeMap::new();
     let mut observation = Observation::default();
-    for route in facts.routes.iter().chain(&facts.routes_elsewhere) {
+    let all = facts.routes.iter().chain(&facts.routes_elsewhere);
+    for route in all.filter(|route| origin_of(route) == origin) {
         let key = || key(route.destination, route.table);
         let purpose = |way: &Way| if way.is_refusal() { Purpose::Refuse } else { Purpose::Forward };
         let mut found = |way: Way| match specs.entry(key_of(route.destination, route.table, purpose(&way))) {
@@ -113,6 +131,13 @@ fn observe(facts: &Facts) -> Observation {
         observation.owned.insert(key, Arc::new(spec));
     }
     observation
+}
+
+fn origin_of(route: &Route) -> Origin {
+    match route.protocol == PROTOCOL && route.metric == METRIC_RECEIVED {
+        true => Origin::Peers,
+        false => Origin::File,
+    }
 }
 
 fn is_refusal_of_ours(route: &Route) -> bool {

@@ -1,0 +1,88 @@
+//! Which received routes are wanted, and by which way.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::*;
+use crate::facts::{Address, Received};
+use crate::fake;
+use std::fmt::Write as _;
+
+fn config(peers: &str) -> Config {
+    let text = format!("version = 1\n[bgp]\nasn = 64512\n{peers}");
+    netd_schema::parse("test.toml", text.as_bytes()).unwrap_or_else(|found| panic!("{found}")).config
+}
+
+fn peer(address: &str, import: &str) -> String {
+    format!("[[bgp.peers]]\naddress = \"{address}\"\nasn = 64513\nimport = {import}\n")
+}
+
+type Routes<'a> = &'a [(&'a str, &'a [(&'a str, &'a str)])];
+
+/// A node with one link, and what its peers sent.
+fn facts(received: Routes<'_>) -> Facts {
+    let routes = |routes: &[(&str, &str)]| {
+        Arc::new(routes.iter().map(|(prefix, hop)| (prefix.parse().unwrap(), hop.parse().unwrap())).collect())
+    };
+    let received = received.iter().map(|(peer, all)| (peer.parse().unwrap(), routes(all))).collect();
+    let address = "10.0.0.11".parse().unwrap();
+    Facts {
+        links: [(2, fake::link(2, "eth0"))].into(),
+        addresses: vec![Address { link: 2, address, prefix_len: 24, usable: true, global: true }],
+        routes: vec![fake::route("10.0.0.0/24".parse().unwrap(), 2, None)],
+        received: Arc::new(Received(Ok(received))),
+        ..Facts::default()
+    }
+}
+
+fn shown(config: &Config, facts: &Facts) -> String {
+    let desired = desired(config, facts).unwrap();
+    let mut text = String::new();
+    for (key, spec) in &desired.table {
+        let _ = writeln!(text, "{key} {}", spec.summary());
+    }
+    for (key, why) in &desired.held {
+        let _ = writeln!(text, "{key} waits: {why}");
+    }
+    text
+}
+
+#[test]
+fn only_what_is_asked_for_goes_into_its_table() {
+    let config = config(&(peer("10.0.0.1", "{ table = 100 }") + &peer("10.0.0.2", "\"none\"")));
+    let facts = facts(&[
+        ("10.0.0.1", &[("203.0.113.0/24", "10.0.0.1")]),
+        ("10.0.0.2", &[("198.51.100.0/24", "10.0.0.2")]),
+    ]);
+    assert_eq!(shown(&config, &facts), "203.0.113.0/24 table 100 via 10.0.0.1 dev eth0\n");
+}
+
+#[test]
+fn of_two_peers_the_one_with_the_lower_address_is_followed() {
+    let config = config(&(peer("10.0.0.2", "{ table = 100 }") + &peer("10.0.0.1", "{ table = 100 }")));
+    let both: Routes<'_> = &[
+        ("10.0.0.1", &[("203.0.113.0/24", "10.0.0.1")]),
+        ("10.0.0.2", &[("203.0.113.0/24", "10.0.0.2"), ("0.0.0.0/0", "10.0.0.2")]),
+    ];
+    let expected =
+        "0.0.0.0/0 table 100 via 10.0.0.2 dev eth0\n203.0.113.0/24 table 100 via 10.0.0.1 dev eth0\n";
+    assert_eq!(shown(&config, &facts(both)), expected);
+    let expected =
+        "0.0.0.0/0 table 100 via 10.0.0.2 dev eth0\n203.0.113.0/24 table 100 via 10.0.0.2 dev eth0\n";
+    assert_eq!(shown(&config, &facts(&both[1..])), expected);
+}
+
+#[test]
+fn a_route_by_a_router_that_nothing_leads_to_waits() {
+    let config = config(&peer("10.0.0.1", "{ table = 254 }"));
+    let facts = facts(&[("10.0.0.1", &[("203.0.113.0/24", "172.16.0.1")])]);
+    let text = shown(&config, &facts);
+    assert!(text.starts_with("203.0.113.0/24 waits: ") && text.contains("172.16.0.1"), "{text}");
+}
+
+#[test]
+fn while_gobgpd_cannot_be_asked_nothing_is_known_and_without_import_it_does_not_matter() {
+    let mut facts = facts(&[]);
+    facts.received = Arc::new(Received(Err("gobgpd does not answer".into())));
+    let asked = desired(&config(&peer("10.0.0.1", "{ table = 100 }")), &facts);
+    assert_eq!(asked.unwrap_err(), "gobgpd does not answer");
+    assert!(desired(&config(&peer("10.0.0.1", "\"none\"")), &facts).unwrap().table.is_empty());
+}

@@ -1,0 +1,95 @@
+//! What peers sent, of those whose routes are taken in: listed again only after a peer has said something.
+
+use super::{Shared, Speaker};
+use crate::facts::{Facts, Received};
+use crate::reconcile::ReadFacts;
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+use netd_gobgp::{Client, Error, Peer, SessionState};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+/// From one peer and family no more is taken: a node that holds this many prefixes is a router and no load balancer.
+const ROUTES_MAX: usize = 100_000;
+
+/// The routes of one peer, as they were after it had sent so many updates in the session that began then.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    since: Option<SystemTime>,
+    updates: u64,
+    routes: Arc<BTreeMap<IpNetwork, IpAddr>>,
+}
+
+/// Reads facts, and adds what peers sent.
+pub struct WithReceived {
+    reader: Box<dyn ReadFacts>,
+    speaker: Shared,
+}
+
+impl WithReceived {
+    /// With what the speaker has heard.
+    #[must_use]
+    pub fn new(reader: Box<dyn ReadFacts>, speaker: Shared) -> Self {
+        Self { reader, speaker }
+    }
+}
+
+#[async_trait]
+impl ReadFacts for WithReceived {
+    async fn read(&mut self) -> Result<Facts, String> {
+        let mut facts = self.reader.read().await?;
+        facts.received = Arc::new(Received(self.speaker.lock().await.received().await));
+        Ok(facts)
+    }
+
+    fn touched(&mut self) {
+        self.reader.touched();
+    }
+
+    fn forget(&mut self) {
+        self.reader.forget();
+    }
+}
+
+impl Speaker {
+    async fn received(&mut self) -> Result<BTreeMap<IpAddr, Arc<BTreeMap<IpNetwork, IpAddr>>>, String> {
+        self.look().await?;
+        let Some(line) = self.line()? else {
+            self.known.clear();
+            return Ok(BTreeMap::new());
+        };
+        let peers = line.client.peers().await.map_err(|error| self.failed(&error))?;
+        let asked = |peer: &Peer| peer.is_ours && peer.is_admitted && peer.config.import;
+        self.takes_in.store(peers.values().any(asked), Ordering::Relaxed);
+        let mut known = BTreeMap::new();
+        for (address, peer) in
+            peers.iter().filter(|(_, peer)| asked(peer) && peer.state == SessionState::Established)
+        {
+            let before = self.known.get(address);
+            let is_same = |known: &&Known| (known.since, known.updates) == (peer.since, peer.updates.0);
+            let now = match before.filter(is_same) {
+                Some(known) => known.clone(),
+                None => {
+                    let routes = routes(&line.client, *address, peer).await;
+                    let routes = Arc::new(routes.map_err(|error| self.failed(&error))?);
+                    Known { since: peer.since, updates: peer.updates.0, routes }
+                }
+            };
+            known.insert(*address, now);
+        }
+        self.known = known;
+        Ok(self.known.iter().map(|(peer, known)| (*peer, Arc::clone(&known.routes))).collect())
+    }
+}
+
+async fn routes(client: &Client, address: IpAddr, peer: &Peer) -> Result<BTreeMap<IpNetwork, IpAddr>, Error> {
+    let mut all = BTreeMap::new();
+    for family in &peer.config.families {
+        let routes = client.received(address, *family, ROUTES_MAX).await?;
+        all.extend(routes.into_iter().filter_map(|route| Some((route.prefix, route.next_hop?))));
+    }
+    Ok(all)
+}
