@@ -34,7 +34,8 @@ test: deps ## all tests; those against the kernel need root, and make namespaces
 	@[ "$$(id -u)" = 0 ] || echo "netd: not root: the tests against the kernel will be skipped"
 	$(CARGO) test --locked --workspace --no-fail-fast 2>&1 | .ci/count
 
-test-6.1: deps ## the kernel programs' tests on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
+test-6.1: deps ## the tests of kernel programs and of WireGuard on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
+	integration/linux-6.1/wireguard
 	integration/linux-6.1/test
 
 # Tests that have a long form, by the beginnings of their names.

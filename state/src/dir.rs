@@ -15,8 +15,16 @@ use crate::{LastGood, Lock, Opened, StateError, last_good, lock, open};
 const LAST_GOOD_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// All that netd makes in the directory; the lock goes last.
-const NAMES: [&str; 6] =
-    ["db", open::ATTEMPTS_NAME, "quarantine", last_good::TEMPORARY_NAME, last_good::FILE_NAME, "lock"];
+const NAMES: [&str; 8] = [
+    "db",
+    open::ATTEMPTS_NAME,
+    "quarantine",
+    last_good::TEMPORARY_NAME,
+    last_good::FILE_NAME,
+    "wireguard.key",
+    "wireguard.key.next",
+    "lock",
+];
 
 const SLOW: StateError = StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX };
 

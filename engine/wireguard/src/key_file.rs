@@ -6,6 +6,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -85,7 +86,10 @@ fn bytes(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
         return Err(refused("is not a regular file"));
     }
-    if about.st_uid != 0 && about.st_uid != rustix::process::geteuid().as_raw() {
+    // Whoever owns the folder could put another file there.
+    let of_folder = std::fs::metadata(folder(path)).map(|folder| folder.uid()).unwrap_or_default();
+    let owners = [0, rustix::process::geteuid().as_raw(), of_folder];
+    if !owners.contains(&about.st_uid) {
         return Err(refused("belongs to another user: whoever owns it has the key"));
     }
     if Mode::from_raw_mode(about.st_mode).intersects(Mode::RWXG | Mode::RWXO) {
@@ -110,13 +114,22 @@ fn bytes(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
 pub fn create(path: &Path) -> Result<PrivateKey, KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.into(), what: "made", source };
     let key = PrivateKey::generate();
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = folder(path);
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     file.write_all(key.to_base64().as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)?;
+    let about = std::fs::metadata(folder).map_err(failed)?;
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        // A command of root's makes it for the user that netd runs as.
+        fchown(file.as_file(), Some(about.uid()), Some(about.gid())).map_err(failed)?;
+    }
     file.as_file().sync_all().map_err(failed)?;
     file.persist_noclobber(path).map_err(|error| failed(error.error))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(key)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("/"))
 }
 
 #[cfg(test)]

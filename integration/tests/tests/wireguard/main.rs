@@ -1,0 +1,8 @@
+//! Encryption between nodes: who reaches whom, what is seen on the wire, and what happens when something goes wrong. The
+//! devices are those of wireguard-go here; the kernel's own are in the tests of Linux 6.1.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod hand;
+mod life;
+mod nodes;
+mod trouble;
