@@ -5,6 +5,13 @@ use crate::process::Running;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Until a router that was just started takes commands, on a busy machine.
+const STARTING_MAX: Duration = Duration::from_secs(30);
+
+/// Between two tries.
+const STEP: Duration = Duration::from_millis(50);
 
 /// A router, ended when dropped.
 pub struct Frr {
@@ -83,7 +90,7 @@ impl Frr {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Has it take these lines of configuration, as if they were typed; panics if it refuses one.
+    /// Has it take these lines of configuration, as if they were typed, once it has started; panics if it refuses one.
     pub fn configure(&self, lines: &[&str]) {
         let folder = self.folder.display().to_string();
         let mut vtysh = Command::new("/usr/bin/vtysh");
@@ -91,8 +98,15 @@ impl Frr {
         for line in ["configure terminal"].iter().chain(lines) {
             vtysh.args(["-c", line]);
         }
-        let output = vtysh.output().unwrap_or_else(|error| panic!("{vtysh:?}: {error}"));
-        assert!(output.status.success(), "{vtysh:?}: {}", String::from_utf8_lossy(&output.stdout));
+        let until = Instant::now() + STARTING_MAX;
+        loop {
+            let output = vtysh.output().unwrap_or_else(|error| panic!("{vtysh:?}: {error}"));
+            if output.status.success() {
+                return;
+            }
+            assert!(Instant::now() < until, "{vtysh:?}: {}", String::from_utf8_lossy(&output.stdout));
+            std::thread::sleep(STEP);
+        }
     }
 
     /// As [`Frr::show`], for a command that prints JSON.
