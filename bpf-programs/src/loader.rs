@@ -203,8 +203,28 @@ pub(crate) fn not_loaded(program: &'static str, error: EbpfError) -> Error {
         {
             return Error::NoPermission { call: "load", object: program.into() };
         }
-        reason = format!("{reason}: {error}");
+        // Some of them end with their cause already.
+        let said = error.to_string();
+        if !reason.ends_with(&said) {
+            reason = format!("{reason}: {said}");
+        }
         cause = error.source();
     }
     Error::Rejected { program, reason, log: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aya::maps::MapError;
+    use std::io;
+
+    #[test]
+    fn a_refusal_names_each_cause_once() {
+        let io_error = io::Error::from_raw_os_error(libc::ENOMEM);
+        let error = MapError::CreateError { name: "rings".into(), io_error };
+        let said = not_loaded("xdp_lb", EbpfError::MapError(error)).to_string();
+        assert_eq!(said.matches("failed to create map").count(), 1, "{said}");
+        assert!(said.ends_with(": Cannot allocate memory (os error 12)"), "{said}");
+    }
 }

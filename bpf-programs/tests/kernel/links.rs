@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use netd_bpf::Datapath;
 use netd_bpf::abi::{Settings, TCP};
 use netd_bpf::links::{self, LinkError, LinkInfo, Mode};
+use netd_bpf::{Datapath, Error};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::bed::{Bed, CAPACITY, Tuple, in_own_world, ip, key, numbered_v4, numbered_v6};
 use crate::reference::Service;
@@ -70,6 +71,46 @@ fn a_device_with_a_dot_in_its_name_is_pinned_and_listed() {
         assert_eq!(links::list(root).unwrap(), [on("eth0.100", 10, &datapath)]);
         links::detach(root, "eth0.100").unwrap();
         assert_eq!(links::list(root).unwrap(), []);
+    });
+}
+
+/// Runs this without the rights for which the verifier lets a program read packets whose headers are not all of one length.
+fn as_a_stranger<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, sets).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn k3_a_program_that_the_verifier_rejects_leaves_the_old_one_attached_and_its_words_are_kept() {
+    in_own_world(|root| {
+        veth();
+        let old = program(root);
+        links::attach(root, "near", 10, Mode::Native, old.program()).unwrap();
+        let expected = [on("near", 10, &old)];
+        let refused = as_a_stranger(|| {
+            let found = Datapath::open(root)?.unwrap();
+            found.next_generation(&CAPACITY, &Settings::default()).map(drop)
+        });
+        let Err(Error::Rejected { program: "xdp_lb", log, .. }) = &refused else {
+            panic!("{refused:?}");
+        };
+        assert!(log.contains("prohibited"), "{log}");
+        assert_eq!(links::list(root).unwrap(), expected);
+        drop(old);
+        let found = Datapath::open(root).unwrap().unwrap();
+        assert_eq!((found.number(), found.is_pinned()), (1, true));
+        assert_eq!(on("near", 10, &found), expected[0]);
+        // And with the rights it is put in its place.
+        let next = found.next_generation(&CAPACITY, &Settings::default()).unwrap();
+        links::update(root, "near", next.program()).unwrap();
+        assert_eq!(links::list(root).unwrap(), [on("near", 10, &next)]);
     });
 }
 
