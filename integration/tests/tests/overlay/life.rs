@@ -15,8 +15,9 @@ fn changing_the_mode_in_two_steps_loses_no_packet() {
                 node.site.wait("settled", |report| {
                     let text = std::fs::read(node.site.config_file()).unwrap();
                     let digest = netd_integration_tests::netd::digest(&text);
+                    // Directly there is no way to c, and the tunnel stays as long as it leads there.
                     let pending = report["not_ready"].as_array().map_or(0, Vec::len);
-                    report["config"]["in_force"]["sha256"] == digest.as_str() && pending <= 2
+                    report["config"]["in_force"]["sha256"] == digest.as_str() && pending <= 4
                 });
             }
         };

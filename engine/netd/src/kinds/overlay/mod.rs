@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub const NAME: KindName = "overlay";
 
 /// A program on one device, and what it goes by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct OverlaySpec {
     /// The device's name.
     pub device: String,
@@ -33,8 +33,16 @@ pub struct OverlaySpec {
     pub role: Role,
     /// Whether it is the one that this netd carries.
     pub program: Program,
-    /// The same for all devices.
+    /// The same for all devices; a device is as it should be if what concerns its program is.
     pub rules: Arc<Rules>,
+}
+
+impl PartialEq for OverlaySpec {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { device, ifindex, role, program, rules } = self;
+        (device, ifindex, role, program) == (&other.device, &other.ifindex, &other.role, &other.program)
+            && rules.changes(*role, &other.rules).is_empty()
+    }
 }
 
 /// What a program is for.
@@ -103,7 +111,7 @@ impl Described for OverlaySpec {
             FieldChange::between("role", observed.role.word(), self.role.word()),
             FieldChange::between("program", observed.program.word(), self.program.word()),
         ];
-        compared.into_iter().flatten().chain(self.rules.changes(&observed.rules)).collect()
+        compared.into_iter().flatten().chain(self.rules.changes(self.role, &observed.rules)).collect()
     }
 
     /// Without the pods, which come and go while an operator looks.

@@ -62,13 +62,21 @@ impl Rules {
         }
     }
 
-    pub(super) fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+    /// What of these a program of this role goes by, and is otherwise.
+    pub(super) fn changes(&self, role: Role, observed: &Self) -> Vec<FieldChange> {
         let mut changes: Vec<FieldChange> =
             FieldChange::between("VNI", observed.vni, self.vni).into_iter().collect();
-        changes.extend(observed.peers.difference(&self.peers).map(|gone| FieldChange::removed("peer", gone)));
-        changes.extend(self.peers.difference(&observed.peers).map(|new| FieldChange::added("peer", new)));
-        changes.extend(differing("way", &observed.ways, &self.ways, |way| text(*way)));
-        changes.extend(differing("pod", &observed.pods, &self.pods, |index| format!("interface {index}")));
+        match role {
+            Role::Receive => {
+                let (gone, new) =
+                    (observed.peers.difference(&self.peers), self.peers.difference(&observed.peers));
+                changes.extend(gone.map(|gone| FieldChange::removed("peer", gone)));
+                changes.extend(new.map(|new| FieldChange::added("peer", new)));
+                let device = |index: &u32| format!("interface {index}");
+                changes.extend(differing("pod", &observed.pods, &self.pods, device));
+            }
+            Role::Send => changes.extend(differing("way", &observed.ways, &self.ways, |way| text(*way))),
+        }
         changes
     }
 }
@@ -95,8 +103,13 @@ fn differing<K: Ord + std::fmt::Display, V: PartialEq>(
 
 fn text(way: Way) -> String {
     match way {
-        Way::Tunnel { remote, .. } => format!("in the tunnel to {remote}"),
-        Way::Direct { via, .. } => format!("via {via}"),
+        Way::Tunnel { local: Some(local), remote, ifindex } => {
+            format!("in the tunnel from {local} to {remote} by interface {ifindex}")
+        }
+        Way::Tunnel { local: None, remote, ifindex } => {
+            format!("in the tunnel to {remote} by interface {ifindex}")
+        }
+        Way::Direct { via, ifindex } => format!("via {via} by interface {ifindex}"),
     }
 }
 

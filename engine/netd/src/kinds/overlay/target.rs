@@ -37,7 +37,9 @@ impl Target for OverlayTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        let outcomes = steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect();
+        let mut filled = None;
+        let done = |step| self.step(step, &mut filled).unwrap_or_else(|outcome| outcome);
+        let outcomes = steps.iter().map(done).collect();
         // Programs that no link runs any more, and after the last device all of it.
         if let Err(why) = self.sweep() {
             tracing::warn!(
@@ -52,6 +54,9 @@ impl Target for OverlayTarget {
         Overlay::retire_all(&self.root).map_err(|error| sentence(&error))
     }
 }
+
+/// Programs, and the rules that they were filled with: most steps of a pass have the same.
+type Filled = (Arc<Rules>, Overlay);
 
 /// The programs in force; those of another version are as good as none.
 fn open(root: &Path) -> Result<Option<Overlay>, String> {
@@ -102,7 +107,7 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
 }
 
 impl OverlayTarget {
-    fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
+    fn step(&self, step: &Step, filled: &mut Option<Filled>) -> Result<Outcome, Outcome> {
         let spec = match &step.action {
             Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
                 spec
@@ -111,7 +116,7 @@ impl OverlayTarget {
         let spec = spec.as_any().downcast_ref::<OverlaySpec>();
         let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
         match step.action {
-            Action::Create { .. } | Action::Update { .. } => self.put(spec),
+            Action::Create { .. } | Action::Update { .. } => self.put(spec, filled),
             Action::Delete { .. } => {
                 links::detach(&self.root, &spec.device).map_err(failed)?;
                 Ok(Outcome::Applied)
@@ -120,8 +125,11 @@ impl OverlayTarget {
     }
 
     /// Has the programs go by the rules, and the device run the one of its role.
-    fn put(&self, spec: &OverlaySpec) -> Result<Outcome, Outcome> {
-        let overlay = self.filled(&spec.rules)?;
+    fn put(&self, spec: &OverlaySpec, filled: &mut Option<Filled>) -> Result<Outcome, Outcome> {
+        let overlay = match filled {
+            Some((rules, overlay)) if Arc::ptr_eq(rules, &spec.rules) => overlay,
+            _ => &mut filled.insert((Arc::clone(&spec.rules), self.filled(&spec.rules)?)).1,
+        };
         let role = match spec.role {
             Role::Receive => overlay::Role::Receive,
             Role::Send => overlay::Role::Send,
