@@ -41,6 +41,14 @@ impl Sender {
         bed.datapath.run(&self.0).unwrap().1
     }
 
+    /// Begins the flows after the change: only their records tell where those of changed slots are. Their backends.
+    fn begin(&mut self, bed: &Bed) -> Vec<u32> {
+        let begun: Vec<u32> = (0..FLOWS).map(|client| number_of(&self.send(bed, client, SYN))).collect();
+        // Records that were used go last when room is needed.
+        assert_eq!(self.backends(bed), begun);
+        begun
+    }
+
     /// Where the established flows go.
     fn backends(&mut self, bed: &Bed) -> Vec<u32> {
         (0..FLOWS).map(|client| number_of(&self.send(bed, client, ACK))).collect()
@@ -70,9 +78,7 @@ fn x9_a_flood_of_resets_takes_no_record_from_the_flows_that_have_one() {
         let mut bed = Bed::new(root);
         bed.add(changed());
         let mut sender = Sender::new();
-        // Begun after the change: only their records tell where those of changed slots are.
-        let begun: Vec<u32> = (0..FLOWS).map(|client| number_of(&sender.send(&bed, client, SYN))).collect();
-        assert_eq!(sender.backends(&bed), begun);
+        let begun = sender.begin(&bed);
         let records = bed.maps().flows().unwrap().len();
         for client in FLOWS..FLOWS + FLOOD {
             sender.send(&bed, client, [RST, RST | ACK, 0][client as usize % 3]);
@@ -88,9 +94,7 @@ fn x8_flows_begun_after_a_change_keep_their_records_in_a_flood_of_new_ones() {
         let mut bed = Bed::new(root);
         bed.add(changed());
         let mut sender = Sender::new();
-        let begun: Vec<u32> = (0..FLOWS).map(|client| number_of(&sender.send(&bed, client, SYN))).collect();
-        // Records that were used go last when room is needed.
-        assert_eq!(sender.backends(&bed), begun);
+        let begun = sender.begin(&bed);
         for client in FLOWS..FLOWS + FLOOD {
             sender.send(&bed, client, SYN);
         }
