@@ -1,7 +1,7 @@
 //! The tables of frontends: what user space writes is what packets meet, also while it is being written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netd_bpf::abi::{self, Frontend, FrontendKey, Settings, TCP};
@@ -102,9 +102,15 @@ fn stamped(stamp: u32, is_ipv4: bool) -> Frontend {
     }
 }
 
-/// Puts stamps of each key's own, one after the other, and removes some, until told to stop; how many changes.
-fn change(datapath: &mut Datapath, keys: &[FrontendKey], stop: &AtomicBool) -> u32 {
-    let (mut dice, mut changes) = (Dice(9), 0);
+/// So many changes at least, half of which wait for the kernel's grace period.
+const CHANGES: u32 = 200;
+
+/// With `NETD_LONG=1`: some minutes.
+const CHANGES_LONG: u32 = 10_000;
+
+/// Puts stamps of each key's own, one after the other, and removes some, until told to stop; counts the changes.
+fn change(datapath: &mut Datapath, keys: &[FrontendKey], stop: &AtomicBool, changes: &AtomicU32) {
+    let mut dice = Dice(9);
     while !stop.load(Ordering::Relaxed) {
         let n = dice.roll(keys.len() as u32);
         let key = keys[n as usize];
@@ -115,9 +121,8 @@ fn change(datapath: &mut Datapath, keys: &[FrontendKey], stop: &AtomicBool) -> u
             datapath.maps().put_frontends(&[(key, stamped(stamp, key.address.is_ipv4()))])
         };
         results.into_iter().for_each(|result| result.unwrap());
-        changes += 1;
+        changes.fetch_add(1, Ordering::Relaxed);
     }
-    changes
 }
 
 #[test]
@@ -129,11 +134,15 @@ fn s11_k36_a_packet_meets_one_whole_frontend_of_its_key_while_all_of_them_change
         let keys: Vec<_> = (0..2 * KEYS).map(|n| key(&vip(n < KEYS, 10 + n % KEYS), 80, TCP)).collect();
         let packets = Datapath::open(root).unwrap().unwrap();
         let frames: Vec<_> = keys.iter().map(|key| frame(key, 1000)).collect();
-        let stop = AtomicBool::new(false);
-        let (changes, sent, passed) = std::thread::scope(|scope| {
-            let changing = scope.spawn(|| change(&mut datapath, &keys, &stop));
+        let wanted = if std::env::var_os("NETD_LONG").is_some() { CHANGES_LONG } else { CHANGES };
+        let (stop, changes) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (sent, passed) = std::thread::scope(|scope| {
+            let changing = scope.spawn(|| change(&mut datapath, &keys, &stop, &changes));
             let (mut sent, mut passed, began) = (0, 0, Instant::now());
-            while began.elapsed() < Duration::from_secs(2) {
+            let goes_on = |began: Instant| {
+                began.elapsed() < Duration::from_secs(2) || changes.load(Ordering::Relaxed) < wanted
+            };
+            while goes_on(began) && !changing.is_finished() {
                 for (n, frame) in (0..).zip(&frames) {
                     let (verdict, out) = packets.run(frame).unwrap();
                     if verdict == Verdict::Pass {
@@ -148,10 +157,12 @@ fn s11_k36_a_packet_meets_one_whole_frontend_of_its_key_while_all_of_them_change
                 }
             }
             stop.store(true, Ordering::Relaxed);
-            (changing.join().unwrap(), sent, passed)
+            changing.join().unwrap();
+            (sent, passed)
         });
+        let changes = changes.into_inner();
         assert!(
-            changes > 200 && sent > 1000 && passed > 1000,
+            changes >= wanted && sent > 1000 && passed > 1000,
             "{changes} changes, {sent} sent, {passed} passed"
         );
     });

@@ -8,6 +8,7 @@ use crate::kinds::vip::POOL_PREFIX;
 use ipnetwork::IpNetwork;
 use netd_bpf::Maps;
 use netd_bpf::abi::{self, FlowKey, Frontend, FrontendKey, Pool, PoolKey};
+use netd_schema::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -110,15 +111,14 @@ fn recorded(
     answer: &mut Explanation,
 ) -> netd_bpf::Result<()> {
     if frontend.flags & abi::RANDOM != 0 {
-        answer.step("random", "a new flow takes a slot at random");
+        let how = match packet.protocol {
+            Protocol::Tcp => "a SYN without a record takes a slot at random, any other packet its hash's",
+            Protocol::Udp => "a packet without a record takes a slot at random",
+        };
+        answer.step("random", how);
     }
     if frontend.flags & abi::KEEP_FLOWS != 0 {
-        let window = if frontend.flags & abi::WINDOW_OPEN != 0 {
-            "flows without a record are taken for old ones"
-        } else {
-            "only flows with a record are kept"
-        };
-        answer.step("change", format!("the ring has changed: {window}"));
+        answer.step("change", format!("the ring has changed: {}", window(packet.protocol, frontend.flags)));
     }
     for (key, flow) in records(maps, packet)? {
         let whose = if key.source_port == [0, 0] { "client" } else { "flow" };
@@ -127,6 +127,22 @@ fn recorded(
         answer.step("record", format!("the {whose} has one, of backend {backend}"));
     }
     Ok(())
+}
+
+/// What a ring that changed means for a packet without a record, and where records are looked for.
+fn window(protocol: Protocol, flags: u32) -> String {
+    let window = match (flags & abi::WINDOW_OPEN != 0, protocol) {
+        (true, Protocol::Tcp) => "a flow without a record is taken for an old one, unless this is its SYN",
+        (true, Protocol::Udp) => {
+            "a flow without a record is taken for an old one, for as long after it as `udp_idle` says"
+        }
+        (false, _) => "only flows with a record are kept",
+    };
+    let anywhere = match flags & abi::RECORDS_ANYWHERE {
+        0 => "in slots that changed",
+        _ => "in every slot, because of earlier changes",
+    };
+    format!("{window}; records are looked for {anywhere}")
 }
 
 /// Says what becomes of packets that no service takes.

@@ -19,8 +19,11 @@ pub(crate) fn standing<S: Described>(
 ) -> Observation {
     let mut observation = Observation::default();
     for LinkInfo { device, ifindex, program_id } in links {
-        let key = Key::new(&device);
         let found = facts.links.get(&ifindex);
+        // One of a device that was moved to another network namespace is there still, and nobody asks for it: packets would
+        // leave by devices of these indices there. One whose device was deleted has none, and waits for it.
+        let is_elsewhere = found.is_none() && ifindex != 0;
+        let key = Key::new(&if is_elsewhere { format!("{device} (moved away)") } else { device.clone() });
         let mode = found.and_then(|link| link.xdp).map_or(Mode::Unknown, |xdp| xdp.mode.into());
         if mode == Mode::Generic {
             observation.notes.insert(key.clone(), GENERIC_NOTE.into());
