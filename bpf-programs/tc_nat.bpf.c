@@ -7,13 +7,11 @@
 #include "nat_maps.h"
 #include "nat_mappings.h"
 #include "nat_packet.h"
+#include "nat_records.h"
 #include "nat_rewrite.h"
 
 #define PASS TC_ACT_UNSPEC
 #define FULL_BITS 128
-
-// No receiver that matters waits for fragments for longer.
-#define FRAGMENT_NS (30 * NS_PER_SECOND)
 
 #define DROP(reason)           \
 	({                     \
@@ -23,7 +21,7 @@
 
 // Whether a prefix of the family contains the address. One of IPv6 that is shorter than 96 bits may contain mapped
 // addresses, and is not meant for them.
-static __always_inline int contains(void *prefixes, const __u8 *address, __u8 is_v6)
+static __noinline int contains(void *prefixes, const __u8 *address, __u8 is_v6)
 {
 	struct nat_prefix key = { .bits = FULL_BITS };
 	const __u32 *found;
@@ -74,65 +72,6 @@ static __always_inline struct nat_flow answered_flow(const struct nat_packet *pa
 	return flow;
 }
 
-static __always_inline struct nat_fragment_key fragment_key(const struct nat_packet *packet)
-{
-	struct nat_fragment_key key = {
-		.id = packet->fragment_id,
-		.protocol = packet->is_v6 ? 0 : packet->protocol,
-	};
-
-	__builtin_memcpy(key.source, packet->source, 16);
-	__builtin_memcpy(key.destination, packet->destination, 16);
-	return key;
-}
-
-// Later fragments of this one's packet are given this address.
-static __always_inline void note_fragment(const struct nat_packet *packet, const __u8 *address)
-{
-	const struct nat_fragment_key key = fragment_key(packet);
-	struct nat_fragment fragment = { .seen_ns = now_ns() };
-
-	if (packet->fragment != FIRST)
-		return;
-	__builtin_memcpy(fragment.address, address, 16);
-	bpf_map_update_elem(&nat_fragments, &key, &fragment, BPF_ANY);
-}
-
-static __always_inline const struct nat_fragment *first_fragment(const struct nat_packet *packet)
-{
-	const struct nat_fragment_key key = fragment_key(packet);
-	const struct nat_fragment *const found = bpf_map_lookup_elem(&nat_fragments, &key);
-
-	return found && ns_since(found->seen_ns) <= FRAGMENT_NS ? found : NULL;
-}
-
-// When a flow of TCP or UDP that is direct was last seen.
-static __always_inline __u64 *direct_seen(const struct nat_flow *flow)
-{
-	__u64 *const seen_ns = bpf_map_lookup_elem(&direct, flow);
-	const __u64 lives = flow->protocol == IPPROTO_TCP ? TCP_LIVES : UDP_LIVES;
-
-	return seen_ns && ns_since(*seen_ns) <= lives * NS_PER_SECOND ? seen_ns : NULL;
-}
-
-// Whether a flow is recorded as direct; then it was seen just now.
-static __always_inline int saw_direct(const struct nat_flow *flow)
-{
-	__u64 *const seen_ns = direct_seen(flow);
-
-	if (seen_ns && ns_since(*seen_ns) > SEEN_EVERY_NS)
-		*seen_ns = now_ns();
-	return seen_ns != NULL;
-}
-
-static __always_inline void record_direct(const struct nat_flow *flow)
-{
-	const __u64 now = now_ns();
-
-	if (!saw_direct(flow) && !bpf_map_update_elem(&direct, flow, &now, BPF_ANY))
-		COUNT(direct);
-}
-
 static __always_inline int passed(const struct nat_packet *packet)
 {
 	note_fragment(packet, packet->source);
@@ -176,40 +115,66 @@ static __noinline int translate_leaving(struct __sk_buff *skb, const struct nat_
 	return PASS;
 }
 
-// An error about a packet that came to a pod, from the pod or from the host.
-static __noinline int translate_error_leaving(struct __sk_buff *skb, const struct nat_packet *packet, int is_of_pod)
+enum found { TRANSLATED, IS_DIRECT, NO_FLOW, FAILED };
+
+// What an error quotes came to a pod: it becomes what came to the node, which is also said.
+//
+// Who sent the error is for the callers to ask: of functions that are handed constants, the verifier of Linux 6.1 takes
+// away what only another constant leads to.
+static __noinline int translate_quoted(struct __sk_buff *skb, const struct nat_packet *packet, struct nat_place *place)
 {
 	struct attempt attempt = { .skb = skb };
-	struct nat_place place = {};
 	struct nat_packet quoted;
 	struct nat_rule rule;
 	struct nat_flow flow;
 
 	if (!read_quoted(skb, packet, &quoted))
-		goto unknown;
+		return NO_FLOW;
 	if (quoted.what == ECHO_REQUEST)
-		return PASS;
-	if (!look_up_rule(skb, packet, &rule))
-		goto unknown;
-	if (!is_of_pod && !contains(&sources, quoted.destination, quoted.is_v6))
-		return PASS;
+		return IS_DIRECT;
+	if (!look_up_rule(skb, packet, &rule) || !contains(&sources, quoted.destination, quoted.is_v6))
+		return NO_FLOW;
 	flow = answered_flow(&quoted);
 	begin(&attempt, &flow, &rule);
-	if (!find(&attempt)) {
-		if (!is_echo(&quoted) && direct_seen(&flow))
-			return PASS;
-		goto unknown;
-	}
-	__builtin_memcpy(place.address, attempt.key.outer, 16);
-	place.port = attempt.key.outer_port;
-	if (rewrite_quoted(skb, packet, &quoted, DESTINATION, &place) ||
-	    (is_of_pod && rewrite_error(skb, packet, SOURCE, &place)))
-		return DROP(malformed);
-	COUNT(errors_out);
-	return PASS;
+	if (!find(&attempt))
+		return !is_echo(&quoted) && direct_seen(&flow) ? IS_DIRECT : NO_FLOW;
+	__builtin_memcpy(place->address, attempt.key.outer, 16);
+	place->port = attempt.key.outer_port;
+	return rewrite_quoted(skb, packet, &quoted, DESTINATION, place) ? FAILED : TRANSLATED;
+}
 
-unknown:
-	return is_of_pod ? DROP(no_mapping) : PASS;
+static __always_inline int error_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	struct nat_place place = {};
+
+	switch (translate_quoted(skb, packet, &place)) {
+	case TRANSLATED:
+		if (rewrite_error(skb, packet, SOURCE, &place))
+			return DROP(malformed);
+		COUNT(errors_out);
+		return PASS;
+	case IS_DIRECT:
+		return PASS;
+	case NO_FLOW:
+		return DROP(no_mapping);
+	default:
+		return DROP(malformed);
+	}
+}
+
+static __always_inline int error_of_host(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	struct nat_place place = {};
+
+	switch (translate_quoted(skb, packet, &place)) {
+	case TRANSLATED:
+		COUNT(errors_out);
+		return PASS;
+	case FAILED:
+		return DROP(malformed);
+	default:
+		return PASS;
+	}
 }
 
 static __always_inline int later_fragment_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
@@ -242,7 +207,7 @@ static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packe
 	if (packet->what == UNSUPPORTED || (packet->what == ICMP_ERROR && packet->fragment != WHOLE))
 		return DROP(unsupported);
 	if (packet->what == ICMP_ERROR)
-		return translate_error_leaving(skb, packet, 1);
+		return error_leaving(skb, packet);
 	if (packet->what == ECHO_REPLY)
 		return passed(packet);
 	return translate_leaving(skb, packet, &rule);
@@ -298,7 +263,7 @@ int nat_egress(struct __sk_buff *skb)
 	if (packet.fragment == LATER)
 		return PASS;
 	if (packet.what == ICMP_ERROR)
-		return packet.fragment == WHOLE ? translate_error_leaving(skb, &packet, 0) : PASS;
+		return packet.fragment == WHOLE ? error_of_host(skb, &packet) : PASS;
 	return leaving_of_host(skb, &packet);
 }
 

@@ -128,7 +128,8 @@ impl Maps {
 
     /// Lets everything be older by so many nanoseconds.
     pub(super) fn age(&mut self, ns: u64) -> Result<()> {
-        let older = |seen_ns: u64| seen_ns.saturating_sub(ns);
+        // Before the machine was, if it has to be: differences of times are all that is asked for.
+        let older = |seen_ns: u64| seen_ns.wrapping_sub(ns);
         rewrite(&self.mappings, |mapping| mapping.seen_ns = older(mapping.seen_ns))?;
         rewrite(&self.direct, |seen_ns| *seen_ns = older(*seen_ns))?;
         rewrite(&self.fragments, |fragment| fragment.seen_ns = older(fragment.seen_ns))?;
@@ -162,7 +163,9 @@ fn flow_of(key: &Key, mapping: &Mapping) -> Flow {
 }
 
 fn is_alive(key: &Key, mapping: &Mapping, now_ns: u64) -> bool {
-    now_ns.saturating_sub(mapping.seen_ns) <= lifetime_seconds(key, mapping.state) * NS_PER_SECOND
+    // The programs' clock is a tick late, and may be ahead of a reading that was made before theirs.
+    let ago = now_ns.wrapping_sub(mapping.seen_ns).cast_signed().max(0).unsigned_abs();
+    ago <= lifetime_seconds(key, mapping.state) * NS_PER_SECOND
 }
 
 /// The table of lifetimes in `docs/nat.md`.
