@@ -102,12 +102,11 @@ fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Not
     let speaker = Arc::new(Mutex::new(Speaker::new(&instance.runtime_dir, changed)));
     let (runtime_dir, state_dir) = (instance.runtime_dir.clone(), instance.state_dir.clone());
     let devices = Devices::new(&instance.name.to_string(), runtime_dir, state_dir);
-    kinds::Context {
-        bpf_dir: instance.bpf_dir.clone(),
-        page,
-        speaker,
-        wireguard: Arc::new(Mutex::new(devices)),
+    let wireguard = Arc::new(Mutex::new(devices));
+    if let Some(page) = &page {
+        page.set_wireguard(Arc::clone(&wireguard));
     }
+    kinds::Context { bpf_dir: instance.bpf_dir.clone(), page, speaker, wireguard }
 }
 
 fn reconciler(

@@ -2,10 +2,12 @@
 //! name, counters end in `_total`.
 
 use super::tally::Tally;
+use crate::clock;
 use crate::commands::traffic::socket;
 use crate::kinds::service::{BackendTraffic, ServiceTraffic};
 use crate::report::{FileState, KindReport, Report, Word};
 use netd_bpf::decap::abi::Counts;
+use netd_wireguard::Peer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -15,6 +17,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything that is known at one moment.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Snapshot {
     pub(super) decap: Option<Counts>,
     /// What was masqueraded, where something is.
     pub(super) nat: Option<(netd_bpf::nat::abi::Counts, netd_bpf::nat::Usage)>,
+    /// The peers of the WireGuard device, by the names of their nodes.
+    pub(super) peers: BTreeMap<String, Peer>,
     pub(super) tally: Tally,
 }
 
@@ -55,6 +60,7 @@ impl Collector for Snapshot {
         self.backends(&mut out)?;
         super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
         super::nat::encode(self.nat.as_ref(), &mut out)?;
+        super::wireguard::encode(&self.peers, Duration::from_millis(clock::unix_ms()), &mut out)?;
         self.decap(&mut out)
     }
 }

@@ -47,6 +47,7 @@ fn snapshot() -> Snapshot {
     let mut tally = Tally::default();
     tally.count(&report);
     Snapshot {
+        peers: BTreeMap::new(),
         report: Arc::new(report),
         accepted_unix_ms: Some(1_700_000_000_123),
         services: Some(vec![service(), pool()]),

@@ -10,6 +10,7 @@ mod page;
 mod server;
 mod tally;
 mod totals;
+mod wireguard;
 
 pub use page::{Page, Sources};
 pub use server::Listener;

@@ -6,6 +6,7 @@ use super::totals::Totals;
 use crate::api::ReadTraffic;
 use crate::clock;
 use crate::report::{Report, Word};
+use crate::wireguard;
 use netd_bpf::decap::abi::Counts;
 use netd_bpf::nat;
 use netd_state::Store;
@@ -45,6 +46,7 @@ pub struct Page {
     sources: Sources,
     /// Known after the kinds, which know the page.
     store: OnceLock<Arc<Store>>,
+    wireguard: OnceLock<wireguard::Shared>,
     tally: Mutex<Tally>,
     totals: Mutex<Totals>,
     last: tokio::sync::Mutex<Option<(Instant, Arc<str>)>>,
@@ -63,6 +65,7 @@ impl Page {
         Self {
             sources,
             store: OnceLock::new(),
+            wireguard: OnceLock::new(),
             tally: Mutex::default(),
             totals: Mutex::default(),
             last: tokio::sync::Mutex::default(),
@@ -72,6 +75,11 @@ impl Page {
     /// Says where the history is; only the first is heard.
     pub fn set_store(&self, store: Arc<Store>) {
         let _ = self.store.set(store);
+    }
+
+    /// Says by which devices packets between nodes are encrypted; only the first is heard.
+    pub fn set_wireguard(&self, devices: wireguard::Shared) {
+        let _ = self.wireguard.set(devices);
     }
 
     /// Counts passes until the daemon ends.
@@ -127,6 +135,7 @@ impl Page {
                 .collect(),
             decap: (self.sources.decap)().ok().flatten(),
             nat: (self.sources.nat)().ok().flatten(),
+            peers: self.wireguard.get().map(|devices| devices.blocking_lock().peers()).unwrap_or_default(),
             tally: held(&self.tally).clone(),
             report,
         };

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Link, PathResolver};
 use ipnetwork::IpNetwork;
 use netd_schema::{Config, Mtu, Node, Wireguard, WireguardMode};
 use netd_wireguard::PublicKey;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -138,9 +138,22 @@ impl<'c> Mesh<'c> {
         file(first).or(file(second))
     }
 
-    /// This node's own address of the family, which its packets to other nodes bear.
+    /// The address that this node's own packets to others bear: one that the others know it by, and that it has.
     #[must_use]
-    pub fn source(&self, family_of: IpAddr) -> Option<IpAddr> {
-        self.me.addresses.iter().copied().find(|own| own.is_ipv4() == family_of.is_ipv4())
+    pub fn source(&self, facts: &Facts, family_of: IpAddr) -> Option<IpAddr> {
+        let mut own = self.me.addresses.iter().copied();
+        own.find(|own| own.is_ipv4() == family_of.is_ipv4() && facts.is_own_address(*own))
     }
+}
+
+/// What the nodes of the keys are called.
+#[must_use]
+pub fn names(config: &Config) -> BTreeMap<PublicKey, String> {
+    let of = |node: &Node| {
+        let key = |key: netd_schema::PublicKey| PublicKey::from_bytes(key.0);
+        let present = node.wireguard.public_key.map(|it| (key(it), node.name.clone()));
+        let next = node.wireguard.next_public_key.map(|it| (key(it), format!("{} (next key)", node.name)));
+        present.into_iter().chain(next)
+    };
+    config.nodes.iter().flat_map(of).collect()
 }

@@ -5,12 +5,12 @@ mod links;
 mod mesh;
 
 pub use keys::{KEY_FILE, next_file, own_key};
-pub use mesh::{Mesh, Other, UNDERLAY_OVERHEAD};
+pub use mesh::{Mesh, Other, UNDERLAY_OVERHEAD, names};
 
 use crate::facts::{Facts, Link};
 use crate::netlink::Connection;
 use netd_schema::Config;
-use netd_wireguard::{Access, Device, Error, Kernel, Program, PublicKey, Userspace};
+use netd_wireguard::{Access, Device, Error, Kernel, Peer, Program, PublicKey, Userspace};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -157,6 +157,32 @@ impl Devices {
         self.access(sort)?.read(interface)
     }
 
+    /// The device of this name, whosever it is, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::read`].
+    pub fn find(&mut self, interface: &str) -> Result<(Sort, Device), Error> {
+        match self.read(interface, Sort::Kernel) {
+            Ok(device) => Ok((Sort::Kernel, device)),
+            Err(Error::Absent | Error::Unsupported) => {
+                self.read(interface, Sort::Userspace).map(|device| (Sort::Userspace, device))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The peers of the device of the file in force, by the names of their nodes; none where there is no device.
+    #[must_use]
+    pub fn peers(&mut self) -> BTreeMap<String, Peer> {
+        let Some(config) = self.in_force() else { return BTreeMap::new() };
+        let interface = config.wireguard.as_ref().map(|settings| &settings.interface);
+        let device = interface.and_then(|interface| self.find(interface).ok());
+        let mut names = names(&config);
+        let peers = device.into_iter().flat_map(|(_, device)| device.peers);
+        peers.filter_map(|(key, peer)| Some((names.remove(&key)?, peer))).collect()
+    }
+
     /// The way to devices of the sort.
     ///
     /// # Errors
@@ -283,3 +309,7 @@ pub fn said(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "mesh_tests.rs"]
+mod tests;

@@ -1,54 +1,37 @@
 //! What this node's device says of itself and of the others: fingerprints, and never keys.
 
 use crate::cli::{Global, say};
+use crate::clock;
 use crate::commands::duration::words;
-use crate::commands::node::{check_rights, node_name};
+use crate::commands::instance_of;
+use crate::commands::node::check_rights;
 use crate::commands::table;
-use crate::facts::Facts;
-use crate::wireguard::{Mesh, Sort, said};
+use crate::wireguard::{Devices, Sort, names, said};
 use anyhow::{anyhow, bail};
 use netd_core::render::escape;
-use netd_wireguard::{Access, Device, Error, Kernel, Peer, PublicKey, Userspace};
+use netd_wireguard::{Device, Peer, PublicKey};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub(super) fn run(global: &Global, as_json: bool) -> anyhow::Result<ExitCode> {
     check_rights()?;
     let (_, config) = super::file(global)?;
     let Some(settings) = &config.wireguard else { bail!("the file has no `[wireguard]`") };
-    let facts = Facts { node: node_name(global), ..Facts::default() };
-    let mesh = Mesh::of(&config, &facts).map_err(|why| anyhow!(why))?;
-    let names = mesh.map(|mesh| names(&mesh)).unwrap_or_default();
+    let names = names(&config);
     let interface = &settings.interface;
-    let (sort, device) = find(interface).map_err(|error| anyhow!("{interface}: {}", said(&error)))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let instance = instance_of(global);
+    let mut devices = Devices::new(&instance.name.to_string(), instance.runtime_dir, instance.state_dir);
+    let found = devices.find(interface);
+    let (sort, device) = found.map_err(|error| anyhow!("{interface}: {}", said(&error)))?;
+    let now = Duration::from_millis(clock::unix_ms());
     let text = match as_json {
         true => format!("{:#}\n", as_value(interface, sort, &device, &names, now)),
         false => as_text(interface, sort, &device, &names, now),
     };
     say(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the nodes of the keys are called.
-fn names(mesh: &Mesh<'_>) -> BTreeMap<PublicKey, String> {
-    let of = |other: &crate::wireguard::Other<'_>| {
-        let next = other.next_key.map(|key| (key, format!("{} (next key)", other.node.name)));
-        std::iter::once((other.key, other.node.name.clone())).chain(next)
-    };
-    mesh.others.iter().flat_map(of).collect()
-}
-
-fn find(interface: &str) -> Result<(Sort, Device), Error> {
-    match Kernel::open().and_then(|mut kernel| kernel.read(interface)) {
-        Ok(device) => Ok((Sort::Kernel, device)),
-        Err(Error::Absent | Error::Unsupported) => {
-            Userspace.read(interface).map(|device| (Sort::Userspace, device))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// How long ago the last handshake was; a clock that was put back makes it now.

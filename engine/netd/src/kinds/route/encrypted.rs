@@ -21,10 +21,9 @@ pub(super) fn add(desired: &mut DesiredKind, config: &Config, facts: &Facts) -> 
             let key = key_of(prefix, table, Purpose::Forward);
             match device {
                 Some(link) => {
-                    // To a node, as it knows this one; to pods, as the packet says.
-                    let source =
-                        other.node.addresses.contains(&prefix.ip()).then(|| mesh.source(prefix.ip()));
-                    let way = Way { source: source.flatten(), ..Way::into_device(link, prefix) };
+                    // Packets of pods have their own.
+                    let source = mesh.source(facts, prefix.ip());
+                    let way = Way { source, ..Way::into_device(link, prefix) };
                     desired.table.insert(key, spec(way));
                 }
                 None => {

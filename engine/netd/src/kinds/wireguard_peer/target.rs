@@ -1,16 +1,17 @@
 //! The peers of netd's WireGuard devices: read with them, changed by what differs.
 
 use super::{PeerSpec, Secret, specs};
+use crate::clock;
 use crate::facts::{Facts, PathResolver};
 use crate::target::Target;
-use crate::wireguard::{Devices, Mesh, Own, Shared, Sort, said};
+use crate::wireguard::{Devices, Mesh, Own, Shared, said};
 use async_trait::async_trait;
 use netd_core::{Action, Observation, Outcome, Spec, Step};
 use netd_wireguard::{Change, Error, Peer, PeerConfig, PublicKey, Wanted, changes, read_preshared};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A session is over if there was no handshake for so long (WireGuard's REJECT_AFTER_TIME).
 const SESSION_MAX: Duration = Duration::from_secs(180);
@@ -106,10 +107,9 @@ fn told(
     if let Some(told) = devices.told(key) {
         return Some(told);
     }
-    let lives = peer.last_handshake.is_some_and(|since| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.saturating_sub(since) < SESSION_MAX
-    });
+    let lives = peer
+        .last_handshake
+        .is_some_and(|since| Duration::from_millis(clock::unix_ms()).saturating_sub(since) < SESSION_MAX);
     let told = in_force.filter(|wanted| lives || at == *wanted)?;
     devices.tell(key, told);
     Some(told)
@@ -152,7 +152,7 @@ fn change(
     jobs: &[(usize, PublicKey, Option<PeerConfig>)],
 ) -> Result<(), String> {
     let is_deleting = jobs.iter().all(|(_, _, config)| config.is_none());
-    let (sort, now) = match find(devices, interface) {
+    let (sort, now) = match devices.find(interface) {
         Ok(found) => found,
         // With its device a peer is gone, too.
         Err(Error::Absent | Error::Unsupported) if is_deleting => return Ok(()),
@@ -178,15 +178,4 @@ fn change(
         }
     }
     Ok(())
-}
-
-/// The device as it is now: it may have been made since the facts were read.
-fn find(devices: &mut Devices, interface: &str) -> Result<(Sort, netd_wireguard::Device), Error> {
-    match devices.read(interface, Sort::Kernel) {
-        Ok(device) => Ok((Sort::Kernel, device)),
-        Err(Error::Absent | Error::Unsupported) => {
-            devices.read(interface, Sort::Userspace).map(|device| (Sort::Userspace, device))
-        }
-        Err(error) => Err(error),
-    }
 }
