@@ -16,6 +16,7 @@ mod layouts;
 mod links;
 mod nat;
 mod odd_packets;
+mod overlay;
 mod packets;
 mod random;
 mod reference;
