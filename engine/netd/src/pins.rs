@@ -6,6 +6,7 @@
 use netd_core::KindName;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 
 /// Why what is pinned ends with netd, and for which kinds that matters.
@@ -29,14 +30,17 @@ pub enum Found {
 /// Why what is pinned below `bpf` ends with this process; `None` if it does not, or there is nothing there.
 #[must_use]
 pub fn fleeting(bpf: &Path, found: Found) -> Option<String> {
-    let is_init = std::process::id() == 1;
-    let own = Sight::of(Path::new("/proc/self"), bpf)?;
-    let of_init = Sight::of(Path::new("/proc/1"), bpf);
-    is_fleeting(own, of_init.as_ref(), is_init, found).then(|| {
+    let own = Sight::of(std::process::id(), bpf)?;
+    // Whoever lives longer; a sandbox may hide the first of them.
+    let mut others =
+        [1, parent_id()].into_iter().filter(|process| ![0, std::process::id()].contains(process));
+    let witness = others.find_map(|process| Sight::of(process, bpf));
+    is_fleeting(&own, witness.as_ref(), found).then(|| {
         format!(
-            "the bpf file system at {} is one of netd's own mount namespace, and ends with netd: if it is stopped or \
-             killed, traffic stops; in a network namespace start it by `nsenter --net=/run/netns/NAME netd run` and not by \
-             `ip netns exec`, in a container hand it the host's /sys/fs/bpf",
+            "the bpf file system at {} is in a mount namespace of its own, and ends with the last process there: where that \
+             is netd, traffic stops when netd is stopped or killed; in a network namespace start it by \
+             `nsenter --net=/run/netns/NAME netd run` and not by `ip netns exec`, in a container hand it the host's \
+             /sys/fs/bpf",
             bpf.display()
         )
     })
@@ -51,8 +55,9 @@ struct Sight {
 }
 
 impl Sight {
-    /// `process` is its folder in /proc. `None` if the kernel does not let this process look there.
-    fn of(process: &Path, bpf: &Path) -> Option<Self> {
+    /// `None` if there is no such process, or the kernel does not let this one look.
+    fn of(process: u32, bpf: &Path) -> Option<Self> {
+        let process = Path::new("/proc").join(process.to_string());
         let mount_namespace = fs::read_link(process.join("ns/mnt")).ok()?;
         let inside = bpf.strip_prefix("/").unwrap_or(bpf);
         let device = fs::metadata(process.join("root").join(inside)).ok().map(|found| found.dev());
@@ -60,11 +65,11 @@ impl Sight {
     }
 }
 
-/// Who is the init process itself, as in a container, has nobody to compare with.
-fn is_fleeting(own: Sight, of_init: Option<&Sight>, is_init: bool, found: Found) -> bool {
-    match of_init.filter(|_| !is_init) {
+/// Without a witness, as where netd is all that runs in a container, a file system that was there is somebody's.
+fn is_fleeting(own: &Sight, witness: Option<&Sight>, found: Found) -> bool {
+    match witness {
         None => found == Found::Missing,
-        Some(init) => own.mount_namespace != init.mount_namespace && own.device != init.device,
+        Some(other) => own.mount_namespace != other.mount_namespace && own.device != other.device,
     }
 }
 
@@ -77,24 +82,23 @@ mod tests {
     }
 
     #[test]
-    fn pins_end_with_netd_where_init_does_not_see_them() {
-        for (init, expected) in [
+    fn pins_end_with_netd_where_those_that_outlive_it_do_not_see_them() {
+        let own = sight("mnt:[1]", Some(30));
+        for (witness, expected) in [
             (sight("mnt:[1]", Some(30)), false),
             (sight("mnt:[2]", Some(30)), false),
             (sight("mnt:[2]", Some(31)), true),
             (sight("mnt:[2]", None), true),
         ] {
-            let own = sight("mnt:[1]", Some(30));
-            assert_eq!(is_fleeting(own, Some(&init), false, Found::Mounted), expected, "{init:?}");
+            for found in [Found::Mounted, Found::Missing] {
+                assert_eq!(is_fleeting(&own, Some(&witness), found), expected, "{witness:?}");
+            }
         }
     }
 
     #[test]
-    fn without_an_init_to_compare_with_a_file_system_that_was_there_is_somebodys() {
-        for (found, expected) in [(Found::Mounted, false), (Found::Missing, true)] {
-            let own = || sight("mnt:[1]", Some(30));
-            assert_eq!(is_fleeting(own(), None, false, found), expected);
-            assert_eq!(is_fleeting(own(), Some(&own()), true, found), expected);
-        }
+    fn where_nobody_can_be_compared_with_a_file_system_that_was_there_is_somebodys() {
+        let own = sight("mnt:[1]", Some(30));
+        assert!(!is_fleeting(&own, None, Found::Mounted) && is_fleeting(&own, None, Found::Missing));
     }
 }
