@@ -1,11 +1,11 @@
 //! What peers sent, of those whose routes are taken in: listed again only after a peer has said something.
 
-use super::{Shared, Speaker};
+use super::{Line, Shared, Speaker};
 use crate::facts::{Facts, Received};
 use crate::reconcile::ReadFacts;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
-use netd_gobgp::{Client, Error, Peer, SessionState};
+use netd_gobgp::{Error, Peer, SessionState};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Speaker {
             let now = match before.filter(is_same) {
                 Some(known) => known.clone(),
                 None => {
-                    let routes = routes(&line.client, *address, peer).await;
+                    let routes = routes(&line, *address, peer).await;
                     let routes = Arc::new(routes.map_err(|error| self.failed(&error))?);
                     Known { since: peer.since, updates: peer.updates.0, routes }
                 }
@@ -85,11 +85,13 @@ impl Speaker {
     }
 }
 
-async fn routes(client: &Client, address: IpAddr, peer: &Peer) -> Result<BTreeMap<IpNetwork, IpAddr>, Error> {
+/// What a peer sent and did not have from this AS (RFC 4271, 9.1.2): routers send back what they were told.
+async fn routes(line: &Line, address: IpAddr, peer: &Peer) -> Result<BTreeMap<IpNetwork, IpAddr>, Error> {
     let mut all = BTreeMap::new();
     for family in &peer.config.families {
-        let routes = client.received(address, *family, ROUTES_MAX).await?;
-        all.extend(routes.into_iter().filter_map(|route| Some((route.prefix, route.next_hop?))));
+        let routes = line.client.received(address, *family, ROUTES_MAX).await?;
+        let foreign = routes.into_iter().filter(|route| !route.as_path.contains(&line.asn));
+        all.extend(foreign.filter_map(|route| Some((route.prefix, route.next_hop?))));
     }
     Ok(all)
 }

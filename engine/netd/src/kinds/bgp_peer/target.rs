@@ -15,6 +15,10 @@ use std::time::Duration;
 /// Said of a password file whose content is not what gobgpd has.
 const ANOTHER_CONTENT: &str = " (as it was before)";
 
+/// Said of a peer with `bfd`.
+const NO_BFD: &str =
+    "gobgpd 3 does not support BFD: remove `bfd`; `hold` finds a dead peer, too, within 3 s at best";
+
 /// The target of peers.
 pub struct PeerTarget(Shared);
 
@@ -118,7 +122,7 @@ async fn make(speaker: &mut Speaker, line: &Line, step: &Step) -> Outcome {
 /// What gobgpd is asked for.
 fn config(spec: &BgpPeer) -> Result<PeerConfig, String> {
     if spec.bfd.is_some() {
-        return Err("gobgpd 3 does not support BFD".into());
+        return Err(NO_BFD.into());
     }
     let seconds = |what: &str, duration: Duration| {
         u16::try_from(duration.as_secs()).map_err(|_| format!("{what} is longer than 65535 s"))
@@ -284,6 +288,6 @@ mod tests {
     #[test]
     fn bfd_is_said_to_be_unsupported() {
         let wanted = BgpPeer { bfd: Some(netd_schema::Bfd::default()), ..wanted().0 };
-        assert_eq!(config(&wanted).unwrap_err(), "gobgpd 3 does not support BFD");
+        assert_eq!(config(&wanted).unwrap_err(), NO_BFD);
     }
 }

@@ -41,6 +41,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let resolver = PathResolver::new(facts);
     for ((table, prefix), router) in wanted {
         let key = key(prefix, table);
+        if prefix.is_ipv6() && router.is_ipv4() {
+            desired.held.insert(key, format!("its next hop {router} is no IPv6 address"));
+            continue;
+        }
         match resolver.hop(router) {
             Ok(Hop { link, next_hop, .. }) => {
                 let way = Way { metric: METRIC_RECEIVED, ..Way::via(next_hop, link, prefix) };
