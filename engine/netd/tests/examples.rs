@@ -24,7 +24,7 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 14] = [
     ("pools", "lb", &[("service", 5), ("vip", 7), ("metrics", 1)]),
     ("pod-routes", "node-1", &[("route", 3), ("service", 0), ("attachment", 0)]),
     ("overlay", "node-1", &[("link", 1), ("overlay", 1), ("route", 4), ("service", 0), ("attachment", 0)]),
-    ("wireguard", "node-1", &[("wireguard_device", 1), ("wireguard_peer", 2), ("route", 6), ("rule", 0)]),
+    ("wireguard", "node-1", &[("wireguard_device", 1), ("wireguard_peer", 2), ("route", 9), ("rule", 2)]),
     ("masquerade", "node-1", &[("masquerade", 1), ("service", 0), ("attachment", 0)]),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
     ("bgp", "lb-1", &[("service", 2), ("bgp_instance", 1), ("bgp_peer", 2)]),
@@ -34,7 +34,8 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 14] = [
         &[
             ("wireguard_device", 1),
             ("wireguard_peer", 1),
-            ("route", 6),
+            ("route", 8),
+            ("rule", 2),
             ("bgp_peer", 4),
             ("bgp_path", 2),
             ("service", 8),
@@ -58,7 +59,7 @@ fn examples() -> BTreeMap<String, String> {
     files.map(text).collect()
 }
 
-/// A node with three devices and both families, whose router is on the first, and with a tunnel device that may be netd's.
+/// A node with three devices and both families, whose router is on the first, and with tunnel devices that may be netd's.
 fn facts(node: &str) -> Facts {
     let mut facts = Facts { node: node.to_owned(), ..Facts::default() };
     for (index, name) in (2..).zip(["eth0", "eth1", "eth2"]) {
@@ -67,9 +68,10 @@ fn facts(node: &str) -> Facts {
             Link { index, name: name.into(), mac, mtu: 1500, up: true, kind: "veth".into(), xdp: None };
         facts.links.insert(index, link);
     }
-    let tunnel =
-        Link { index: 9, name: "netd_vxlan".into(), kind: "vxlan".into(), ..facts.links[&2].clone() };
-    facts.links.insert(9, tunnel);
+    for (index, name, kind) in [(9, "netd_vxlan", "vxlan"), (10, "netd_wg0", "wireguard")] {
+        let tunnel = Link { index, name: name.into(), kind: kind.into(), ..facts.links[&2].clone() };
+        facts.links.insert(index, tunnel);
+    }
     for (own, network, router) in
         [("10.0.0.11", "10.0.0.0/24", "10.0.0.1"), ("2001:db8::11", "2001:db8::/64", "2001:db8::1")]
     {

@@ -105,6 +105,10 @@ impl Drop for Nodes {
         for of in self.all() {
             // With its device, a program ends; it would hold the namespace otherwise.
             let _ = of.node.machine.try_ip(&["link", "del", of.interface()]);
+            // One that was killed leaves its socket behind, and so does that of the other device of a test.
+            for name in [of.interface().to_owned(), format!("{}x", of.interface())] {
+                let _ = std::fs::remove_file(format!("/var/run/wireguard/{name}.sock"));
+            }
         }
     }
 }
