@@ -251,7 +251,10 @@ mod tests {
         let address = |conf: &str, state: &str| {
             let conf = api::PeerConf { neighbor_address: conf.into(), ..Default::default() };
             let state = api::PeerState { neighbor_address: state.into(), ..Default::default() };
-            peer(api::Peer { conf: Some(conf), state: Some(state), ..Default::default() }).unwrap().config.address
+            peer(api::Peer { conf: Some(conf), state: Some(state), ..Default::default() })
+                .unwrap()
+                .config
+                .address
         };
         let expected: IpAddr = "fe80::1".parse().unwrap();
         assert_eq!([address("fe80::1%eth0", ""), address("", "fe80::1%eth0")], [expected; 2]);
