@@ -1,0 +1,93 @@
+//! What a stream of TCP from pod to pod carries: directly and in the tunnel, through the network stack and past it, as
+//! shares of what one veth pair carries between two namespaces in the same run.
+//!
+//! Each way has a few rounds, in turns, so that a busy moment does not hit one way alone; shown are medians.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement prints, and stops when something fails"
+)]
+
+use netd_integration_tests::mesh::{Mesh, addresses};
+use netd_integration_tests::{Lab, Namespace};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(1);
+const PORT: u16 = 5001;
+
+/// The lines of `[network]` of each way, and what it is called.
+const WAYS: [(&str, &str); 4] = [
+    ("direct, through the stack", "mode = \"direct\""),
+    ("direct, past the stack", "mode = \"direct\"\npod_devices = [\"lxc*\"]"),
+    ("VXLAN, through the stack", "mode = \"vxlan\""),
+    ("VXLAN, past the stack", "mode = \"vxlan\"\npod_devices = [\"lxc*\"]"),
+];
+
+fn main() {
+    let Some(lab) = Lab::new() else { return };
+    let (near, far) = (lab.namespace("near"), lab.namespace("far"));
+    near.veth("eth0", &far, "eth0");
+    near.ip(&["addr", "add", "192.0.2.1/24", "dev", "eth0"]);
+    far.ip(&["addr", "add", "192.0.2.2/24", "dev", "eth0"]);
+    let mesh = Mesh::new(&lab);
+    let [_, pod_b, _] = &mesh.nodes;
+    let to = SocketAddr::new(addresses(1)[0], PORT);
+    let mut bare = Vec::new();
+    let mut found = WAYS.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(throughput(&near, &far, SocketAddr::new("192.0.2.2".parse().unwrap(), PORT)));
+        for ((_, network), found) in WAYS.iter().zip(&mut found) {
+            mesh.write(network);
+            for node in &mesh.nodes[..2] {
+                // Node c is not on link: directly it waits, and that is no matter here.
+                node.site.netd(&["apply"]);
+            }
+            found.push(throughput(&mesh.nodes[0].pod, &pod_b.pod, to));
+        }
+    }
+    let bare = median(bare);
+    println!("one veth pair: {:.2} Gbit/s", bare * 8e-9);
+    for ((name, _), found) in WAYS.iter().zip(found) {
+        let found = median(found);
+        println!("{name}: {:.2} Gbit/s, {:.0} % of the veth pair", found * 8e-9, 100.0 * found / bare);
+    }
+}
+
+/// Bytes per second of one stream.
+fn throughput(from: &Namespace, at: &Namespace, to: SocketAddr) -> f64 {
+    let listener = at.run(|| TcpListener::bind(to)).unwrap();
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut bytes, mut buffer) = (0, vec![0; 256 * 1024]);
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return bytes,
+                length => bytes += length,
+            }
+        }
+    });
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(ROUND);
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut stream = from.run(|| TcpStream::connect(to)).unwrap();
+        let chunk = vec![7; 256 * 1024];
+        while !stop.load(Ordering::Relaxed) {
+            stream.write_all(&chunk).unwrap();
+        }
+    });
+    taken.join().unwrap() as f64 / began.elapsed().as_secs_f64()
+}
+
+fn median(mut found: Vec<f64>) -> f64 {
+    found.sort_by(f64::total_cmp);
+    found[found.len() / 2]
+}
