@@ -144,6 +144,8 @@ fn p1_p19_flows_go_on_through_edits_and_kills_and_end_with_the_section() {
         talks.push(talk);
     }
     talks.iter_mut().for_each(Talk::goes_on);
+    let status = site.netd(&["status"]);
+    assert!(status.out.contains(" of 262144 flows ("), "{status:?}");
     for edit in ["ports = \"40000-41000\"", "flows = 4096", "exclude = [\"198.51.100.0/24\"]"] {
         site.write(&section(edit));
         site.wait_ok();
