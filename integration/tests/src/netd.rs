@@ -250,12 +250,12 @@ impl Daemon {
         self.end(Signal::KILL);
     }
 
-    /// SIGTERM; it has to end well, and within two seconds and what a busy machine adds.
+    /// SIGTERM; it has to end well, and long before systemd would kill it.
     pub fn stop(mut self) {
         let began = Instant::now();
         let status = self.end(Signal::TERM);
         assert!(status.success(), "{status}");
-        assert!(began.elapsed() < Duration::from_secs(3), "stopping took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "stopping took {:?}", began.elapsed());
     }
 
     /// Sends a signal.

@@ -36,7 +36,8 @@ fn assert_refused(path: &Path, why: &str) {
     let reading = read(path);
     assert!(matches!(reading, Reading::Refused(_)), "{reading:?}");
     assert!(sentence(&reading).contains(why), "{reading:?}");
-    assert!(began.elapsed() < Duration::from_secs(1), "took {:?}", began.elapsed());
+    // Not at the end of a FIFO, and not after reading a large file.
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
 }
 
 #[test]
@@ -116,13 +117,11 @@ fn c8_dangling_and_looping_links_are_missing() {
 }
 
 #[test]
-fn c9_a_gibibyte_is_refused_without_being_read() {
+fn c9_a_tebibyte_is_refused_without_being_read() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("desired.toml");
-    File::create(&path).unwrap().set_len(1 << 30).unwrap();
-    let began = Instant::now();
+    File::create(&path).unwrap().set_len(1 << 40).unwrap();
     assert_refused(&path, "is larger than 64 MiB");
-    assert!(began.elapsed() < Duration::from_millis(50));
 }
 
 #[test]
