@@ -15,7 +15,7 @@ fn connections_carry_megabytes_both_ways() {
     in_world(|world| {
         let came = world.listen_tcp(80);
         for (server, node) in SERVER.into_iter().zip(NODE) {
-            let sent: Vec<u8> = (0..4_000_000_u32).map(|at| (at * 31 >> 3) as u8).collect();
+            let sent: Vec<u8> = (0..4_000_000_u32).map(|at| ((at * 31) >> 3) as u8).collect();
             let mut stream = connect(world, server, 80);
             let mut writer = stream.try_clone().unwrap();
             let received = std::thread::scope(|scope| {
