@@ -1,7 +1,7 @@
 //! Routes that BGP peers sent, in the routing tables that the file chose for them.
 //!
 //! Key: that of a route, the prefix and the table. Mark of ownership: protocol 177 with the metric
-//! [`METRIC_RECEIVED`](super::route::METRIC_RECEIVED), in every table. They are there as long as the session is, and
+//! [`METRIC_RECEIVED`], in every table. They are there as long as the session is, and
 //! while gobgpd cannot be asked they stay as they are. Of two peers that sent one prefix for the same table, the one with
 //! the lower address is followed.
 
