@@ -4,6 +4,7 @@
 //! `NETD_SEED=<seed>` runs the round of that seed alone.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use netd_bpf::nat::{Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
@@ -17,8 +18,10 @@ use crate::random::dice::Dice;
 
 /// Packets of one run of the tests.
 const PACKETS: u64 = 1_200_000;
-/// Packets with the same rules. A round takes less than a second, and no time that is compared is as near to another.
+/// Packets with the same rules, at most.
 const ROUND: u64 = 4000;
+/// No time that is compared is as near to another: where a busy machine takes longer, the round has fewer packets.
+const ROUND_MAX: Duration = Duration::from_millis(500);
 /// So few that the table is full now and then; the kernel counts larger tables only roughly.
 const SIZE: Size = Size { flows: 96, direct: 4096, fragments: 4096 };
 /// Time passes in steps that are far from every lifetime, and from every sum of them with others.
@@ -29,12 +32,13 @@ fn the_programs_say_of_random_packets_what_the_model_says() {
     in_own_world(|root| {
         let mut bed = Bed::with(root, rules(), SIZE);
         let only = std::env::var("NETD_SEED").ok().map(|seed| seed.parse().unwrap());
-        let rounds = only.map_or(0..PACKETS / ROUND, |seed: u64| seed..seed + 1);
         let mut seen = [0; 16];
-        for seed in rounds {
+        let (mut seed, mut packets) = (only.unwrap_or(0), 0);
+        while packets < only.map_or(PACKETS, |_: u64| 1) {
             println!("seed {seed}");
-            let counts = round(&mut bed, seed).named();
-            seen.iter_mut().zip(counts).for_each(|(sum, (_, count))| *sum += count);
+            packets += round(&mut bed, seed);
+            seen.iter_mut().zip(bed.counts().named()).for_each(|(sum, (_, count))| *sum += count);
+            seed += 1;
         }
         println!(
             "{:?}",
@@ -48,10 +52,14 @@ fn the_programs_say_of_random_packets_what_the_model_says() {
     });
 }
 
-fn round(bed: &mut Bed, seed: u64) -> netd_bpf::nat::abi::Counts {
+/// Says how many packets it had.
+fn round(bed: &mut Bed, seed: u64) -> u64 {
     let mut dice = Dice::new(seed);
     bed.restart(random_rules(&mut dice));
-    for _ in 0..ROUND {
+    let began = Instant::now();
+    let mut packets = 0;
+    while packets < ROUND && began.elapsed() < ROUND_MAX {
+        packets += 1;
         if dice.one_in(200) {
             bed.age(STEP_SECONDS);
         }
@@ -67,7 +75,7 @@ fn round(bed: &mut Bed, seed: u64) -> netd_bpf::nat::abi::Counts {
     }
     bed.compare_tables();
     nobody_shares(bed);
-    bed.counts()
+    packets
 }
 
 /// An answer to a translated packet of a whole flow is an answer to the packet.
