@@ -5,17 +5,17 @@ use crate::{Access, Change, Device, Error, Peer, PeerChange, Presence, Preshared
 use rustix::io::Errno;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Where programs put their sockets, each named for its device; for all network namespaces together.
 const FOLDER: &str = "/var/run/wireguard";
 
-/// A program that stays silent this long has stopped.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A program that has not answered in full after so long has stopped.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Ten thousand peers with a hundred addresses each would be less.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -37,13 +37,18 @@ impl Userspace {
             Err(error) => return Err(Error::io("connect to the program's socket")(error)),
         };
         let failed = || Error::io("speak with the program");
-        stream.set_read_timeout(Some(SILENCE_MAX)).map_err(failed())?;
-        stream.set_write_timeout(Some(SILENCE_MAX)).map_err(failed())?;
+        let until = Instant::now() + ANSWER_MAX;
+        stream.set_write_timeout(Some(ANSWER_MAX)).map_err(failed())?;
         stream.write_all(question.as_bytes()).map_err(failed())?;
         let mut answer = Zeroizing::new(String::with_capacity(64 * 1024));
         let mut bytes = Zeroizing::new(vec![0; 64 * 1024]);
         // It goes on listening for questions, so the empty line is the end.
         while !answer.ends_with("\n\n") {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(failed()(io::ErrorKind::TimedOut.into()));
+            }
+            stream.set_read_timeout(Some(left)).map_err(failed())?;
             let length = stream.read(&mut bytes).map_err(failed())?;
             let text = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());
             answer.push_str(text.ok_or_else(|| Error::Undecodable("it is not text".into()))?);
@@ -169,7 +174,7 @@ fn parse(text: &str) -> Result<Device, Error> {
 fn take(peer: &mut Peer, key: &str, value: &str) -> Option<()> {
     match key {
         "preshared_key" => peer.preshared_key = PresharedKey::from_bytes(*hex(value)?),
-        "endpoint" => peer.endpoint = Some(value.parse().ok()?),
+        "endpoint" => peer.endpoint = Some(endpoint(value)?),
         "persistent_keepalive_interval" => peer.keepalive = value.parse().ok()?,
         "allowed_ip" => {
             peer.allowed_ips.insert(value.parse().ok()?);
@@ -183,6 +188,14 @@ fn take(peer: &mut Peer, key: &str, value: &str) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// An address and a port; the zone that a link-local address has is left out, wireguard-go says it by a device's name.
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    match (text.split_once('%'), text.rsplit_once("]:")) {
+        (Some((address, _)), Some((_, port))) => format!("{address}]:{port}").parse().ok(),
+        _ => text.parse().ok(),
+    }
 }
 
 fn hex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
@@ -228,6 +241,24 @@ mod tests {
         assert_eq!((peer.keepalive, peer.sent, peer.received), (25, 38512, 2224));
         assert_eq!((peer.last_handshake, &peer.preshared_key), (Some(Duration::from_secs(7)), &None));
         assert_eq!(peer.allowed_ips.len(), 2);
+    }
+
+    #[test]
+    fn a_peer_that_speaks_from_a_link_local_address_leaves_the_device_readable() {
+        let key = "03".repeat(32);
+        for (said, read) in [
+            ("[fe80::1%eth0]:51871", "[fe80::1]:51871"),
+            ("[fe80::1%3]:51871", "[fe80::1]:51871"),
+            ("[fe80::1]:1", "[fe80::1]:1"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            let device = parse(&format!("public_key={key}\nendpoint={said}\nerrno=0\n\n")).unwrap();
+            let peer = &device.peers[&PublicKey::from_bytes([3; 32])];
+            assert_eq!(peer.endpoint, Some(read.parse().unwrap()), "{said}");
+        }
+        for said in ["%]:1", "[::1", "[fe80::1%eth0]", ""] {
+            assert!(parse(&format!("public_key={key}\nendpoint={said}\n")).is_err(), "{said}");
+        }
     }
 
     #[test]
