@@ -20,14 +20,21 @@ const PROGRAM: &str = "wireguard-go";
 /// Where it is, besides the folders of `$PATH`, which a service may not have.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
-/// From its start to its socket; it takes some hundredths of a second, a busy machine takes longer.
-const STARTING_MAX: Duration = Duration::from_secs(3);
+/// How long a start is waited for; it takes some hundredths of a second. Whoever waits has other things to do, and can
+/// ask again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// From its start to its socket: longer than a slow disk takes to read the program for the first time.
+const STARTING_MAX: Duration = Duration::from_secs(30);
 
 /// Between two looks at something that is waited for.
 const STEP: Duration = Duration::from_millis(10);
 
 /// So much of what it said last is told.
 const LAST_WORDS_BYTES: u64 = 400;
+
+/// Its log is emptied once it is longer: it says every five seconds that a peer cannot be reached, in a file in memory.
+const LOG_BYTES_MAX: u64 = 1 << 20;
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,12 @@ pub enum ChildError {
         pid: i32,
         /// How it was started.
         command: String,
+    },
+    /// It does not listen yet.
+    #[error("wireguard-go was started {} s ago and does not listen yet", since.as_secs())]
+    Starting {
+        /// How long ago it was started.
+        since: Duration,
     },
     /// It ended at once, or never listened.
     #[error("wireguard-go does not come up: {said}")]
@@ -74,6 +87,8 @@ pub struct Program {
     log: PathBuf,
     /// To be reaped, if this netd started it.
     child: Option<Child>,
+    /// When the child was started, until it has been seen to listen.
+    starting: Option<Instant>,
 }
 
 impl Program {
@@ -81,7 +96,7 @@ impl Program {
     #[must_use]
     pub fn new(interface: &str, folder: &Path) -> Self {
         let log = folder.join(format!("wireguard-go.{interface}.log"));
-        Self { interface: interface.to_owned(), log, child: None }
+        Self { interface: interface.to_owned(), log, child: None, starting: None }
     }
 
     /// Whose program it is.
@@ -96,11 +111,7 @@ impl Program {
     ///
     /// [`ChildError::Foreign`], [`ChildError::System`].
     pub fn is_running(&mut self) -> Result<bool, ChildError> {
-        if let Some(child) = &mut self.child
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            self.child = None;
-        }
+        self.reap();
         let socket = socket(&self.interface);
         let stream = match UnixStream::connect(&socket) {
             Ok(stream) => stream,
@@ -120,12 +131,24 @@ impl Program {
                 && arguments == self.arguments()
         });
         if is_ours && is_here(pid) {
+            self.starting = None;
             return Ok(true);
+        }
+        if command.is_empty() {
+            // It is ending: its memory is gone, its socket is not yet.
+            return Ok(false);
         }
         Err(ChildError::Foreign { socket: socket.display().to_string(), pid, command: command.join(" ") })
     }
 
-    /// Starts it, unless it is there, and waits until it listens. The device is there then.
+    /// Whether this netd started it and it does not listen yet. Its device may be there already.
+    pub fn is_starting(&mut self) -> bool {
+        self.reap();
+        self.starting.is_some()
+    }
+
+    /// Starts it, unless it is there, and waits a little until it listens. The device is there then. To be called again as
+    /// long as it is starting.
     ///
     /// # Errors
     ///
@@ -134,6 +157,30 @@ impl Program {
         if self.is_running()? {
             return Ok(());
         }
+        if self.starting.is_none() {
+            self.spawn()?;
+        }
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if self.is_running()? {
+                return Ok(());
+            }
+            if self.child.is_none() {
+                break;
+            }
+            if Instant::now() >= until {
+                match self.starting.map(|at| at.elapsed()) {
+                    Some(since) if since < STARTING_MAX => return Err(ChildError::Starting { since }),
+                    Some(_) | None => break,
+                }
+            }
+            sleep(STEP);
+        }
+        self.kill();
+        Err(ChildError::Stillborn { said: last_words(&self.log) })
+    }
+
+    fn spawn(&mut self) -> Result<(), ChildError> {
         let program = find(PROGRAM).ok_or(ChildError::Missing)?;
         // A file and not a pipe: writing to a pipe that nobody reads any more would end it with netd.
         let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&self.log);
@@ -144,28 +191,49 @@ impl Program {
         command.arg(&program).args(self.arguments());
         command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
         self.child = Some(command.spawn().map_err(|error| system("start", &program, error))?);
-        let until = Instant::now() + STARTING_MAX;
-        while Instant::now() < until {
-            if self.is_running()? {
-                return Ok(());
-            }
-            if self.child.is_none() {
-                break;
-            }
-            sleep(STEP);
+        self.starting = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Empties its log if that has grown long. It goes on at the beginning.
+    pub fn shorten_log(&self) {
+        let is_long = fs::metadata(&self.log).is_ok_and(|about| about.len() > LOG_BYTES_MAX);
+        if is_long && let Ok(log) = OpenOptions::new().write(true).open(&self.log) {
+            // At the next look then.
+            let _ = log.set_len(0);
         }
+    }
+
+    /// Ends it if it is starting: nobody waits for it any more.
+    pub fn give_up(&mut self) {
+        if self.is_starting() {
+            self.kill();
+        }
+    }
+
+    fn kill(&mut self) {
+        self.starting = None;
         if let Some(mut child) = self.child.take() {
             // Neither may fail for a child that has not been reaped.
             let _ = child.kill();
             let _ = child.wait();
         }
-        Err(ChildError::Stillborn { said: last_words(&self.log) })
+    }
+
+    /// Forgets a child that has ended.
+    fn reap(&mut self) {
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            self.child = None;
+            self.starting = None;
+        }
     }
 
     /// Removes what it left, once its device is gone.
     pub fn forget(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let until = Instant::now() + STARTING_MAX;
+            let until = Instant::now() + PATIENCE;
             while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
                 sleep(STEP);
             }
@@ -220,4 +288,36 @@ fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_emptied_and_a_short_one_stays() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let program = Program::new("wg-long", dir.path());
+        let length = || fs::metadata(&program.log).unwrap().len();
+        let file = File::create(&program.log).unwrap();
+        for (before, after) in [(LOG_BYTES_MAX, LOG_BYTES_MAX), (LOG_BYTES_MAX + 1, 0)] {
+            file.set_len(before).unwrap();
+            program.shorten_log();
+            assert_eq!(length(), after);
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_listen_yet_is_left_to_start_until_it_is_given_up() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut program = Program::new("netd-test-slow", dir.path());
+        program.child = Some(Command::new("sleep").arg("600").spawn().unwrap());
+        program.starting = Some(Instant::now());
+        assert!(matches!(program.start(), Err(ChildError::Starting { .. })));
+        assert!(program.is_starting() && program.child.is_some());
+        program.give_up();
+        assert!(!program.is_starting() && program.child.is_none());
+    }
 }

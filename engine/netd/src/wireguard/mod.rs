@@ -138,6 +138,9 @@ impl Devices {
             if aliases.get(&link.index) != Some(&self.alias) {
                 continue;
             }
+            if sort == Sort::Userspace {
+                self.program(&link.name).shorten_log();
+            }
             match self.read(&link.name, sort) {
                 Ok(device) => own.push(Own { link: link.clone(), sort, device }),
                 // It went meanwhile; the next pass sees that.
@@ -203,15 +206,20 @@ impl Devices {
         }
     }
 
-    /// Makes a link of the sort and of this name, marked as netd's, with nothing in it.
+    /// Makes a link of the sort and of this name, marked as netd's, with nothing in it; gives the sort of one that was begun
+    /// earlier.
     ///
     /// # Errors
     ///
     /// [`Trouble`].
-    pub async fn make(&mut self, interface: &str, sort: Sort) -> Result<(), Trouble> {
+    pub async fn make(&mut self, interface: &str, sort: Sort) -> Result<Sort, Trouble> {
         let mut connection = connection()?;
         match links::named(&mut connection, interface).await? {
-            Some(link) if self.is_unfinished(&link) => {}
+            Some(link) if self.is_unfinished(&link) => {
+                if Sort::of(&link) == Some(Sort::Userspace) {
+                    self.start(interface)?;
+                }
+            }
             Some(_) => return Err(Trouble::Anothers(format!("a device called {interface} is there"))),
             None if sort == Sort::Kernel => links::create(&mut connection, interface).await?,
             None => self.start(interface)?,
@@ -219,28 +227,32 @@ impl Devices {
         let link = links::named(&mut connection, interface).await?;
         let link = link.ok_or_else(|| format!("{interface} went as soon as it was made"))?;
         links::mark(&mut connection, link.index, &self.alias).await?;
-        Ok(())
+        Ok(Sort::of(&link).unwrap_or(sort))
     }
 
     fn start(&mut self, interface: &str) -> Result<(), Trouble> {
+        self.program(interface).start().map_err(|error| Trouble::Failed(said(&error)))
+    }
+
+    /// The program of this device, whether it runs or not.
+    fn program(&mut self, interface: &str) -> &mut Program {
         let runtime_dir = &self.runtime_dir;
-        let program =
-            self.programs.entry(interface.to_owned()).or_insert_with(|| Program::new(interface, runtime_dir));
-        program.start().map_err(|error| Trouble::Failed(said(&error)))
+        self.programs.entry(interface.to_owned()).or_insert_with(|| Program::new(interface, runtime_dir))
+    }
+
+    /// Ends programs that are starting, for devices that nobody wants any more: no mark is on them yet.
+    pub fn give_up_starting(&mut self) {
+        self.programs.values_mut().for_each(Program::give_up);
     }
 
     /// Whether a link that bears no mark is one that netd began to make: nobody has put a key into it.
     pub fn is_unfinished(&mut self, link: &Link) -> bool {
         let Some(sort) = Sort::of(link) else { return false };
         let is_blank = |device: &Device| device.public_key.is_none() && device.peers.is_empty() && !link.up;
-        let is_running = sort == Sort::Kernel || {
-            let runtime_dir = &self.runtime_dir;
-            let program = self
-                .programs
-                .entry(link.name.clone())
-                .or_insert_with(|| Program::new(&link.name, runtime_dir));
-            program.is_running().unwrap_or(false)
-        };
+        if sort == Sort::Userspace && self.program(&link.name).is_starting() && !link.up {
+            return true;
+        }
+        let is_running = sort == Sort::Kernel || self.program(&link.name).is_running().unwrap_or(false);
         is_running && self.read(&link.name, sort).as_ref().is_ok_and(is_blank)
     }
 

@@ -39,6 +39,9 @@ impl Target for DeviceTarget {
         let mut observation = Observation::default();
         let in_force = devices.in_force();
         let mesh = in_force.as_deref().and_then(|config| Mesh::of(config, facts).ok().flatten());
+        if mesh.is_none() {
+            devices.give_up_starting();
+        }
         let own = devices.own(facts).await?;
         if let Some(mesh) = &mesh
             && let Some(link) = facts.link_named(&mesh.settings.interface)
@@ -153,15 +156,11 @@ fn sort(device: WireguardDevice) -> Sort {
 
 async fn create(devices: &mut Devices, to: &DeviceSpec) -> Result<(), Trouble> {
     let made = match to.device {
-        WireguardDevice::Kernel => devices.make(&to.interface, Sort::Kernel).await.map(|()| Sort::Kernel),
-        WireguardDevice::Userspace => {
-            devices.make(&to.interface, Sort::Userspace).await.map(|()| Sort::Userspace)
-        }
+        WireguardDevice::Kernel => devices.make(&to.interface, Sort::Kernel).await,
+        WireguardDevice::Userspace => devices.make(&to.interface, Sort::Userspace).await,
         WireguardDevice::Auto => match devices.make(&to.interface, Sort::Kernel).await {
-            Err(Trouble::Unsupported) => {
-                devices.make(&to.interface, Sort::Userspace).await.map(|()| Sort::Userspace)
-            }
-            other => other.map(|()| Sort::Kernel),
+            Err(Trouble::Unsupported) => devices.make(&to.interface, Sort::Userspace).await,
+            other => other,
         },
     };
     configure(devices, to, made?).await
