@@ -21,8 +21,9 @@ pub(crate) fn standing<S: Described>(
     for LinkInfo { device, ifindex, program_id } in links {
         let found = facts.links.get(&ifindex);
         // One of a device that was moved to another network namespace is there still, and nobody asks for it: packets would
-        // leave by devices of these indices there. One whose device was deleted has none, and waits for it.
-        let is_elsewhere = found.is_none() && ifindex != 0;
+        // leave by devices of these indices there. One whose device was deleted has none, and waits for it. Where another
+        // device has the name now, attaching there takes the link off; a removal after that would take the new one.
+        let is_elsewhere = found.is_none() && ifindex != 0 && facts.link_named(&device).is_none();
         let key = Key::new(&if is_elsewhere { format!("{device} (moved away)") } else { device.clone() });
         let mode = found.and_then(|link| link.xdp).map_or(Mode::Unknown, |xdp| xdp.mode.into());
         if mode == Mode::Generic {
@@ -43,4 +44,23 @@ pub(crate) fn standing<S: Described>(
         }
     }
     observation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+
+    #[test]
+    fn k9_the_link_of_a_device_that_moved_away_is_that_of_the_device_that_took_its_name() {
+        let keys = |facts: &Facts| {
+            let links = vec![LinkInfo { device: "eth0".into(), ifindex: 2, program_id: 1 }];
+            let owned = standing(links, Some(1), facts, |found| found).owned;
+            owned.keys().map(|key| key.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let mut facts = Facts::default();
+        assert_eq!(keys(&facts), ["eth0 (moved away)"]);
+        facts.links.insert(7, fake::link(7, "eth0"));
+        assert_eq!(keys(&facts), ["eth0"], "its removal would follow the new one's attachment");
+    }
 }
