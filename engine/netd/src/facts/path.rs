@@ -97,6 +97,12 @@ impl<'f> PathResolver<'f> {
     /// Arranges the facts.
     #[must_use]
     pub fn new(facts: &'f Facts) -> Self {
+        Self::among(facts, |_| true)
+    }
+
+    /// Arranges the facts; only routes that are `meant` lead anywhere.
+    #[must_use]
+    pub fn among(facts: &'f Facts, meant: impl Fn(&Route) -> bool) -> Self {
         let mut resolver = Self {
             facts,
             v4: PrefixMap::new(),
@@ -105,7 +111,7 @@ impl<'f> PathResolver<'f> {
             broadcasts: facts.addresses.iter().filter_map(broadcast).collect(),
             sources: Sources::new(&facts.addresses),
         };
-        for route in &facts.routes {
+        for route in facts.routes.iter().filter(|route| meant(route)) {
             match route.destination {
                 IpNetwork::V4(prefix) => {
                     let prefix = (prefix.network().to_bits(), prefix.prefix());

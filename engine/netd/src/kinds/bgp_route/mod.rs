@@ -3,11 +3,13 @@
 //! Key: that of a route, the prefix and the table. Mark of ownership: protocol 177 with the metric
 //! [`METRIC_RECEIVED`], in every table. They are there as long as the session is, and
 //! while gobgpd cannot be asked they stay as they are. Of two peers that sent one prefix for the same table, the one with
-//! the lower address is followed.
+//! the lower address is followed. What this node itself announces is not taken from others, and a next hop is looked up
+//! among routes that no peer sent (RFC 4271, 9.1.2.1): a route that leads to its own next hop would hold itself up.
 
+use super::bgp_path::aggregates;
 use super::bgp_peer::peers_of;
-use super::route::{METRIC_RECEIVED, PROTOCOL, RouteSpec, Way, key};
-use crate::facts::{Facts, Hop, PathResolver};
+use super::route::{METRIC_RECEIVED, PROTOCOL, RouteSpec, Way, is_received, key};
+use crate::facts::{Facts, Hop, PathError, PathResolver};
 use ipnetwork::IpNetwork;
 use netd_core::{DesiredKind, KindName};
 use netd_schema::Config;
@@ -25,27 +27,29 @@ pub const NAME: KindName = "bgp_route";
 /// What peers sent is not known.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    let mut wanted: BTreeMap<(u32, IpNetwork), IpAddr> = BTreeMap::new();
+    let mut wanted: BTreeMap<(u32, IpNetwork), Sent> = BTreeMap::new();
     let mut peers = peers_of(config, facts);
     peers.sort_by_key(|peer| peer.address);
     for peer in peers {
         let Some(table) = peer.import else { continue };
         let received = facts.received.0.as_ref().map_err(Clone::clone)?;
         for (&prefix, &next_hop) in received.get(&peer.address).into_iter().flat_map(|routes| routes.iter()) {
-            wanted.entry((table, prefix)).or_insert(next_hop);
+            wanted.entry((table, prefix)).or_insert(Sent { next_hop, by: peer.address });
         }
     }
     if wanted.is_empty() {
         return Ok(desired);
     }
-    let resolver = PathResolver::new(facts);
-    for ((table, prefix), router) in wanted {
-        let key = key(prefix, table);
+    // Refused here by a route that any other would win against: two nodes would hand packets to each other.
+    let own = aggregates(config, facts);
+    let resolver = PathResolver::among(facts, |route| !is_received(route));
+    for ((table, prefix), sent) in wanted.into_iter().filter(|((_, prefix), _)| !own.contains(prefix)) {
+        let (key, router) = (key(prefix, table), sent.next_hop);
         if prefix.is_ipv6() && router.is_ipv4() {
             desired.held.insert(key, format!("its next hop {router} is no IPv6 address"));
             continue;
         }
-        match resolver.hop(router) {
+        match sent.hop(&resolver) {
             Ok(Hop { link, next_hop, .. }) => {
                 let way = Way { metric: METRIC_RECEIVED, ..Way::via(next_hop, link, prefix) };
                 let spec = RouteSpec { prefix, way, table, protocol: PROTOCOL, surplus: Vec::new() };
@@ -57,6 +61,26 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
     }
     Ok(desired)
+}
+
+/// What a peer said of a prefix.
+struct Sent {
+    next_hop: IpAddr,
+    by: IpAddr,
+}
+
+impl Sent {
+    /// The first step. A link-local address says nothing of its link: it is the one that the peer is on (RFC 2545, 3).
+    fn hop<'f>(&self, resolver: &PathResolver<'f>) -> Result<Hop<'f>, PathError> {
+        let is_link_local = matches!(self.next_hop, IpAddr::V6(hop) if hop.is_unicast_link_local());
+        if !is_link_local {
+            return resolver.hop(self.next_hop);
+        }
+        match resolver.hop(self.by)? {
+            hop if hop.via.is_none() => Ok(Hop { next_hop: self.next_hop, ..hop }),
+            _ => Err(PathError::NoRoute(self.next_hop)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Received};
+use crate::facts::{Address, Received, Route};
 use crate::fake;
 use std::fmt::Write as _;
 
@@ -87,4 +87,43 @@ fn while_gobgpd_cannot_be_asked_nothing_is_known_and_without_import_it_does_not_
     let asked = desired(&config(&peer("10.0.0.1", "{ table = 100 }")), &facts);
     assert_eq!(asked.unwrap_err(), "gobgpd does not answer");
     assert!(desired(&config(&peer("10.0.0.1", "\"none\"")), &facts).unwrap().table.is_empty());
+}
+
+#[test]
+fn a_next_hop_is_not_reached_by_what_peers_sent() {
+    let config = config(&peer("10.0.0.1", "{ table = 254 }"));
+    let sent: Routes<'_> = &[("10.0.0.1", &[("0.0.0.0/0", "172.16.0.1"), ("203.0.113.0/24", "10.0.0.7")])];
+    let mut facts = facts(sent);
+    // As they came into the main table while another route led to the one router, and before a narrower one came.
+    for prefix in ["0.0.0.0/0", "10.0.0.0/25"] {
+        let via = Some("10.0.0.1".parse().unwrap());
+        let route = fake::route(prefix.parse().unwrap(), 2, via);
+        facts.routes.push(Route { protocol: PROTOCOL, metric: METRIC_RECEIVED, ..route });
+    }
+    let expected = "203.0.113.0/24 via 10.0.0.7 dev eth0\n0.0.0.0/0 waits: no route to 172.16.0.1\n";
+    assert_eq!(shown(&config, &facts), expected);
+}
+
+#[test]
+fn a_link_local_next_hop_is_on_the_link_of_the_peer() {
+    let config = config(&peer("10.0.0.1", "{ table = 100 }"));
+    let mut facts = facts(&[("10.0.0.1", &[("2001:db8:f00::/48", "fe80::1")])]);
+    facts.links.insert(1, fake::link(1, "dummy0"));
+    for link in [1, 2] {
+        facts.routes.push(fake::route("fe80::/64".parse().unwrap(), link, None));
+    }
+    assert_eq!(shown(&config, &facts), "2001:db8:f00::/48 table 100 via fe80::1 dev eth0\n");
+    // The peer is behind a router now: on which link its neighbour is, nobody knows.
+    facts.routes[0] = fake::route("10.0.0.0/24".parse().unwrap(), 2, Some("10.9.0.1".parse().unwrap()));
+    assert_eq!(shown(&config, &facts), "2001:db8:f00::/48 table 100 waits: no route to fe80::1\n");
+}
+
+#[test]
+fn what_the_node_announces_as_an_aggregate_is_not_taken_from_others() {
+    let service = "[[services]]\nname = \"web\"\nvips = [\"192.0.2.10\"]\nports = [{ protocol = \"tcp\", port = 80 }]\n\
+                   [[services.backends]]\naddress = \"10.1.0.2\"\n\
+                   [[bgp.announcements]]\naggregate = { ipv4 = 24 }\n";
+    let config = config(&(peer("10.0.0.1", "{ table = 254 }") + service));
+    let both: Routes<'_> = &[("10.0.0.1", &[("192.0.2.0/24", "10.0.0.1"), ("203.0.113.0/24", "10.0.0.1")])];
+    assert_eq!(shown(&config, &facts(both)), "203.0.113.0/24 via 10.0.0.1 dev eth0\n");
 }

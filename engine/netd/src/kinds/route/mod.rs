@@ -15,7 +15,7 @@ pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
 use super::{bgp_path, link, overlay};
-use crate::facts::{Facts, Link, TABLE_MAIN, Tunnel};
+use crate::facts::{Facts, Link, Route, TABLE_MAIN, Tunnel};
 pub use crate::netlink::PROTOCOL;
 use crate::reach::{Leg, Reach};
 use ipnetwork::IpNetwork;
@@ -39,6 +39,12 @@ const METRIC_REFUSAL: u32 = 4_000_000_000;
 /// The metric of routes that BGP peers sent, which no other route of netd's has: any other route to the same prefix
 /// wins.
 pub const METRIC_RECEIVED: u32 = 1_770_179;
+
+/// Whether a route of the kernel's is one of netd's that a BGP peer sent.
+#[must_use]
+pub fn is_received(route: &Route) -> bool {
+    route.protocol == PROTOCOL && route.metric == METRIC_RECEIVED
+}
 
 /// The metric of netd's routes to prefixes of this family.
 #[must_use]

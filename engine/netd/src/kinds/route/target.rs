@@ -1,7 +1,7 @@
 //! netd's routes in the kernel: found in the facts, changed in batches.
 
 use super::wire::{Beside, adding, deleting};
-use super::{METRIC_RECEIVED, PROTOCOL, Purpose, RouteSpec, Way, key, key_of, metric};
+use super::{PROTOCOL, Purpose, RouteSpec, Way, is_received, key, key_of, metric};
 use crate::facts::{Facts, Link, NextHop, Route, RouteAction, Tunnel, links, routes_of, same_device};
 use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
@@ -134,7 +134,7 @@ fn observe(facts: &Facts, origin: Origin) -> Observation {
 }
 
 fn origin_of(route: &Route) -> Origin {
-    match route.protocol == PROTOCOL && route.metric == METRIC_RECEIVED {
+    match is_received(route) {
         true => Origin::Peers,
         false => Origin::File,
     }
