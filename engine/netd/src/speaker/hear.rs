@@ -97,9 +97,9 @@ async fn hear(client: Client, changed: Arc<Notify>, holds: Arc<AtomicBool>) {
 }
 
 /// Asks for a pass when peers have sent something, if that matters to anybody: of routes the daemon's events tell each,
-/// of updates its counters tell enough.
+/// of updates its counters tell enough. A step later another one: what was counted may not have been in its table.
 async fn count(client: Client, changed: Arc<Notify>, takes_in: Arc<AtomicBool>) {
-    let mut before = None;
+    let (mut before, mut is_again) = (None, false);
     loop {
         tokio::time::sleep(COUNTING_STEP).await;
         if !takes_in.load(Ordering::Relaxed) {
@@ -108,9 +108,11 @@ async fn count(client: Client, changed: Arc<Notify>, takes_in: Arc<AtomicBool>) 
         // That it does not answer is the other task's to notice.
         let Ok(peers) = client.peers().await else { continue };
         let updates: u64 = peers.values().map(|peer| peer.updates.0).sum();
-        if before.replace(updates) != Some(updates) {
+        let is_new = before.replace(updates) != Some(updates);
+        if is_new || is_again {
             changed.notify_one();
         }
+        is_again = is_new;
     }
 }
 

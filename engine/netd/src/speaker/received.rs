@@ -1,6 +1,7 @@
 //! What peers sent, of those whose routes are taken in: listed again only after a peer has said something.
 
 use super::{Line, Shared, Speaker};
+use crate::clock;
 use crate::facts::{Facts, Received};
 use crate::reconcile::ReadFacts;
 use async_trait::async_trait;
@@ -10,17 +11,32 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// From one peer and family no more is taken: a node that holds this many prefixes is a router and no load balancer.
 const ROUTES_MAX: usize = 100_000;
 
+/// The daemon counts an update when it has read it, and has it in its table a little later: what was listed sooner after
+/// a count is listed again.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// The routes of one peer, as they were after it had sent so many updates in the session that began then.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    since: Option<SystemTime>,
-    updates: u64,
+    at: Moment,
+    /// When the daemon was first found to have counted so far.
+    counted_at: Instant,
+    listed_at: Instant,
     routes: Arc<BTreeMap<IpNetwork, IpAddr>>,
+}
+
+/// When its session began, and how many updates it had sent.
+type Moment = (Option<SystemTime>, u64);
+
+impl Known {
+    fn is_settled(&self) -> bool {
+        self.listed_at.saturating_duration_since(self.counted_at) >= SETTLING
+    }
 }
 
 /// Reads facts, and adds what peers sent.
@@ -68,14 +84,16 @@ impl Speaker {
         for (address, peer) in
             peers.iter().filter(|(_, peer)| asked(peer) && peer.state == SessionState::Established)
         {
-            let before = self.known.get(address);
-            let is_same = |known: &&Known| (known.since, known.updates) == (peer.since, peer.updates.0);
-            let now = match before.filter(is_same) {
+            let at = (peer.since, peer.updates.0);
+            let before = self.known.get(address).filter(|known| known.at == at);
+            let now = match before.filter(|known| known.is_settled()) {
                 Some(known) => known.clone(),
                 None => {
+                    let listed_at = clock::now();
+                    let counted_at = before.map_or(listed_at, |known| known.counted_at);
                     let routes = routes(&line, *address, peer).await;
                     let routes = Arc::new(routes.map_err(|error| self.failed(&error))?);
-                    Known { since: peer.since, updates: peer.updates.0, routes }
+                    Known { at, counted_at, listed_at, routes }
                 }
             };
             known.insert(*address, now);
@@ -94,4 +112,19 @@ async fn routes(line: &Line, address: IpAddr, peer: &Peer) -> Result<BTreeMap<Ip
         all.extend(foreign.filter_map(|route| Some((route.prefix, route.next_hop?))));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_listed_as_soon_as_it_was_counted_is_not_believed() {
+        let counted_at = clock::now();
+        let listed_after = |wait| {
+            let listed_at = counted_at + wait;
+            Known { at: (None, 1), counted_at, listed_at, routes: Arc::default() }.is_settled()
+        };
+        assert!(!listed_after(Duration::ZERO) && !listed_after(SETTLING / 2) && listed_after(SETTLING));
+    }
 }
