@@ -90,7 +90,8 @@ impl Nodes {
         let file = self.mesh.nodes[0].site.folder().join(format!("clear-{number}"));
         let out = File::create(&file).unwrap();
         let mut command = self.mesh.wire.command("tcpdump");
-        command.args(["-n", "-l", "-Z", "root", "-i", "any", filter.unwrap_or(CLEAR)]);
+        // At once: else packets wait up to a second for others, and those of the end are never written.
+        command.args(["-n", "-l", "--immediate-mode", "-Z", "root", "-i", "any", filter.unwrap_or(CLEAR)]);
         let errors = file.with_extension("err");
         let child = command.stdout(out).stderr(File::create(&errors).unwrap()).spawn().unwrap();
         wait_until("listening", PATIENCE, || {
