@@ -6,7 +6,7 @@ use crate::target::Target;
 use crate::wireguard::{Devices, Mesh, Own, Shared, Sort, Trouble, next_file, own_key, said};
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
-use netd_schema::WireguardDevice;
+use netd_schema::{Config, WireguardDevice};
 use netd_wireguard::{Change, Device, PublicKey, read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,27 +15,41 @@ use std::sync::Arc;
 const OF_A_PROGRAM: &str = "wireguard-go encrypts, because this kernel has no WireGuard: it is slower";
 
 /// The target of devices.
-pub struct DeviceTarget(Shared);
+pub struct DeviceTarget {
+    devices: Shared,
+    /// What was said while somebody else read the devices.
+    late: Option<Config>,
+}
 
 impl DeviceTarget {
     /// The target that works with these devices.
     #[must_use]
     pub fn new(devices: Shared) -> Self {
-        Self(devices)
+        Self { devices, late: None }
     }
 }
 
 #[async_trait]
 impl Target for DeviceTarget {
-    fn aim(&mut self, in_force: &netd_schema::Config) {
-        // Nobody holds it between passes.
-        if let Ok(mut devices) = self.0.try_lock() {
-            devices.aim(in_force);
-        }
+    fn aim(&mut self, in_force: &Config) {
+        // The page of numbers is read at any time.
+        self.late = match self.devices.try_lock() {
+            Ok(mut devices) => {
+                devices.aim(in_force);
+                None
+            }
+            Err(_) => {
+                let (wireguard, nodes) = (in_force.wireguard.clone(), in_force.nodes.clone());
+                Some(Config { wireguard, nodes, ..Config::default() })
+            }
+        };
     }
 
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
-        let mut devices = self.0.lock().await;
+        let mut devices = self.devices.lock().await;
+        if let Some(in_force) = self.late.take() {
+            devices.aim(&in_force);
+        }
         let mut observation = Observation::default();
         let in_force = devices.in_force();
         let mesh = in_force.as_deref().and_then(|config| Mesh::of(config, facts).ok().flatten());
@@ -83,7 +97,7 @@ impl Target for DeviceTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        let mut devices = self.0.lock().await;
+        let mut devices = self.devices.lock().await;
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
             outcomes.push(match make(&mut devices, step).await {
@@ -128,6 +142,10 @@ async fn make(devices: &mut Devices, step: &Step) -> Result<(), Trouble> {
             key(devices, &to)?;
             let is_another = to.device != WireguardDevice::Auto && to.device != from.device;
             if is_another {
+                if to.device == WireguardDevice::Kernel {
+                    // Else the present one would go for nothing.
+                    devices.access(Sort::Kernel).map_err(|error| Trouble::Failed(said(&error)))?;
+                }
                 devices.delete(&from.interface).await?;
                 return create(devices, &to).await;
             }
@@ -185,4 +203,23 @@ async fn configure(devices: &mut Devices, to: &DeviceSpec, sort: Sort) -> Result
             .map_err(|error| format!("move {} to its place: {error}", next.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wireguard::Devices;
+    use tokio::sync::Mutex;
+
+    #[tokio::test]
+    async fn a_file_that_comes_into_force_while_numbers_are_read_is_not_missed() {
+        let devices = Devices::new("a", "/nowhere".into(), "/nowhere".into());
+        let devices = Arc::new(Mutex::new(devices));
+        let mut target = DeviceTarget::new(Arc::clone(&devices));
+        let reading = devices.lock().await;
+        target.aim(&Config::default());
+        drop(reading);
+        let observed = target.observe(&Facts::default()).await;
+        assert!(observed.is_ok() && devices.lock().await.in_force().is_some());
+    }
 }
