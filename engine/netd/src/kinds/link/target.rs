@@ -74,9 +74,12 @@ impl Owner {
         self.names.iter().any(|own| own == name)
     }
 
-    /// Whether the device is this instance's. One that it was killed over, between making and marking it, is known by
-    /// being exactly as it is made.
+    /// Whether the device is this instance's, and a tunnel's: its WireGuard devices bear the same alias, and are not
+    /// this kind's. One that it was killed over, between making and marking it, is known by being exactly as it is made.
     fn has(&self, device: &Device) -> bool {
+        if tunnel_kind(&device.spec.kind).is_none() {
+            return false;
+        }
         let is_half_made = device.alias.is_empty()
             && !device.is_up
             && device.spec.is_external
@@ -190,5 +193,32 @@ fn change(
             Err(Outcome::Failed(format!("the kernel's answer was lost: {}", std::io::Error::from(*error))))
         }
         _ => Err(Outcome::Failed("the kernel did not answer".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, kind: &str, alias: &str) -> Device {
+        let (device, kind) = (name.to_owned(), kind.to_owned());
+        let spec = LinkSpec { device, kind, port: 8472, is_external: true, mtu: 1450, is_ready: false };
+        Device { index: 7, alias: alias.to_owned(), is_up: true, spec }
+    }
+
+    #[test]
+    fn a_wireguard_device_of_the_same_instance_is_not_a_tunnels() {
+        let facts = Facts::default();
+        let owner = Owner::new(&facts);
+        let alias = owner.alias.clone();
+        let found = vec![
+            device("netd_vxlan", "vxlan", &alias),
+            device("netd_wg0", "wireguard", &alias),
+            device("netd_wg1", "tun", &alias),
+        ];
+        let observation = observe(&owner, found);
+        let owned: Vec<String> = observation.owned.keys().map(ToString::to_string).collect();
+        assert_eq!(owned, ["netd_vxlan"]);
+        assert!(observation.foreign.is_empty());
     }
 }
