@@ -3,6 +3,7 @@
 use super::{Role, is_of_pods};
 use crate::facts::{Facts, RouteAction};
 use crate::reach::{Leg, Reach};
+use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_bpf::overlay::{self, Way};
 use netd_core::FieldChange;
@@ -29,12 +30,12 @@ impl Rules {
     /// What the file asks for on this node.
     pub(super) fn wanted(config: &Config, facts: &Facts, reach: &Reach<'_>) -> Self {
         let Some(tunnel) = config.network.tunnel else {
-            return Self { ways: ways(config, reach), ..Self::default() };
+            return Self { ways: ways(config, facts, reach), ..Self::default() };
         };
         Self {
             vni: tunnel.vni,
             peers: reach.others().filter_map(|node| reach.ends(node).ok()).map(|(_, end)| end).collect(),
-            ways: ways(config, reach),
+            ways: ways(config, facts, reach),
             pods: pods(config, facts),
         }
     }
@@ -113,11 +114,14 @@ fn text(way: Way) -> String {
     }
 }
 
-/// None where nothing comes from pods past the stack.
-fn ways(config: &Config, reach: &Reach<'_>) -> BTreeMap<IpNetwork, Way> {
+/// None where nothing comes from pods past the stack. What is encrypted is the stack's: its rules lead there.
+fn ways(config: &Config, facts: &Facts, reach: &Reach<'_>) -> BTreeMap<IpNetwork, Way> {
     if config.network.pod_devices.is_empty() {
         return BTreeMap::new();
     }
+    let mesh = Mesh::of(config, facts).ok().flatten();
+    let encrypted: BTreeSet<IpNetwork> =
+        mesh.iter().flat_map(|mesh| mesh.others.iter().flat_map(|other| mesh.prefixes(other))).collect();
     let way = |leg| match leg {
         Leg::Direct { via, link } => Way::Direct { via, ifindex: link.index },
         Leg::Tunnel { ends, link } => {
@@ -125,7 +129,8 @@ fn ways(config: &Config, reach: &Reach<'_>) -> BTreeMap<IpNetwork, Way> {
         }
     };
     let of_node = |node: &netd_schema::Node| {
-        let legs = node.pod_cidrs.iter().map(|prefix| (*prefix, reach.leg(node, *prefix)));
+        let in_clear = node.pod_cidrs.iter().filter(|prefix| !encrypted.contains(prefix));
+        let legs = in_clear.map(|prefix| (*prefix, reach.leg(node, *prefix)));
         legs.filter_map(|(prefix, leg)| Some((prefix, way(leg.ok()?)))).collect::<Vec<_>>()
     };
     reach.others().flat_map(of_node).collect()

@@ -95,3 +95,17 @@ fn without_a_tunnel_and_devices_of_pods_there_is_nothing() {
     let devices: Vec<String> = specs("mode = \"direct\"\npod_devices = [\"lxc1\"]").into_keys().collect();
     assert_eq!(devices, ["lxc1"]);
 }
+
+#[test]
+fn what_is_encrypted_has_no_way_past_the_stack() {
+    let mut config = config("mode = \"cross-subnet\"\npod_devices = [\"lxc1\"]");
+    config.wireguard = Some(netd_schema::Wireguard::default());
+    for (node, byte) in config.nodes.iter_mut().zip([1, 2]) {
+        node.wireguard.public_key = Some(netd_schema::PublicKey([byte; 32]));
+    }
+    let desired = desired(&config, &facts()).unwrap();
+    let spec = desired.table.get("lxc1").unwrap().as_any().downcast_ref::<OverlaySpec>().unwrap();
+    // Node b has a key, c has none.
+    let ways: Vec<String> = spec.rules.ways.keys().map(ToString::to_string).collect();
+    assert_eq!(ways, ["10.244.3.0/24", "fd00:244:3::/64"]);
+}
