@@ -66,6 +66,13 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             desired.held.insert(key, format!("there is no device {device}"));
             continue;
         };
+        // The programs read behind an Ethernet header; without one they would find no packet, and let all pass.
+        if link.mac.is_none() {
+            desired
+                .held
+                .insert(key, format!("{device} is no Ethernet device: nothing could be translated there"));
+            continue;
+        }
         match Given::wanted(masquerade, facts, link) {
             Ok(given) => {
                 let (ifindex, program, rules) = (link.index, Program::Current, Arc::clone(&rules));

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::Address;
+use crate::facts::{Address, Link, Mac};
 use crate::fake::{link, route};
 use ipnetwork::IpNetwork;
 use netd_schema::{Network, NetworkMode, Node, PortRange};
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 fn networks(texts: &[&str]) -> BTreeSet<IpNetwork> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -27,7 +29,7 @@ fn config() -> Config {
 fn facts() -> Facts {
     let mut facts = Facts { node: "one".into(), ..Facts::default() };
     for (index, name) in [(2, "eth0"), (3, "eth1")] {
-        facts.links.insert(index, link(index, name));
+        facts.links.insert(index, Link { mac: Some(MAC), ..link(index, name) });
     }
     facts.routes.push(route("0.0.0.0/0".parse().unwrap(), 2, None));
     for (link, address, global) in [
@@ -83,6 +85,15 @@ fn what_the_file_says_comes_before_what_the_node_has() {
     assert_eq!((spec.rules.source.clone(), spec.rules.flows), (networks(&["10.9.0.0/16"]), 4096));
     assert!(spec.rules.exclude.contains(&"10.0.0.0/8".parse().unwrap()));
     assert_eq!(desired.held.get("eth9").unwrap(), "there is no device eth9");
+}
+
+#[test]
+fn a_device_without_ethernet_headers_is_said_to_translate_nothing() {
+    let mut facts = facts();
+    facts.links.insert(2, link(2, "eth0"));
+    let desired = desired(&config(), &facts).unwrap();
+    assert!(desired.table.is_empty());
+    assert!(desired.held.get("eth0").unwrap().starts_with("eth0 is no Ethernet device"));
 }
 
 #[test]
