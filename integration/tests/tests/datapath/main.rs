@@ -76,7 +76,13 @@ fn try_datagram(bed: &Bed, to: SocketAddr) -> Result<(), std::io::ErrorKind> {
     let socket = bed.client_udp(0, to);
     socket.set_read_timeout(Some(AT_ONCE)).unwrap();
     socket.send(b"who?").unwrap();
-    socket.recv(&mut [0; 16]).map(drop).map_err(|error| error.kind())
+    loop {
+        match socket.recv(&mut [0; 16]) {
+            // Whoever stops and continues a process, as a machine that is saved does, interrupts what it waits for.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            said => return said.map(drop).map_err(|error| error.kind()),
+        }
+    }
 }
 
 /// Nothing that tcpdump read has a wrong checksum.
