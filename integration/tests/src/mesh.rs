@@ -14,7 +14,7 @@ use crate::Site;
 use crate::bed;
 use crate::lab::{Lab, Namespace};
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -122,7 +122,7 @@ impl Mesh {
     /// Sends half a mebibyte by TCP from one pod to another; it has to come whole.
     fn transfer(&self, from: usize, to: SocketAddr, pod: usize) {
         const BYTES: usize = 512 * 1024;
-        let listener = self.nodes[pod].pod.run(|| TcpListener::bind(to)).unwrap();
+        let listener = self.nodes[pod].pod.run(|| bound(|| TcpListener::bind(to)));
         let taken = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -144,10 +144,8 @@ impl Mesh {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for address in addresses(node) {
-                let socket = self.nodes[node]
-                    .pod
-                    .run(|| UdpSocket::bind(SocketAddr::new(address, ECHO_PORT)))
-                    .unwrap();
+                let own = SocketAddr::new(address, ECHO_PORT);
+                let socket = self.nodes[node].pod.run(|| bound(|| UdpSocket::bind(own)));
                 socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
                 let stop = &stop;
                 scope.spawn(move || {
@@ -200,6 +198,19 @@ impl Mesh {
         std::thread::spawn(move || said.count());
         let output = child.wait_with_output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// A socket; the one before it may be held a moment longer by a process that another test is just starting.
+fn bound<S>(bind: impl Fn() -> std::io::Result<S>) -> S {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            said => return said.unwrap(),
+        }
     }
 }
 
