@@ -123,6 +123,15 @@ pub(crate) fn incompatible(folder: &Path, map: &str, what: &str) -> Error {
     Error::Incompatible { path: folder.display().to_string(), reason: format!("{map}: {what}") }
 }
 
+/// Refuses maps that another version of netd made in another way; `map` says in which.
+pub(crate) fn check_version(folder: &Path, map: &str, found: u32, known: u32) -> Result<()> {
+    if found == known {
+        return Ok(());
+    }
+    let what = format!("its layout has version {found}, this netd knows version {known}");
+    Err(incompatible(folder, map, &what))
+}
+
 pub(crate) fn open_map(folder: &Path, name: &'static str) -> Result<OwnedFd> {
     match open_pin(&folder.join(name)) {
         Err(Error::Kernel { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

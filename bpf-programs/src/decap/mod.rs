@@ -19,7 +19,9 @@ use self::abi::{ABI_VERSION, Counts, Settings};
 use crate::bpffs::{make_folder, remove_folder};
 use crate::datapath::{Verdict, run};
 use crate::error::{Error, Result};
-use crate::generations::{self, PROGRAM, folder, hash, incompatible, mapped, open_pin, possible_cpus};
+use crate::generations::{
+    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus,
+};
 use crate::links;
 use crate::loader::{self, Loaded};
 use crate::mmap::Mapped;
@@ -59,10 +61,7 @@ impl Decap {
         let folder = folder(root, number);
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
-        if found != ABI_VERSION {
-            let what = format!("its layout has version {found}, this netd knows version {ABI_VERSION}");
-            return Err(incompatible(&folder, "settings", &what));
-        }
+        check_version(&folder, "settings", found, ABI_VERSION)?;
         let program = open_pin(&folder.join(PROGRAM))?;
         Ok(Some(Self { root: root.to_owned(), number, program, maps }))
     }

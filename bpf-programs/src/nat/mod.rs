@@ -21,7 +21,7 @@ use crate::bpffs::{make_folder, remove_folder};
 use crate::decap::Prefixes;
 use crate::error::{Error, Result};
 use crate::generations::{
-    self, PROGRAM, folder, hash, incompatible, mapped, open_pin, possible_cpus, retire_others,
+    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus, retire_others,
 };
 use crate::kernel_maps::all;
 use crate::links::{self, LinkError, LinkInfo};
@@ -96,10 +96,7 @@ impl Nat {
         let folder = folder(root, number);
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
-        if found != ABI_VERSION {
-            let what = format!("its layout has version {found}, this netd knows version {ABI_VERSION}");
-            return Err(incompatible(&folder, SETTINGS, &what));
-        }
+        check_version(&folder, SETTINGS, found, ABI_VERSION)?;
         let (egress, ingress) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(INGRESS))?);
         Ok(Some(Self { root: root.to_owned(), number, egress, ingress, maps }))
     }

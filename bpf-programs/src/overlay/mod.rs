@@ -19,7 +19,9 @@ use self::rules::bytes;
 use crate::abi::PoolKey;
 use crate::bpffs::{make_folder, remove_folder};
 use crate::error::{Error, Result};
-use crate::generations::{self, PROGRAM, folder, hash, incompatible, mapped, open_pin, possible_cpus};
+use crate::generations::{
+    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus,
+};
 use crate::kernel_maps::{all, delete_all, put_all};
 use crate::links::{self, LinkError};
 use crate::loader::{self, LoadedOverlay};
@@ -77,10 +79,7 @@ impl Overlay {
         let folder = folder(root, number);
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
-        if found != ABI_VERSION {
-            let what = format!("its layout has version {found}, this netd knows version {ABI_VERSION}");
-            return Err(incompatible(&folder, "settings", &what));
-        }
+        check_version(&folder, "settings", found, ABI_VERSION)?;
         let (receive, send) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(SEND))?);
         Ok(Some(Self { root: root.to_owned(), number, receive, send, maps }))
     }
