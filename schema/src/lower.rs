@@ -7,8 +7,8 @@ mod network;
 mod wireguard;
 
 use crate::model::{
-    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Masquerade, Metrics, Node, Port, Service,
-    SourceRanges,
+    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Masquerade, Metrics, Node, Notrack, Port,
+    Service, SourceRanges,
 };
 use crate::raw::{self, DeviceName, List, Prefix, each};
 use crate::span::At;
@@ -41,6 +41,10 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         network: top.network.as_ref().map(|at| network::lower(&at.value)).unwrap_or_default(),
         wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
         masquerade: top.masquerade.as_ref().map(|at| masquerade(&at.value)),
+        notrack: top.notrack.as_ref().map(|at| Notrack {
+            cidrs: prefixes(&at.value.cidrs),
+            backend: at.value.backend.map(|at| at.value).unwrap_or_default(),
+        }),
     }
 }
 

@@ -117,6 +117,13 @@ const TABLES: &[(&str, Keys)] = &[
             ("flows", &["1024", "4194304", "1"]),
         ],
     ),
+    (
+        "[notrack]",
+        &[
+            ("cidrs", &["[\"10.244.0.0/16\"]", "[\"0.0.0.0/0\"]", "[\"fd00::/8\", \"fd00:1::/64\"]"]),
+            ("backend", &["\"nft\"", "\"iptables\"", "\"bpf\""]),
+        ],
+    ),
     ("[metrics]", &[("listen", &["\"127.0.0.1:9471\"", "\"[::]:1\"", "\"127.0.0.1:0\""])]),
 ];
 
@@ -240,11 +247,15 @@ fn keeps_its_promises(config: &Config) {
         network,
         wireguard,
         masquerade,
+        notrack,
     } = config;
     is_a_network(network);
     if let Some(masquerade) = masquerade {
         assert!(masquerade.ports.first > 0 && masquerade.ports.first <= masquerade.ports.last);
         assert!(masquerade.source.iter().all(|prefix| prefix.prefix() > 0));
+    }
+    if let Some(notrack) = notrack {
+        assert!(notrack.cidrs.is_sorted() && notrack.cidrs.iter().all(|prefix| prefix.prefix() > 0));
     }
     if let Some(wireguard) = wireguard {
         assert!(wireguard.port > 0 && wireguard.mark > 0 && !(252..=255).contains(&wireguard.table));

@@ -10,6 +10,7 @@ mod load_balancer;
 mod masquerade;
 mod network;
 mod nodes;
+mod notrack;
 mod pools;
 mod prefixes;
 mod requests;
@@ -49,6 +50,9 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     wireguard::check(top, diagnoses);
     if let Some(at) = &top.masquerade {
         masquerade::check(at, top, diagnoses);
+    }
+    if let Some(at) = &top.notrack {
+        notrack::check(at, top, diagnoses);
     }
 }
 

@@ -17,14 +17,19 @@ pub(super) fn check(network: &Network, top: &Top, diagnoses: &mut Diagnoses) {
         return without_a_tunnel(network, diagnoses);
     };
     port_of_its_own(network, kind, place, top, diagnoses);
-    if mode(network) != NetworkModeWord::Direct {
+    if !is_direct(network) {
         ends(network, place, top, diagnoses);
     }
 }
 
 /// How packets are sent to pods of another family than the way between their nodes.
 pub(super) fn carries_both_families(top: &Top) -> bool {
-    top.network.as_ref().is_some_and(|network| mode(&network.value) != NetworkModeWord::Direct)
+    top.network.as_ref().is_some_and(|network| !is_direct(&network.value))
+}
+
+/// Whether packets travel as they are to all pods.
+pub(super) fn is_direct(network: &Network) -> bool {
+    mode(network) == NetworkModeWord::Direct
 }
 
 fn mode(network: &Network) -> NetworkModeWord {

@@ -13,6 +13,7 @@ mod metrics;
 mod mtu;
 mod network;
 mod node;
+mod notrack;
 mod pool;
 mod service;
 mod wireguard;
@@ -32,6 +33,7 @@ pub use metrics::Metrics;
 pub use mtu::{MTU_MAX, MTU_MIN, Mtu};
 pub use network::{DevicePattern, Network, NetworkMode, Tunnel, TunnelKind, Underlay, VNI_MAX};
 pub use node::Node;
+pub use notrack::{Notrack, NotrackBackend};
 pub use pool::{Avoid, IpPool, POOL_PRIORITY_DEFAULT, PoolChoice};
 pub use service::{
     Algorithm, Backend, BackendFamily, BackendState, HashNames, Mode, NoBackend, Port, Protocol, Service,
@@ -67,6 +69,8 @@ pub struct Config {
     pub wireguard: Option<Wireguard>,
     /// Addresses of the node for packets of its pods; `None` is off.
     pub masquerade: Option<Masquerade>,
+    /// Packets of pods that connection tracking does not see; `None` is off.
+    pub notrack: Option<Notrack>,
 }
 
 impl Config {

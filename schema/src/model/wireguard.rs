@@ -34,6 +34,8 @@ pub struct Wireguard {
     pub rule_priority: u32,
     /// Whose device it is.
     pub device: WireguardDevice,
+    /// Which of two devices sends: an even number stands for the first, an odd one for the second.
+    pub generation: u32,
 }
 
 impl Default for Wireguard {
@@ -49,6 +51,7 @@ impl Default for Wireguard {
             table: 201,
             rule_priority: 1,
             device: WireguardDevice::default(),
+            generation: 0,
         }
     }
 }
@@ -61,6 +64,8 @@ pub enum WireguardMode {
     Pods,
     /// These, and every packet from one node to another.
     Nodes,
+    /// The packets of the tunnel between the nodes, in which those of pods are.
+    Overlay,
 }
 
 /// Whose device encrypts.
@@ -80,7 +85,7 @@ pub enum WireguardDevice {
 pub struct NodeWireguard {
     /// By which other nodes know it; without one nothing to it or from it is encrypted.
     pub public_key: Option<PublicKey>,
-    /// The key that comes after it.
+    /// Another key by which it is known: the one that comes next, or, once that has taken its place, the one before it.
     pub next_public_key: Option<PublicKey>,
     /// Where it listens, if not at its preferred address and `wireguard.port`.
     pub endpoint: Option<SocketAddr>,

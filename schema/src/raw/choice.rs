@@ -4,8 +4,8 @@ use super::network::ModeWord;
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
     Algorithm, Announced, Avoid, BackendFamily, BackendState, Family, HashNames, HealthKind, Mode, NoBackend,
-    OnExit, OuterEcn, Protocol, TrafficPolicy, TunnelKind, Underlay, UnknownPort, Via, WireguardDevice,
-    WireguardMode, XdpMode,
+    NotrackBackend, OnExit, OuterEcn, Protocol, TrafficPolicy, TunnelKind, Underlay, UnknownPort, Via,
+    WireguardDevice, WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -47,6 +47,7 @@ one_of!(HealthKind, "a kind of check",
 one_of!(Via, "a way", "tunnel" => Tunnel, "direct" => Direct);
 one_of!(Avoid, "a choice of addresses", "none" => None, "first-last" => FirstLast);
 one_of!(Family, "a family", "ipv4" => Ipv4, "ipv6" => Ipv6);
+one_of!(NotrackBackend, "a kind of rules", "nft" => Nft, "iptables" => Iptables);
 one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
@@ -55,7 +56,7 @@ one_of!(ModeWord, "a mode",
     "direct" => Direct, "vxlan" => Vxlan, "geneve" => Geneve, "cross-subnet" => CrossSubnet);
 one_of!(TunnelKind, "a tunnel", "vxlan" => Vxlan, "geneve" => Geneve);
 one_of!(Underlay, "a family", "auto" => Auto, "ipv4" => Ipv4, "ipv6" => Ipv6);
-one_of!(WireguardMode, "a mode", "pods" => Pods, "nodes" => Nodes; later "overlay");
+one_of!(WireguardMode, "a mode", "pods" => Pods, "nodes" => Nodes, "overlay" => Overlay);
 one_of!(WireguardDevice, "a kind of device", "auto" => Auto, "kernel" => Kernel, "userspace" => Userspace);
 
 fn not_a_word(text: &str, words: &[&'static str]) -> Refused {

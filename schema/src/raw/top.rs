@@ -7,6 +7,7 @@ use super::masquerade::Masquerade;
 use super::metrics::Metrics;
 use super::network::Network;
 use super::node::Node;
+use super::notrack::Notrack;
 use super::pool::IpPool;
 use super::service::{BackendSet, Service};
 use super::table::raw_table;
@@ -54,8 +55,8 @@ raw_table! {
         optional policy: Unsupported;
         /// Addresses of the node for packets of its pods that leave the network. Without it, they leave as they are.
         optional masquerade: Masquerade;
-        /// Traffic that the kernel does not track.
-        optional notrack: Unsupported;
+        /// Packets of pods that the kernel's connection tracking does not see. Without it, all are tracked.
+        optional notrack: Notrack;
         /// Addresses from a cloud's interface.
         optional ipam: Unsupported;
         /// Settings of the kernel.

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// A firewall mark; 0 is that of every packet that nobody marked.
 pub(crate) type Mark = Within<1, { u32::MAX }>;
 
+/// How many times keys were changed.
+pub(crate) type Generation = Within<0, { u32::MAX }>;
+
 /// A priority of rules: after the kernel's first rule, and with room before that of the main table (32,766).
 pub(crate) type RulePriority = Within<1, 32_000>;
 
@@ -27,7 +30,8 @@ raw_table! {
     /// Encryption between the nodes, by WireGuard. Without it nothing is encrypted.
     pub(crate) struct Wireguard {
         /// What is encrypted: `pods`, packets from pods to the pods of other nodes; `nodes`, these and every packet
-        /// from one node to another. Packets to and from nodes without a key are not.
+        /// from one node to another; `overlay`, the packets of the tunnel that `network.mode` says, in which those of
+        /// pods are. Packets to and from nodes without a key are not.
         optional mode: WireguardMode = "pods", like "nodes";
         /// The name of the device. One program's devices need names of their own on a whole machine, also in network
         /// namespaces.
@@ -50,6 +54,10 @@ raw_table! {
         /// Whose device encrypts: `kernel`; `userspace`, that of the program wireguard-go; `auto`, the kernel's where
         /// it has one, else the program's.
         optional device: WireguardDevice = "auto", like "kernel";
+        /// Counts changes of keys, which lose no packet by it: while a node has a `next_public_key`, every node has a
+        /// second device, called as the first with a `b` behind, at the next port, and takes packets by both. An even
+        /// number sends by the first, an odd one by the second.
+        optional generation: Generation = 0, like 1;
     }
 }
 
@@ -59,7 +67,8 @@ raw_table! {
         /// The public key: `netd wireguard pubkey` prints it there, and `--write` puts it here. A private key looks the
         /// same and cannot be told apart: it must never stand here.
         optional public_key: PublicKey;
-        /// The public key that the node changes to next: others take it beside the present one.
+        /// The public key that the node changes to next: others take it beside the present one, at a second device (see
+        /// `wireguard.generation`). After the change, the one before it, until no node sends by it any more.
         optional next_public_key: PublicKey;
         /// The address and the UDP port at which other nodes reach its WireGuard. Without it, the first of its
         /// addresses to which there is a way, and `wireguard.port`.
@@ -106,6 +115,13 @@ impl Word for EndpointWord {
 
     fn parse(text: &str) -> Result<Self, Refused> {
         let Ok(endpoint) = text.parse::<SocketAddr>() else {
+            if is_name(text) {
+                return Err(Refused {
+                    why: "is a name; must be an address and a port: where packets go is not for a name server to say"
+                        .to_owned(),
+                    help: Some("write the address that the name stands for".to_owned()),
+                });
+            }
             let write = match text.parse::<IpAddr>() {
                 Ok(IpAddr::V4(ip)) => Some(format!("{ip}:{WIREGUARD_PORT_DEFAULT}")),
                 Ok(IpAddr::V6(ip)) => Some(format!("[{ip}]:{WIREGUARD_PORT_DEFAULT}")),
@@ -131,6 +147,14 @@ impl Word for EndpointWord {
             "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$",
         })
     }
+}
+
+/// Whether this may be the name of a machine, with a port or without.
+fn is_name(text: &str) -> bool {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    !host.contains(':')
+        && host.contains(|c: char| c.is_ascii_alphabetic())
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
 }
 
 /// The number of a routing table that is none of the kernel's own.
