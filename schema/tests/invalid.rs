@@ -75,6 +75,7 @@ fn the_schema_refuses_what_concerns_one_value() {
         "wireguard_table_",
         "wireguard_device_",
         "wireguard_rule_",
+        "wireguard_generation_",
         "service_name_with",
         "service_name_too_long",
         "device_name_",

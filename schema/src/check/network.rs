@@ -77,6 +77,12 @@ fn without_a_tunnel(network: &Network, diagnoses: &mut Diagnoses) {
     }
 }
 
+/// The UDP port of the tunnel, and where it is asked for.
+pub(super) fn tunnel_port(network: &Network) -> Option<(u16, Span)> {
+    let (kind, place) = tunnel(network)?;
+    Some(network.port.map_or((kind.port_default(), place), |at| (at.value.get(), at.span)))
+}
+
 /// Two cannot listen at the same UDP port of the same node.
 fn port_of_its_own(network: &Network, kind: TunnelKind, place: Span, top: &Top, diagnoses: &mut Diagnoses) {
     let Some(wireguard) = &top.wireguard else { return };

@@ -1,10 +1,11 @@
 //! WireGuard: keys that are each one node's, and nodes that can be reached.
 
 use super::Once;
+use super::network::tunnel_port;
 use super::prefixes::holds;
 use crate::diagnostic::{Diagnoses, Draft};
-use crate::model::WireguardMode;
-use crate::raw::{Node, Top, Wireguard, each};
+use crate::model::{WIREGUARD_PORT_DEFAULT, WireguardMode};
+use crate::raw::{NetworkModeWord, Node, Top, Wireguard, each};
 use crate::span::{At, Span};
 use ipnetwork::IpNetwork;
 
@@ -24,6 +25,58 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     if let Some(wireguard) = &top.wireguard {
         nobody_to_talk_to(wireguard, top, diagnoses);
         addresses_among_pods(&wireguard.value, top, diagnoses);
+        nothing_to_be_inside_of(&wireguard.value, top, diagnoses);
+        second_port(wireguard, top, diagnoses);
+    }
+}
+
+/// What is not in the tunnel would be in clear.
+fn nothing_to_be_inside_of(wireguard: &Wireguard, top: &Top, diagnoses: &mut Diagnoses) {
+    let Some(place) = wireguard.mode.filter(|mode| mode.value == WireguardMode::Overlay) else { return };
+    let network = top.network.as_ref();
+    let mode = network.and_then(|network| network.value.mode);
+    let why = match mode.map(|at| at.value) {
+        Some(NetworkModeWord::Vxlan | NetworkModeWord::Geneve) => return,
+        Some(NetworkModeWord::CrossSubnet) => "sends past the tunnel to nodes that are on link",
+        Some(NetworkModeWord::Direct) | None => "sends to the pods of other nodes without a tunnel",
+    };
+    diagnoses.push(|| {
+        let draft = Draft::error("what pods say would be in clear: it is not in a tunnel")
+            .label(place.span, "encrypts the packets of the tunnel, and no others");
+        let draft = match mode.map(|at| at.span).or(network.map(|network| network.span)) {
+            Some(span) => draft.label(span, why),
+            None => draft,
+        };
+        draft.help(
+            "`mode = \"vxlan\"` in `[network]` has one; or `wireguard.mode = \"pods\"`, which needs none",
+        )
+    });
+}
+
+/// While keys change, every node listens at the next port, too.
+fn second_port(wireguard: &At<Wireguard>, top: &Top, diagnoses: &mut Diagnoses) {
+    let next =
+        each(&top.nodes).find_map(|node| Some(node.value.wireguard.as_ref()?.value.next_public_key?.span));
+    let counted = wireguard.value.generation.filter(|at| at.value.wide() % 2 == 1).map(|at| at.span);
+    let Some(reason) = next.or(counted) else { return };
+    let (first, place) =
+        wireguard.value.port.map_or((WIREGUARD_PORT_DEFAULT, wireguard.span), |at| (at.value.get(), at.span));
+    let second = first.checked_add(1);
+    if second.is_none() {
+        diagnoses.push(|| {
+            Draft::error("the second device of WireGuard has no port")
+                .label(place, "is the last one; the second device has the next")
+                .label(reason, "asks for a second device")
+        });
+    }
+    if let Some((port, tunnel)) = top.network.as_ref().and_then(|network| tunnel_port(&network.value))
+        && second == Some(port)
+    {
+        diagnoses.push(|| {
+            Draft::error(format!("two would listen at UDP port {port} of every node"))
+                .label(tunnel, "the tunnel")
+                .label(reason, "asks for a second device of WireGuard, at the port after the first's")
+        });
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn lower(raw: &raw::Wireguard) -> Wireguard {
         table: raw.table.map_or(standard.table, |at| at.value.0),
         rule_priority: raw.rule_priority.map_or(standard.rule_priority, |at| at.value.wide()),
         device: raw.device.map_or(standard.device, |at| at.value),
+        generation: raw.generation.map_or(standard.generation, |at| at.value.wide()),
     }
 }
 

@@ -324,6 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn w12_an_endpoint_that_a_name_server_would_have_to_answer_for_is_refused() {
+        for name in ["lb-1.example.com:51871", "lb-1", "localhost:1", "node_1:x"] {
+            let said = EndpointWord::parse(name).map_err(|refused| refused.why);
+            assert!(said.is_err_and(|why| why.starts_with("is a name")), "{name}");
+        }
+        for other in ["10.0.0.1", "[2001:db8::1]", "2001:db8::1", "::1:x", "", ":1"] {
+            let said = EndpointWord::parse(other).map_err(|refused| refused.why);
+            assert!(said.is_err_and(|why| why.starts_with("must be an address")), "{other}");
+        }
+    }
+
+    #[test]
     fn w1_no_point_of_low_order_is_a_key_whatever_its_highest_bit() {
         for mut point in LOW_ORDER {
             assert!(read(point).is_err());

@@ -15,6 +15,9 @@ pub const UNDERLAY_OVERHEAD: u32 = 80;
 /// The MTU where no way to another node is known: that of Ethernet, less what is added.
 const MTU_UNKNOWN: u32 = 1500 - UNDERLAY_OVERHEAD;
 
+/// The longest name of a device: `IFNAMSIZ` without the terminating zero.
+const DEVICE_NAME_BYTES_MAX: usize = 15;
+
 /// The smallest MTU over which IPv6 works (RFC 8200, section 5).
 const MTU_MIN: u32 = 1280;
 
@@ -38,6 +41,45 @@ pub struct Other<'c> {
     pub next_key: Option<PublicKey>,
 }
 
+/// One of this node's two devices: each generation of keys has the other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The device's name.
+    pub interface: String,
+    /// How many ports it is after the first device's: 0 or 1.
+    pub step: u16,
+    /// Whether packets are sent by it; by the other one they are only taken.
+    pub sends: bool,
+}
+
+impl Lane {
+    /// The one that sends in a generation.
+    #[must_use]
+    pub fn of(settings: &Wireguard, generation: u32) -> Self {
+        if generation.is_multiple_of(2) {
+            return Self { interface: settings.interface.clone(), step: 0, sends: true };
+        }
+        let room = DEVICE_NAME_BYTES_MAX - 1;
+        let start = settings.interface.get(..room).unwrap_or(&settings.interface);
+        let letter = if settings.interface.get(room..) == Some("b") { 'c' } else { 'b' };
+        Self { interface: format!("{start}{letter}"), step: 1, sends: true }
+    }
+
+    /// Where it is, by where the first device is.
+    #[must_use]
+    pub fn port(&self, first: u16) -> u16 {
+        first.saturating_add(self.step)
+    }
+}
+
+impl Other<'_> {
+    /// The key by which it speaks there.
+    #[must_use]
+    pub fn key_of_lane(&self, lane: &Lane) -> PublicKey {
+        self.next_key.filter(|_| !lane.sends).unwrap_or(self.key)
+    }
+}
+
 impl<'c> Mesh<'c> {
     /// What the file says of it; `None` where it asks for no WireGuard.
     ///
@@ -57,6 +99,24 @@ impl<'c> Mesh<'c> {
         Ok(Some(Self { settings, me, others: others.collect() }))
     }
 
+    /// The device that sends, and, while keys change, a second one beside it.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Lane> {
+        let sends = Lane::of(self.settings, self.settings.generation);
+        let is_changing = self.me.wireguard.next_public_key.is_some()
+            || self.others.iter().any(|other| other.next_key.is_some());
+        let beside =
+            || Lane { sends: false, ..Lane::of(self.settings, self.settings.generation.wrapping_add(1)) };
+        std::iter::once(sends).chain((is_changing && self.own_key().is_some()).then(beside)).collect()
+    }
+
+    /// The public key of this node's by which it speaks there.
+    #[must_use]
+    pub fn key_of_lane(&self, lane: &Lane) -> Option<PublicKey> {
+        let next = self.me.wireguard.next_public_key.filter(|_| !lane.sends);
+        next.map(|key| PublicKey::from_bytes(key.0)).or(self.own_key())
+    }
+
     /// The public key that the file lists for this node.
     #[must_use]
     pub fn own_key(&self) -> Option<PublicKey> {
@@ -71,10 +131,11 @@ impl<'c> Mesh<'c> {
         match self.settings.mode {
             WireguardMode::Pods => pods.collect(),
             WireguardMode::Nodes => pods.chain(nodes).collect(),
+            WireguardMode::Overlay => nodes.collect(),
         }
     }
 
-    /// Where another node's WireGuard listens, and the link towards it.
+    /// Where another node's first device listens, and the link towards it.
     ///
     /// # Errors
     ///
@@ -152,7 +213,7 @@ pub fn names(config: &Config) -> BTreeMap<PublicKey, String> {
     let of = |node: &Node| {
         let key = |key: netd_schema::PublicKey| PublicKey::from_bytes(key.0);
         let present = node.wireguard.public_key.map(|it| (key(it), node.name.clone()));
-        let next = node.wireguard.next_public_key.map(|it| (key(it), format!("{} (next key)", node.name)));
+        let next = node.wireguard.next_public_key.map(|it| (key(it), format!("{} (other key)", node.name)));
         present.into_iter().chain(next)
     };
     config.nodes.iter().flat_map(of).collect()

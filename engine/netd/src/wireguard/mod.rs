@@ -5,7 +5,7 @@ mod links;
 mod mesh;
 
 pub use keys::{KEY_FILE, next_file, own_key};
-pub use mesh::{Mesh, Other, UNDERLAY_OVERHEAD, names};
+pub use mesh::{Lane, Mesh, Other, UNDERLAY_OVERHEAD, names};
 
 use crate::facts::{Facts, Link};
 use crate::netlink::Connection;

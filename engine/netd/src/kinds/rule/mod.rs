@@ -39,6 +39,8 @@ pub enum Packets {
     From(IpNetwork),
     /// All but those with this firewall mark.
     NotMarked(u32),
+    /// Those to this UDP port.
+    UdpTo(u16),
 }
 
 impl RuleSpec {
@@ -50,6 +52,7 @@ impl RuleSpec {
         let packets = match packets {
             Packets::From(prefix) => format!("from {prefix}"),
             Packets::NotMarked(mark) => format!("not fwmark {mark:#x}"),
+            Packets::UdpTo(port) => format!("ipproto udp dport {port}"),
         };
         Key::new(format!("{priority} {family} {packets} lookup {table}"))
     }
@@ -68,6 +71,7 @@ impl Described for RuleSpec {
             Packets::NotMarked(mark) => {
                 format!("packets without mark {mark:#x} look into table {}", self.table)
             }
+            Packets::UdpTo(port) => format!("packets to UDP port {port} look into table {}", self.table),
         }
     }
 
@@ -102,6 +106,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         let packets: Vec<Packets> = match mesh.settings.mode {
             WireguardMode::Pods => own.map(Packets::From).collect(),
             WireguardMode::Nodes => vec![Packets::NotMarked(mesh.settings.mark)],
+            WireguardMode::Overlay => {
+                config.network.tunnel.iter().map(|tunnel| Packets::UdpTo(tunnel.port)).collect()
+            }
         };
         for packets in packets {
             let spec = RuleSpec { family, priority: mesh.settings.rule_priority, packets, table };

@@ -9,8 +9,9 @@ use ipnetwork::IpNetwork;
 use netd_core::{Action, Observation, Outcome, Spec, Step};
 use netd_schema::Family;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::IpProtocol;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -107,11 +108,14 @@ fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
     };
     let (mut table, mut priority, mut protocol) = (u32::from(header.table), 0, 0);
     let (mut source, mut mark, mut mask, mut is_strange) = (None, None, u32::MAX, header.dst_len > 0);
+    let (mut is_udp, mut port) = (false, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Source(it) => source = IpNetwork::new(*it, header.src_len).ok(),
             RuleAttribute::FwMark(it) => mark = Some(*it),
             RuleAttribute::FwMask(it) => mask = *it,
+            RuleAttribute::IpProtocol(IpProtocol::Udp) => is_udp = true,
+            RuleAttribute::DestinationPortRange(it) if it.start == it.end => port = Some(it.start),
             RuleAttribute::Table(it) => table = *it,
             RuleAttribute::Priority(it) => priority = *it,
             RuleAttribute::Protocol(it) => protocol = u8::from(*it),
@@ -120,11 +124,13 @@ fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
         }
     }
     let is_inverted = header.flags.contains(RuleFlags::Invert);
-    let packets = match (source, mark, is_inverted) {
-        (Some(prefix), None, false) => Packets::From(prefix),
-        (None, Some(mark), true) if mask == u32::MAX => Packets::NotMarked(mark),
+    let packets = match (source, mark, port.filter(|_| is_udp), is_inverted) {
+        (Some(prefix), None, None, false) => Packets::From(prefix),
+        (None, Some(mark), None, true) if mask == u32::MAX => Packets::NotMarked(mark),
+        (None, None, Some(port), false) => Packets::UdpTo(port),
         _ => return None,
     };
+    is_strange |= is_udp != port.is_some();
     let is_ours = header.action == RuleAction::ToTable && !is_strange;
     is_ours.then_some((RuleSpec { family, priority, packets, table }, protocol))
 }
@@ -149,6 +155,13 @@ fn message(spec: &RuleSpec) -> RuleMessage {
             header.flags = RuleFlags::Invert;
             attributes.extend([RuleAttribute::FwMark(mark), RuleAttribute::FwMask(u32::MAX)]);
         }
+        Packets::UdpTo(port) => {
+            let port = RulePortRange { start: port, end: port };
+            attributes.extend([
+                RuleAttribute::IpProtocol(IpProtocol::Udp),
+                RuleAttribute::DestinationPortRange(port),
+            ]);
+        }
     }
     attributes.push(RuleAttribute::Table(spec.table));
     attributes.push(RuleAttribute::Priority(spec.priority));
@@ -168,6 +181,7 @@ mod tests {
             (Family::Ipv4, Packets::From("10.244.1.0/24".parse().unwrap()), 201),
             (Family::Ipv6, Packets::From("fd00:244:1::/64".parse().unwrap()), 100_000),
             (Family::Ipv6, Packets::NotMarked(0xe00), 201),
+            (Family::Ipv4, Packets::UdpTo(8472), 201),
         ];
         for (family, packets, table) in rules {
             let spec = RuleSpec { family, priority: 7, packets, table };
