@@ -41,8 +41,8 @@ const LOG_BYTES_MAX: u64 = 1 << 20;
 pub enum ChildError {
     /// It is not installed.
     #[error(
-        "this kernel has no WireGuard, and there is no wireguard-go in $PATH: on Debian, `apt-get install wireguard-go` \
-         brings it"
+        "there is no wireguard-go in $PATH, which would be WireGuard without the kernel's: on Debian, `apt-get install \
+         wireguard-go` brings it"
     )]
     Missing,
     /// The name of the device is in use, in this or in another network namespace.

@@ -6,7 +6,7 @@ mod message;
 
 use crate::access::chunks;
 use crate::{Access, Change, Device, Error};
-use message::{add, setting};
+use message::{add, setting, wipe};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
@@ -28,6 +28,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How often a dump is started again because the device changed under it.
 const DUMP_ATTEMPTS: u32 = 10;
+
+/// A name, a private key and a mark.
+const OWN_ATTRIBUTES: usize = 3;
 
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -58,15 +61,24 @@ impl Kernel {
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(SILENCE_MAX))
             .map_err(|errno| failed()(errno.into()))?;
         let mut kernel = Self { socket, family: 0, sequence: 0 };
+        kernel.find_family()?;
+        Ok(kernel)
+    }
+
+    /// Asks by which number WireGuard is spoken to: a module that is loaded again has another one.
+    fn find_family(&mut self) -> Result<(), Error> {
         let nlas = vec![GenlCtrlAttrs::FamilyName("wireguard".to_owned())];
         let question = GenlMessage::from_payload(GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas });
         let mut family = None;
-        let asked = kernel.ask(question, NLM_F_ACK, |answer: GenlMessage<GenlCtrl>| {
+        let asked = self.ask(question, NLM_F_ACK, |answer: GenlMessage<GenlCtrl>| {
             let id = |it: &GenlCtrlAttrs| if let GenlCtrlAttrs::FamilyId(id) = it { Some(*id) } else { None };
             family = answer.payload.nlas.iter().find_map(id).or(family);
         });
         match (asked, family) {
-            (Ok(_), Some(family)) => Ok(Self { family, ..kernel }),
+            (Ok(_), Some(family)) => {
+                self.family = family;
+                Ok(())
+            }
             (Ok(_), None) => Err(Error::Unsupported),
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Err(Error::Unsupported),
             (Err(error), _) => Err(Error::io("ask the kernel for WireGuard")(error)),
@@ -83,6 +95,7 @@ impl Kernel {
     where
         GenlMessage<T>: NetlinkSerializable + NetlinkDeserializable<Error: std::fmt::Display>,
         NetlinkPayload<GenlMessage<T>>: From<GenlMessage<T>>,
+        T: Secretive,
     {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(question);
@@ -92,6 +105,9 @@ impl Kernel {
         // Either way, keys may be in it.
         let mut bytes = Zeroizing::new(vec![0; message.buffer_len()]);
         message.serialize(&mut bytes);
+        if let NetlinkPayload::InnerMessage(question) = &mut message.payload {
+            question.payload.wipe();
+        }
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut buffer = Zeroizing::new(vec![0; RECEIVE_BYTES]);
         let mut dumped = Dumped::Whole;
@@ -136,11 +152,26 @@ impl Kernel {
         message
     }
 
-    fn set(&mut self, interface: &str, mut attributes: Vec<WireguardAttribute>) -> io::Result<()> {
-        attributes.insert(0, WireguardAttribute::IfName(interface.to_owned()));
+    fn set(&mut self, attributes: Vec<WireguardAttribute>) -> io::Result<()> {
         let message = self.message(WireguardCmd::SetDevice, attributes);
         self.ask(message, NLM_F_ACK, |_| {}).map(|_| ())
     }
+}
+
+/// A message whose memory is wiped before it is given back.
+trait Secretive {
+    /// Forgets the keys in it.
+    fn wipe(&mut self);
+}
+
+impl Secretive for WireguardMessage {
+    fn wipe(&mut self) {
+        wipe(&mut self.attributes);
+    }
+}
+
+impl Secretive for GenlCtrl {
+    fn wipe(&mut self) {}
 }
 
 /// What an error number of the kernel's means.
@@ -154,11 +185,15 @@ fn meaning(what: &'static str) -> impl Fn(io::Error) -> Error {
 
 impl Access for Kernel {
     fn read(&mut self, interface: &str) -> Result<Device, Error> {
+        self.find_family()?;
         for _ in 0..DUMP_ATTEMPTS {
             let mut device = Device::default();
             let name = vec![WireguardAttribute::IfName(interface.to_owned())];
             let question = self.message(WireguardCmd::GetDevice, name);
-            let dumped = self.ask(question, NLM_F_DUMP, |answer| add(&mut device, answer.payload.attributes));
+            let dumped = self.ask(question, NLM_F_DUMP, |mut answer| {
+                add(&mut device, &answer.payload.attributes);
+                answer.payload.wipe();
+            });
             if let Dumped::Whole = dumped.map_err(meaning("read the device"))? {
                 return Ok(device);
             }
@@ -168,23 +203,29 @@ impl Access for Kernel {
 
     fn change(&mut self, interface: &str, change: &Change) -> Result<(), Error> {
         let Change { private_key, port, mark, peers } = change;
-        // The port by itself: where somebody else has it, nothing else is lost.
+        self.find_family()?;
+        // As many as there are: a vector that grows leaves what it held behind.
+        let mut own = Vec::with_capacity(OWN_ATTRIBUTES);
+        own.push(WireguardAttribute::IfName(interface.to_owned()));
+        own.extend(private_key.as_ref().map(|key| WireguardAttribute::PrivateKey(*key.reveal())));
+        own.extend(mark.map(WireguardAttribute::Fwmark));
+        if own.len() > 1 {
+            self.set(own).map_err(meaning("set up the device"))?;
+        }
+        // The port by itself: where somebody else has it, nothing else is lost. And after the key: who asks there is
+        // answered.
         if let Some(port) = *port {
-            self.set(interface, vec![WireguardAttribute::ListenPort(port)]).map_err(|error| {
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => Error::PortInUse(port),
-                    _ => meaning("set the port")(error),
-                }
+            let port_of =
+                vec![WireguardAttribute::IfName(interface.to_owned()), WireguardAttribute::ListenPort(port)];
+            self.set(port_of).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => Error::PortInUse(port),
+                _ => meaning("set the port")(error),
             })?;
         }
-        let key = private_key.as_ref().map(|key| WireguardAttribute::PrivateKey(*key.reveal()));
-        let own: Vec<_> = key.into_iter().chain(mark.map(WireguardAttribute::Fwmark)).collect();
-        if !own.is_empty() {
-            self.set(interface, own).map_err(meaning("set up the device"))?;
-        }
         for chunk in chunks(peers) {
-            let peers = vec![WireguardAttribute::Peers(chunk.iter().map(setting).collect())];
-            self.set(interface, peers).map_err(meaning("change the peers"))?;
+            let peers = WireguardAttribute::Peers(chunk.iter().map(setting).collect());
+            let change = vec![WireguardAttribute::IfName(interface.to_owned()), peers];
+            self.set(change).map_err(meaning("change the peers"))?;
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ const FOLDER: &str = "/var/run/wireguard";
 /// A program that has not answered in full after so long has stopped.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// More than a piece of a change is long; in this form of text, an address has as many bytes as in a message.
+const QUESTION_BYTES: usize = 64 * 1024;
+
 /// Ten thousand peers with a hundred addresses each would be less.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -51,7 +54,7 @@ impl Userspace {
             stream.set_read_timeout(Some(left)).map_err(failed())?;
             let length = stream.read(&mut bytes).map_err(failed())?;
             let text = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());
-            answer.push_str(text.ok_or_else(|| Error::Undecodable("it is not text".into()))?);
+            append(&mut answer, text.ok_or_else(|| Error::Undecodable("it is not text".into()))?);
             if length == 0 || answer.len() as u64 > ANSWER_BYTES_MAX {
                 return Err(Error::Undecodable("it has no end".into()));
             }
@@ -74,6 +77,18 @@ impl Access for Userspace {
 
     fn change(&mut self, interface: &str, change: &Change) -> Result<(), Error> {
         let Change { private_key, port, mark, peers } = change;
+        if private_key.is_some() || mark.is_some() {
+            let mut own = question();
+            if let Some(key) = private_key {
+                push_hex(&mut own, "private_key", key.reveal());
+            }
+            if let Some(mark) = mark {
+                let _ = writeln!(own, "fwmark={mark}");
+            }
+            own.push('\n');
+            Self::ask(interface, &own)?;
+        }
+        // After the key: who asks there is answered.
         if let Some(port) = *port {
             // A program leaves its old port before it takes the new one, so the new one is tried first.
             if is_taken(port) {
@@ -81,18 +96,8 @@ impl Access for Userspace {
             }
             Self::ask(interface, &format!("set=1\nlisten_port={port}\n\n"))?;
         }
-        let mut own = Zeroizing::new(String::new());
-        if let Some(key) = private_key {
-            push_hex(&mut own, "private_key", key.reveal());
-        }
-        if let Some(mark) = mark {
-            let _ = writeln!(own, "fwmark={mark}");
-        }
-        if !own.is_empty() {
-            Self::ask(interface, &Zeroizing::new(format!("set=1\n{}\n", own.as_str())))?;
-        }
         for chunk in chunks(peers) {
-            let mut text = Zeroizing::new(String::from("set=1\n"));
+            let mut text = question();
             chunk.iter().for_each(|change| push(&mut text, change));
             text.push('\n');
             Self::ask(interface, &text)?;
@@ -101,8 +106,25 @@ impl Access for Userspace {
     }
 }
 
+/// The beginning of a change, in memory that does not grow: what moves to a larger place leaves itself behind.
+fn question() -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(QUESTION_BYTES));
+    text.push_str("set=1\n");
+    text
+}
+
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Appends, and leaves nothing behind where the text has to move to a larger place.
+fn append(text: &mut Zeroizing<String>, more: &str) {
+    if text.len() + more.len() > text.capacity() {
+        let mut larger = Zeroizing::new(String::with_capacity((text.len() + more.len()) * 2));
+        larger.push_str(text);
+        *text = larger;
+    }
+    text.push_str(more);
 }
 
 /// Whether somebody has the UDP port, in either family.

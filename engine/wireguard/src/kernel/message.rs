@@ -11,20 +11,36 @@ use std::time::Duration;
 use zeroize::Zeroize as _;
 
 /// Adds what one message of a dump says. A peer with many addresses goes on in the next message.
-pub(super) fn add(device: &mut Device, attributes: Vec<WireguardAttribute>) {
+pub(super) fn add(device: &mut Device, attributes: &[WireguardAttribute]) {
     for attribute in attributes {
         match attribute {
-            WireguardAttribute::ListenPort(port) => device.port = port,
-            WireguardAttribute::Fwmark(mark) => device.mark = mark,
-            WireguardAttribute::PublicKey(key) => device.public_key = Some(PublicKey::from_bytes(key)),
-            WireguardAttribute::PrivateKey(mut key) => key.zeroize(),
-            WireguardAttribute::Peers(peers) => peers.into_iter().for_each(|it| add_peer(device, it)),
+            WireguardAttribute::ListenPort(port) => device.port = *port,
+            WireguardAttribute::Fwmark(mark) => device.mark = *mark,
+            WireguardAttribute::PublicKey(key) => device.public_key = Some(PublicKey::from_bytes(*key)),
+            WireguardAttribute::Peers(peers) => peers.iter().for_each(|it| add_peer(device, it)),
             _ => {}
         }
     }
 }
 
-fn add_peer(device: &mut Device, WireguardPeer(attributes): WireguardPeer) {
+/// Forgets the keys in a message, whichever way it goes.
+pub(super) fn wipe(attributes: &mut [WireguardAttribute]) {
+    for attribute in attributes {
+        match attribute {
+            WireguardAttribute::PrivateKey(key) => key.zeroize(),
+            WireguardAttribute::Peers(peers) => {
+                for attribute in peers.iter_mut().flat_map(|WireguardPeer(attributes)| attributes) {
+                    if let WireguardPeerAttribute::PresharedKey(key) = attribute {
+                        key.zeroize();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn add_peer(device: &mut Device, WireguardPeer(attributes): &WireguardPeer) {
     let key = attributes.iter().find_map(|attribute| match attribute {
         WireguardPeerAttribute::PublicKey(key) => Some(PublicKey::from_bytes(*key)),
         _ => None,
@@ -36,22 +52,19 @@ fn add_peer(device: &mut Device, WireguardPeer(attributes): WireguardPeer) {
     }
 }
 
-fn take(peer: &mut Peer, attribute: WireguardPeerAttribute) {
+fn take(peer: &mut Peer, attribute: &WireguardPeerAttribute) {
     match attribute {
-        WireguardPeerAttribute::PresharedKey(mut key) => {
-            peer.preshared_key = PresharedKey::from_bytes(key);
-            key.zeroize();
-        }
-        WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(endpoint),
-        WireguardPeerAttribute::PersistentKeepalive(seconds) => peer.keepalive = seconds,
+        WireguardPeerAttribute::PresharedKey(key) => peer.preshared_key = PresharedKey::from_bytes(*key),
+        WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(*endpoint),
+        WireguardPeerAttribute::PersistentKeepalive(seconds) => peer.keepalive = *seconds,
         WireguardPeerAttribute::LastHandshake(at) => {
             let seconds = u64::try_from(at.seconds).unwrap_or_default();
             let nanoseconds = u32::try_from(at.nano_seconds).unwrap_or_default().min(999_999_999);
             let at = Duration::new(seconds, nanoseconds);
             peer.last_handshake = (!at.is_zero()).then_some(at);
         }
-        WireguardPeerAttribute::RxBytes(bytes) => peer.received = bytes,
-        WireguardPeerAttribute::TxBytes(bytes) => peer.sent = bytes,
+        WireguardPeerAttribute::RxBytes(bytes) => peer.received = *bytes,
+        WireguardPeerAttribute::TxBytes(bytes) => peer.sent = *bytes,
         WireguardPeerAttribute::AllowedIps(all) => peer.allowed_ips.extend(all.iter().filter_map(prefix)),
         _ => {}
     }
@@ -124,12 +137,23 @@ mod tests {
             vec![WireguardAttribute::Peers(vec![setting(&PeerChange::Set(key, settings))])]
         };
         let mut device = Device::default();
-        add(&mut device, part(["10.1.0.0/16", "fd00::/64"]));
-        add(&mut device, part(["10.2.0.0/16", "fd00:1::/64"]));
+        add(&mut device, &part(["10.1.0.0/16", "fd00::/64"]));
+        add(&mut device, &part(["10.2.0.0/16", "fd00:1::/64"]));
         let peer = &device.peers[&key];
         assert_eq!((peer.endpoint, peer.keepalive), (Some("[2001:db8::2]:51871".parse().unwrap()), 25));
         assert_eq!(peer.preshared_key, PresharedKey::from_bytes([9; 32]));
         let prefixes: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
         assert_eq!(prefixes, ["10.1.0.0/16", "10.2.0.0/16", "fd00::/64", "fd00:1::/64"]);
+    }
+
+    #[test]
+    fn no_key_is_left_in_a_message_that_was_wiped() {
+        let settings =
+            Settings { preshared_key: PresharedKey::from_bytes([0xa5; 32]), ..Settings::of(Presence::New) };
+        let peer = setting(&PeerChange::Set(PublicKey::from_bytes([3; 32]), settings));
+        let mut message = [WireguardAttribute::PrivateKey([0xa5; 32]), WireguardAttribute::Peers(vec![peer])];
+        assert!(format!("{message:?}").contains("165"), "keys are told apart from what is left");
+        wipe(&mut message);
+        assert!(!format!("{message:?}").contains("165"), "{message:?}");
     }
 }
