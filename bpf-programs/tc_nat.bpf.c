@@ -349,7 +349,8 @@ int nat_ingress(struct __sk_buff *skb)
 		return translate_coming(skb, &packet);
 	}
 	if ((packet.what == UDP_PACKET || (packet.what == TCP_SEGMENT && !(packet.tcp_flags & TCP_RST))) &&
-	    packet.fragment != LATER && contains(&sources, packet.destination, packet.is_v6)) {
+	    packet.fragment != LATER && contains(&sources, packet.destination, packet.is_v6) &&
+	    !contains(&exclude, packet.source, packet.is_v6)) {
 		const struct nat_flow flow = answered_flow(&packet);
 
 		record_direct(&flow);

@@ -75,6 +75,12 @@ impl Bed {
         self.model = Model::new(rules, INGRESS, SEED, self.nat.size().flows as usize);
     }
 
+    /// The rules are these from now on; what is remembered stays.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.nat.set_rules(&rules).unwrap();
+        self.model.set_rules(rules, INGRESS);
+    }
+
     pub fn age(&mut self, seconds: u64) {
         self.nat.age(seconds).unwrap();
         self.model.age(seconds);

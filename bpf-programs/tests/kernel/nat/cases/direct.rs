@@ -1,6 +1,6 @@
 //! Flows to pods' own addresses, which are answered from them.
 
-use super::super::bed::{OTHER_REMOTE, POD};
+use super::super::bed::{EXCLUDED, OTHER_REMOTE, POD};
 use super::super::talk::{Becomes, Case, PORT, Passes, SERVER, Talk, case};
 use crate::cases::layers::{ACK, FIN, Layers, RST, SYN};
 
@@ -31,6 +31,13 @@ pub fn cases() -> Vec<Case> {
             assert_eq!(t.counted("direct"), 0);
             let data = answer(t, ACK);
             t.leaves(&data, Becomes(&t.outer(&data)));
+        }),
+        case("whoever is excluded needs no record", |t| {
+            let asks = t.from(&EXCLUDED).to(t.address(&POD));
+            t.comes(&asks.clone().tcp(SERVER, PORT).syn(), Passes);
+            t.comes(&asks.udp(9000, 53), Passes);
+            t.leaves(&t.pod().to(t.address(&EXCLUDED)).udp(53, 9000), Passes);
+            assert_eq!(t.counted("direct"), 0);
         }),
         case("a pod's own connection is its own, whatever came before from there", |t| {
             comes_for_pod(t, SYN);

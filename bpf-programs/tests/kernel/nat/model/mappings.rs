@@ -84,14 +84,16 @@ impl Model {
         if let Some(mapping) = self.mappings.remove(key)
             && mapping.is_moved
         {
-            self.moved.remove(&Flow {
-                inner: mapping.inner,
-                inner_port: mapping.inner_port,
-                remote: key.remote,
-                remote_port: key.remote_port,
-                protocol: key.protocol,
-            });
+            self.moved.remove(&flow_of(key, &mapping));
         }
+    }
+
+    /// What netd does before a range changes.
+    pub fn write_down_ports(&mut self) {
+        let mut all: Vec<_> =
+            self.mappings.iter().map(|(key, it)| (it.seen, flow_of(key, it), key.outer_port)).collect();
+        all.sort();
+        self.moved.extend(all.into_iter().map(|(_, flow, port)| (flow, port)));
     }
 
     fn put(&mut self, flow: &Flow, key: Key, is_moved: bool) -> Result<Key, Refusal> {
@@ -153,4 +155,9 @@ impl Model {
             hash ^ (hash >> 32)
         })
     }
+}
+
+fn flow_of(key: &Key, mapping: &Mapping) -> Flow {
+    let Mapping { inner, inner_port, .. } = *mapping;
+    Flow { inner, inner_port, remote: key.remote, remote_port: key.remote_port, protocol: key.protocol }
 }

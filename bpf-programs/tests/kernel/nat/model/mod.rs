@@ -119,6 +119,15 @@ impl Model {
         }
     }
 
+    /// The end of section 3.
+    pub fn set_rules(&mut self, rules: Rules, device: u32) {
+        let after = rules.devices.get(&device).copied();
+        if self.device.map(|outer| outer.ports) != after.map(|outer| outer.ports) {
+            self.write_down_ports();
+        }
+        (self.device, self.rules) = (after, rules);
+    }
+
     pub fn age(&mut self, seconds: u64) {
         self.aged += Duration::from_secs(seconds);
     }
@@ -249,7 +258,10 @@ impl Model {
             return self.coming_to_outer(frame, &packet);
         }
         let records = matches!(packet.what, What::Tcp | What::Udp) && !packet.resets();
-        if records && is_in(&self.rules.sources, packet.destination) {
+        if records
+            && is_in(&self.rules.sources, packet.destination)
+            && !is_in(&self.rules.exclude, packet.source)
+        {
             self.record_direct(Flow::coming(&packet));
         }
         pass(frame)
