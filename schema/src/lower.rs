@@ -3,6 +3,7 @@
 //! Runs after the checks found no error, so everything that is required is there.
 
 mod bgp;
+mod egress;
 mod network;
 mod wireguard;
 
@@ -41,6 +42,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         network: top.network.as_ref().map(|at| network::lower(&at.value)).unwrap_or_default(),
         wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
         masquerade: top.masquerade.as_ref().map(|at| masquerade(&at.value)),
+        egress: egress::lower(top),
         notrack: top.notrack.as_ref().map(|at| Notrack {
             cidrs: prefixes(&at.value.cidrs),
             backend: at.value.backend.map(|at| at.value).unwrap_or_default(),

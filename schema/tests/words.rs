@@ -248,6 +248,7 @@ fn keeps_its_promises(config: &Config) {
         wireguard,
         masquerade,
         notrack,
+        egress: _,
     } = config;
     is_a_network(network);
     if let Some(masquerade) = masquerade {

@@ -4,6 +4,7 @@ mod backends;
 mod bgp;
 mod clients;
 mod decap;
+mod egress;
 mod families;
 mod health;
 mod load_balancer;
@@ -54,6 +55,7 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     if let Some(at) = &top.notrack {
         notrack::check(at, top, diagnoses);
     }
+    egress::check(top, diagnoses);
 }
 
 /// The first place of each thing that must be there once.

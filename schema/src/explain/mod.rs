@@ -131,6 +131,9 @@ fn kind(root: &Value, schema: &Value) -> String {
         let words: Vec<String> = words.iter().map(|word| format!("`{}`", in_toml(word))).collect();
         return format!("one of {}", words.join(", "));
     }
+    if let Some(named) = schema.get("additionalProperties").filter(|named| named.is_object()) {
+        return format!("table of names, each with an {}", kind(root, named));
+    }
     match schema.get("const") {
         Some(Value::String(word)) => return format!("`\"{word}\"`"),
         Some(only) => return format!("integer: {}", in_toml(only)),

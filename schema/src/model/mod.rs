@@ -5,6 +5,7 @@
 
 mod bgp;
 mod decap;
+mod egress;
 mod family;
 mod health;
 mod load_balancer;
@@ -23,6 +24,7 @@ pub use bgp::{
     TlsIdentity, WELL_KNOWN_COMMUNITIES,
 };
 pub use decap::Decap;
+pub use egress::{EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, OnNoGateway};
 pub use family::Family;
 pub use health::{HealthCheck, HealthKind, Via};
 pub use load_balancer::{
@@ -69,6 +71,8 @@ pub struct Config {
     pub wireguard: Option<Wireguard>,
     /// Addresses of the node for packets of its pods; `None` is off.
     pub masquerade: Option<Masquerade>,
+    /// Traffic that leaves through gateways, sorted by name. Groups are resolved.
+    pub egress: Vec<Egress>,
     /// Packets of pods that connection tracking does not see; `None` is off.
     pub notrack: Option<Notrack>,
 }

@@ -3,9 +3,9 @@
 use super::network::ModeWord;
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
-    Algorithm, Announced, Avoid, BackendFamily, BackendState, Family, HashNames, HealthKind, Mode, NoBackend,
-    NotrackBackend, OnExit, OuterEcn, Protocol, TrafficPolicy, TunnelKind, Underlay, UnknownPort, Via,
-    WireguardDevice, WireguardMode, XdpMode,
+    Algorithm, Announced, Avoid, BackendFamily, BackendState, EgressAnnounce, Family, HashNames, HealthKind,
+    Mode, NoBackend, NotrackBackend, OnExit, OnNoGateway, OuterEcn, Protocol, TrafficPolicy, TunnelKind,
+    Underlay, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -51,6 +51,8 @@ one_of!(NotrackBackend, "a kind of rules", "nft" => Nft, "iptables" => Iptables)
 one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
+one_of!(OnNoGateway, "an answer", "drop" => Drop, "pass" => Pass);
+one_of!(EgressAnnounce, "a way to announce", "arp" => Arp; later "bgp");
 one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
 one_of!(ModeWord, "a mode",
     "direct" => Direct, "vxlan" => Vxlan, "geneve" => Geneve, "cross-subnet" => CrossSubnet);

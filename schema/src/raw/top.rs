@@ -2,6 +2,7 @@
 
 use super::bgp::Bgp;
 use super::decap::Decap;
+use super::egress::{EGRESS_MAX, Egress, EgressGroups};
 use super::load_balancer::LoadBalancer;
 use super::masquerade::Masquerade;
 use super::metrics::Metrics;
@@ -17,6 +18,7 @@ use super::{List, Raw, Reader, VERSION};
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::document::{Item, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 use std::borrow::Cow;
 
 raw_table! {
@@ -44,7 +46,9 @@ raw_table! {
         /// BGP sessions and what is announced on them. Without it, nothing is announced.
         optional bgp: Bgp;
         /// Traffic that leaves through a gateway, with an address of its own.
-        optional egress: Unsupported;
+        optional egress: List<Egress, 0, EGRESS_MAX> = [0; 0];
+        /// Prefixes under a name, which policies of `egress` have as sources: `office = ["10.9.0.0/16"]`.
+        optional egress_groups: EgressGroups, like json!({ "office": ["10.9.0.0/16", "fd00:9::/48"] });
         /// Encryption between the nodes.
         optional wireguard: Wireguard;
         /// How packets travel between the pods of different nodes. Without it, directly.

@@ -1,0 +1,64 @@
+//! What `[[egress]]` means.
+
+use super::prefixes;
+use crate::model::{Egress, EgressGateway};
+use crate::raw::{self, EgressSource, Top, each};
+use ipnetwork::IpNetwork;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub(super) fn lower(top: &Top) -> Vec<Egress> {
+    let named = top.egress_groups.iter().flat_map(|at| &at.value.groups);
+    let groups: HashMap<&str, Vec<IpNetwork>> =
+        named.map(|group| (group.name.value.0.as_str(), prefixes(&group.prefixes))).collect();
+    let mut policies: Vec<Egress> = each(&top.egress).filter_map(|at| policy(&at.value, &groups)).collect();
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    policies
+}
+
+fn policy(raw: &raw::Egress, groups: &HashMap<&str, Vec<IpNetwork>>) -> Option<Egress> {
+    let standard = Egress::default();
+    let mut sources = BTreeSet::new();
+    for source in each(&raw.sources) {
+        match &source.value {
+            EgressSource::Prefix(prefix) => drop(sources.insert(prefix.0)),
+            EgressSource::Group(name) => sources.extend(groups.get(name.0.as_str()).into_iter().flatten()),
+        }
+    }
+    let mut ips: Vec<IpAddr> = each(&raw.ips).map(|ip| ip.value.0).collect();
+    ips.sort();
+    let destinations = match &raw.destinations {
+        Some(_) => prefixes(&raw.destinations),
+        None => ips.iter().filter_map(|ip| everywhere(*ip)).collect(),
+    };
+    let mut gateways: Vec<EgressGateway> = each(&raw.gateways).filter_map(|at| gateway(&at.value)).collect();
+    gateways.sort();
+    let mut announce = match &raw.announce {
+        Some(_) => each(&raw.announce).map(|at| at.value).collect(),
+        None => standard.announce,
+    };
+    announce.sort();
+    Some(Egress {
+        name: raw.name.as_ref()?.value.0.clone(),
+        sources: sources.into_iter().collect(),
+        destinations,
+        exclude: prefixes(&raw.exclude),
+        ips,
+        gateways,
+        on_no_gateway: raw.on_no_gateway.map_or(standard.on_no_gateway, |at| at.value),
+        announce,
+        ports: raw.port_range.map_or(standard.ports, |at| at.value),
+        in_cluster: raw.in_cluster.map_or(standard.in_cluster, |at| at.value),
+    })
+}
+
+fn gateway(raw: &raw::EgressGateway) -> Option<EgressGateway> {
+    let priority = raw.priority.map_or(0, |at| at.value.get());
+    Some(EgressGateway { node: raw.node.as_ref()?.value.0.clone(), priority })
+}
+
+/// The prefix of all addresses of a family.
+fn everywhere(one: IpAddr) -> Option<IpNetwork> {
+    let first = if one.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNetwork::new(first, 0).ok()
+}
