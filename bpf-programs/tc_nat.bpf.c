@@ -82,26 +82,26 @@ static __always_inline int passed(const struct nat_packet *packet)
 static __noinline int translate_leaving(struct __sk_buff *skb, const struct nat_packet *packet,
 					const struct nat_rule *rule)
 {
-	const struct nat_flow flow = leaving_flow(packet);
-	struct attempt attempt = { .skb = skb };
+	struct attempt attempt = { .skb = skb, .given.flow = leaving_flow(packet) };
+	const struct nat_flow *const flow = &attempt.given.flow;
 	struct nat_mapping *mapping;
 	struct nat_place place = {};
 
-	begin(&attempt, &flow, rule);
+	begin(&attempt, rule);
 	mapping = find(&attempt);
 	if (!mapping) {
-		if (packet->what != ECHO_REQUEST && !begins_flow(packet) && saw_direct(&flow))
+		if (packet->what != ECHO_REQUEST && !begins_flow(packet) && saw_direct(flow))
 			return passed(packet);
 		if (packet->what == TCP_SEGMENT && (packet->tcp_flags & TCP_RST))
 			return DROP(no_mapping);
 		if (packet->what == TCP_SEGMENT && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
-			record_direct(&flow);
+			record_direct(flow);
 			return passed(packet);
 		}
 		if (!make(&attempt))
 			return TC_ACT_SHOT;
 		if (begins_flow(packet))
-			bpf_map_delete_elem(&direct, &flow);
+			bpf_map_delete_elem(&direct, flow);
 		mapping = bpf_map_lookup_elem(&mappings, &attempt.key);
 	}
 	if (mapping)
@@ -126,7 +126,6 @@ static __noinline int translate_quoted(struct __sk_buff *skb, const struct nat_p
 	struct attempt attempt = { .skb = skb };
 	struct nat_packet quoted;
 	struct nat_rule rule;
-	struct nat_flow flow;
 
 	if (!read_quoted(skb, packet, &quoted))
 		return NO_FLOW;
@@ -134,10 +133,10 @@ static __noinline int translate_quoted(struct __sk_buff *skb, const struct nat_p
 		return IS_DIRECT;
 	if (!look_up_rule(skb, packet, &rule) || !contains(&sources, quoted.destination, quoted.is_v6))
 		return NO_FLOW;
-	flow = answered_flow(&quoted);
-	begin(&attempt, &flow, &rule);
+	attempt.given.flow = answered_flow(&quoted);
+	begin(&attempt, &rule);
 	if (!find(&attempt))
-		return !is_echo(&quoted) && direct_seen(&flow) ? IS_DIRECT : NO_FLOW;
+		return !is_echo(&quoted) && direct_seen(&attempt.given.flow) ? IS_DIRECT : NO_FLOW;
 	__builtin_memcpy(place->address, attempt.key.outer, 16);
 	place->port = attempt.key.outer_port;
 	return rewrite_quoted(skb, packet, &quoted, DESTINATION, place) ? FAILED : TRANSLATED;
@@ -198,6 +197,8 @@ static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packe
 {
 	struct nat_rule rule;
 
+	if (packet->fragment == FIRST)
+		forget_fragment(packet);
 	if (!look_up_rule(skb, packet, &rule))
 		return DROP(no_address);
 	if (packet->what == UNREADABLE)
@@ -340,6 +341,8 @@ int nat_ingress(struct __sk_buff *skb)
 	if (!read_frame(skb, &packet))
 		return PASS;
 	if (bpf_map_lookup_elem(&addresses, packet.destination)) {
+		if (packet.fragment == FIRST)
+			forget_fragment(&packet);
 		if (packet.fragment == LATER)
 			return later_fragment_coming(skb, &packet);
 		if (packet.what == ICMP_ERROR)

@@ -34,13 +34,18 @@ struct nat_key {
 	__u8 zero[3];
 };
 
+// A flow at an outer address.
+struct nat_given {
+	struct nat_flow flow;
+	__u8 outer[16];
+};
+
 struct nat_mapping {
 	__u8 inner[16];
 	__u64 seen_ns;
 	__be16 inner_port;
 	__u8 state;
-	__u8 is_moved;
-	__u8 zero[4];
+	__u8 zero[5];
 };
 
 // States of a mapping, to be combined.
@@ -107,6 +112,7 @@ struct nat_counts {
 
 _Static_assert(sizeof(struct nat_prefix) == 20, "keys have no padding");
 _Static_assert(sizeof(struct nat_flow) == 40, "keys have no padding");
+_Static_assert(sizeof(struct nat_given) == 56, "keys have no padding");
 _Static_assert(sizeof(struct nat_key) == 40, "keys have no padding");
 _Static_assert(sizeof(struct nat_mapping) == 32, "a mapping is half a line");
 _Static_assert(sizeof(struct nat_port) == 8, "a port is a word");

@@ -70,33 +70,29 @@ static __always_inline int belongs_to(const struct nat_mapping *mapping, const s
 	return mapping->inner_port == flow->inner_port && is_same(mapping->inner, flow->inner);
 }
 
-static __always_inline struct nat_flow flow_of(const struct nat_key *key, const struct nat_mapping *mapping)
-{
-	struct nat_flow flow = {
-		.inner_port = mapping->inner_port,
-		.remote_port = key->remote_port,
-		.protocol = key->protocol,
-	};
-
-	__builtin_memcpy(flow.inner, mapping->inner, 16);
-	__builtin_memcpy(flow.remote, key->remote, 16);
-	return flow;
-}
-
 static __noinline int remove_mapping(const struct nat_key *key, const struct nat_mapping *mapping)
 {
-	if (mapping->is_moved) {
-		const struct nat_flow flow = flow_of(key, mapping);
+	struct nat_given given = {
+		.flow.inner_port = mapping->inner_port,
+		.flow.remote_port = key->remote_port,
+		.flow.protocol = key->protocol,
+	};
+	const struct nat_port *port;
 
-		bpf_map_delete_elem(&moved, &flow);
-	}
+	__builtin_memcpy(given.flow.inner, mapping->inner, 16);
+	__builtin_memcpy(given.flow.remote, key->remote, 16);
+	__builtin_memcpy(given.outer, key->outer, 16);
+	port = bpf_map_lookup_elem(&moved, &given);
+	// The flow may be elsewhere by now, and that is what the entry names then.
+	if (port && port->port == key->outer_port)
+		bpf_map_delete_elem(&moved, &given);
 	return bpf_map_delete_elem(&mappings, key);
 }
 
 // Candidates, and what became of trying them.
 struct attempt {
 	struct __sk_buff *skb;
-	const struct nat_flow *flow;
+	struct nat_given given;
 	struct nat_key key;
 	__u32 first;
 	__u32 size;
@@ -111,8 +107,10 @@ struct attempt {
 	__be16 zero;
 };
 
-static __always_inline void begin(struct attempt *attempt, const struct nat_flow *flow, const struct nat_rule *rule)
+// Begins an attempt for the flow that is in it.
+static __always_inline void begin(struct attempt *attempt, const struct nat_rule *rule)
 {
+	const struct nat_flow *const flow = &attempt->given.flow;
 	const __u32 zero = 0;
 	const struct nat_settings *const set = bpf_map_lookup_elem(&settings, &zero);
 	const __u64 *const words = (const __u64 *)flow;
@@ -124,12 +122,12 @@ static __always_inline void begin(struct attempt *attempt, const struct nat_flow
 		hash = (hash ^ words[word]) * HASH_FACTOR;
 		hash ^= hash >> 32;
 	}
-	attempt->flow = flow;
 	attempt->first = rule->first_port;
 	attempt->size = rule->last_port - rule->first_port + 1;
 	attempt->start = ((hash >> 32) * attempt->size) >> 32;
 	attempt->step = steps[hash & (STEPS - 1)];
 	attempt->has_own_port = own >= rule->first_port && own <= rule->last_port;
+	__builtin_memcpy(attempt->given.outer, rule->outer, 16);
 	__builtin_memcpy(attempt->key.remote, flow->remote, 16);
 	__builtin_memcpy(attempt->key.outer, rule->outer, 16);
 	attempt->key.remote_port = flow->remote_port;
@@ -141,7 +139,7 @@ static __always_inline __be16 candidate(const struct attempt *attempt, __u32 num
 	__u32 place;
 
 	if (attempt->has_own_port && number == 0)
-		return attempt->flow->inner_port;
+		return attempt->given.flow.inner_port;
 	place = attempt->start + (number - attempt->has_own_port) * attempt->step;
 	// A size is never zero; the verifier cannot know.
 	return bpf_htons(attempt->first + place % (attempt->size | !attempt->size));
@@ -161,14 +159,14 @@ static __always_inline struct nat_mapping *find(struct attempt *attempt)
 	const struct nat_port *port;
 
 	attempt->key.outer_port = candidate(attempt, 0);
-	mapping = own_mapping(&attempt->key, attempt->flow);
+	mapping = own_mapping(&attempt->key, &attempt->given.flow);
 	if (mapping)
 		return mapping;
-	port = bpf_map_lookup_elem(&moved, attempt->flow);
+	port = bpf_map_lookup_elem(&moved, &attempt->given);
 	if (!port)
 		return NULL;
 	attempt->key.outer_port = port->port;
-	return own_mapping(&attempt->key, attempt->flow);
+	return own_mapping(&attempt->key, &attempt->given.flow);
 }
 
 static __always_inline int is_socket_there(struct __sk_buff *skb, const struct nat_key *key)
@@ -202,31 +200,30 @@ static __always_inline int is_socket_there(struct __sk_buff *skb, const struct n
 	return 1;
 }
 
-static __always_inline long insert(struct attempt *attempt, __u8 is_moved)
+static __always_inline long insert(struct attempt *attempt)
 {
 	struct nat_mapping mapping = {
 		.seen_ns = now_ns(),
-		.inner_port = attempt->flow->inner_port,
-		.is_moved = is_moved,
+		.inner_port = attempt->given.flow.inner_port,
 	};
 
-	__builtin_memcpy(mapping.inner, attempt->flow->inner, 16);
+	__builtin_memcpy(mapping.inner, attempt->given.flow.inner, 16);
 	return bpf_map_update_elem(&mappings, &attempt->key, &mapping, BPF_NOEXIST);
 }
 
 // Makes the mapping at the attempt's key.
 static __noinline int make_here(struct attempt *attempt)
 {
-	const __u8 is_moved = attempt->key.outer_port != candidate(attempt, 0);
+	const int is_moved = attempt->key.outer_port != candidate(attempt, 0);
 	const struct nat_port port = { .port = attempt->key.outer_port };
-	long error = insert(attempt, is_moved);
+	long error = insert(attempt);
 
 	// Another CPU was faster, perhaps with a packet of the same flow.
 	if (error == -EEXIST) {
-		attempt->is_made = own_mapping(&attempt->key, attempt->flow) != NULL;
+		attempt->is_made = own_mapping(&attempt->key, &attempt->given.flow) != NULL;
 		return attempt->is_made;
 	}
-	if (!error && is_moved && bpf_map_update_elem(&moved, attempt->flow, &port, BPF_ANY)) {
+	if (!error && is_moved && bpf_map_update_elem(&moved, &attempt->given, &port, BPF_ANY)) {
 		bpf_map_delete_elem(&mappings, &attempt->key);
 		error = -1;
 	}
@@ -246,7 +243,7 @@ static long try_candidate(__u32 number, void *context)
 	attempt->key.outer_port = candidate(attempt, number);
 	mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
 	if (mapping && is_alive(&attempt->key, mapping)) {
-		if (belongs_to(mapping, attempt->flow)) {
+		if (belongs_to(mapping, &attempt->given.flow)) {
 			attempt->is_made = 1;
 			return 1;
 		}

@@ -58,7 +58,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, ROOM);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct nat_flow);
+	__type(key, struct nat_given);
 	__type(value, struct nat_port);
 } moved SEC(".maps");
 

@@ -39,6 +39,14 @@ static __noinline int note_fragment(const struct nat_packet *packet, const __u8 
 	return bpf_map_update_elem(&nat_fragments, &key, &fragment, BPF_ANY);
 }
 
+// What an earlier first fragment with the same identification left is not for this one's packet.
+static __noinline int forget_fragment(const struct nat_packet *packet)
+{
+	const struct nat_fragment_key key = fragment_key(packet);
+
+	return bpf_map_delete_elem(&nat_fragments, &key);
+}
+
 static __always_inline const struct nat_fragment *first_fragment(const struct nat_packet *packet)
 {
 	const struct nat_fragment_key key = fragment_key(packet);

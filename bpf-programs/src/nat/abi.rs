@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bytemuck::{Pod, Zeroable};
 
 /// The version of everything in this file; kept in [`Settings`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// State of a mapping: a packet has come in.
 pub const ANSWERED: u8 = 1;
@@ -19,7 +19,7 @@ pub const FIN_IN: u8 = 4;
 /// State of a mapping: the last segment was a RST.
 pub const RESET: u8 = 8;
 
-/// Key of `moved` and `direct`: a pod's flow.
+/// Key of `direct`, and in that of `moved`: a pod's flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Flow {
@@ -35,6 +35,16 @@ pub struct Flow {
     pub protocol: u8,
     /// Zero.
     pub zero: [u8; 3],
+}
+
+/// Key of `moved`: a flow at an outer address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Given {
+    /// The flow.
+    pub flow: Flow,
+    /// The outer address.
+    pub outer: [u8; 16],
 }
 
 /// Key of `mappings`: what an answer is known by.
@@ -67,10 +77,8 @@ pub struct Mapping {
     pub inner_port: [u8; 2],
     /// [`ANSWERED`], [`FIN_OUT`], [`FIN_IN`], [`RESET`].
     pub state: u8,
-    /// One if the flow has an entry in `moved`.
-    pub is_moved: u8,
     /// Zero.
-    pub zero: [u8; 4],
+    pub zero: [u8; 5],
 }
 
 /// Value of `moved`.
@@ -216,6 +224,7 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
 
 const _: () = {
     assert!(size_of::<Flow>() == 40);
+    assert!(size_of::<Given>() == 56);
     assert!(size_of::<Key>() == 40);
     assert!(size_of::<Mapping>() == 32);
     assert!(size_of::<Port>() == 8);

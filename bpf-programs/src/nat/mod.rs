@@ -9,14 +9,15 @@ mod rules;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub use rules::{Outer, Ports, Rules};
 pub use table::{Fullest, Usage};
 
-use self::abi::{ABI_VERSION, Counts, Device, Flow, Fragment, FragmentKey, Key, Mapping, Port, Settings};
+use self::abi::{
+    ABI_VERSION, Counts, Device, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port, Settings,
+};
 use crate::bpffs::{make_folder, remove_folder};
 use crate::decap::Prefixes;
 use crate::error::{Error, Result};
@@ -77,7 +78,7 @@ struct Maps {
     devices: Hash<u32, Device>,
     addresses: Hash<[u8; 16], u32>,
     mappings: Hash<Key, Mapping>,
-    moved: Hash<Flow, Port>,
+    moved: Hash<Given, Port>,
     direct: Hash<Flow, u64>,
     fragments: Hash<FragmentKey, Fragment>,
     settings: Mapped<Settings>,
@@ -198,26 +199,20 @@ impl Nat {
     /// Puts the programs on a device: first what turns answers around. Where older ones are, these take their places.
     pub fn attach(&self, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
         for side in [Side::Ingress, Side::Egress] {
-            tc::attach(&side_root(&self.root, side), device, ifindex, side, self.program(side))?;
+            tc::attach(&tc::side_root(&self.root, side), device, ifindex, side, self.program(side))?;
         }
         Ok(())
     }
 
     /// Takes the programs off a device. That they are not there is success.
     pub fn detach(root: &Path, device: &str) -> Result<()> {
-        links::detach(&side_root(root, Side::Egress), device)?;
-        links::detach(&side_root(root, Side::Ingress), device)
+        links::detach(&tc::side_root(root, Side::Egress), device)?;
+        links::detach(&tc::side_root(root, Side::Ingress), device)
     }
 
     /// The devices with links under a folder, and on each side which program is there.
     pub fn attached(root: &Path) -> Result<BTreeMap<(String, Side), LinkInfo>> {
-        let mut attached = BTreeMap::new();
-        for side in [Side::Ingress, Side::Egress] {
-            for link in links::list(&side_root(root, side))? {
-                attached.insert((link.device.clone(), side), link);
-            }
-        }
-        Ok(attached)
+        tc::attached(root)
     }
 
     /// The kernel's number for the program of a side: what links name.
@@ -236,12 +231,7 @@ impl Nat {
     pub fn retire_all(root: &Path) -> Result<()> {
         generations::retire_all(root)?;
         if Self::attached(root)?.is_empty() {
-            for side in [Side::Ingress, Side::Egress].map(|side| side_root(root, side)) {
-                // What is not netd's stays.
-                let _ = fs::remove_dir(side.join("links"));
-                let _ = fs::remove_dir(side);
-            }
-            let _ = fs::remove_dir(root);
+            tc::remove_folders(root);
         }
         Ok(())
     }
@@ -252,14 +242,6 @@ impl Nat {
             Side::Egress => self.egress.as_fd(),
         }
     }
-}
-
-/// Where the links of one side are.
-fn side_root(root: &Path, side: Side) -> PathBuf {
-    root.join(match side {
-        Side::Ingress => "in",
-        Side::Egress => "out",
-    })
 }
 
 fn make(folder: &Path, size: Size, seed: u64, before: Option<&Nat>) -> Result<(OwnedFd, OwnedFd, Maps)> {

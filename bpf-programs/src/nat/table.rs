@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytemuck::Pod;
 
 use super::Maps;
-use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Key, Mapping, Port, RESET};
+use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Given, Key, Mapping, Port, RESET};
 use crate::abi::{TCP, UDP};
 use crate::error::{Error, Result};
 use crate::kernel_maps::{all, delete_all, present_or_not, put_all};
@@ -69,20 +69,20 @@ pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage>
 }
 
 /// Removes what is over, and entries of `moved` that lead nowhere: how many mappings.
-pub(super) fn sweep(mappings: &Hash<Key, Mapping>, moved: &Hash<Flow, Port>, now_ns: u64) -> Result<usize> {
+pub(super) fn sweep(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>, now_ns: u64) -> Result<usize> {
     let failed = |error| Error::kernel("sweep", "mappings", error);
     // Read first: the mapping of each of them was there before it.
-    let mut stale: BTreeMap<Flow, Port> = all(moved, "moved")?.into_iter().collect();
+    let mut stale: BTreeMap<Given, Port> = all(moved, "moved")?.into_iter().collect();
     let mut swept = 0;
     for (key, mapping) in &all(mappings, "mappings")? {
         if is_alive(key, mapping, now_ns) {
-            stale.remove(&flow_of(key, mapping));
+            stale.remove(&given(key, mapping));
             continue;
         }
         // A packet may have come meanwhile: what is taken out is looked at again.
         match mappings.take(key) {
             Ok(taken) if is_alive(key, &taken, now_ns) => {
-                stale.remove(&flow_of(key, &taken));
+                stale.remove(&given(key, &taken));
                 match mappings.insert(key, &taken) {
                     // The flow, or another one, is there again.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -92,19 +92,22 @@ pub(super) fn sweep(mappings: &Hash<Key, Mapping>, moved: &Hash<Flow, Port>, now
             taken => swept += usize::from(present_or_not(taken.map(drop)).map_err(failed)?),
         }
     }
-    for flow in stale.keys() {
-        present_or_not(moved.delete(flow)).map_err(failed)?;
+    for given in stale.keys() {
+        present_or_not(moved.delete(given)).map_err(failed)?;
     }
     Ok(swept)
 }
 
-/// Writes entries of `moved` for all flows that have none.
-pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Flow, Port>) -> Result<()> {
-    let entries: Vec<(Flow, Port)> = all(mappings, "mappings")?
+/// Writes entries of `moved` for all flows. Of a flow that has several mappings, earlier ones whose time is over, the entry
+/// names the one that was used last.
+pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>) -> Result<()> {
+    let mut found = all(mappings, "mappings")?;
+    found.sort_by_key(|(_, mapping)| mapping.seen_ns.cast_signed());
+    let entries: BTreeMap<Given, Port> = found
         .iter()
-        .map(|(key, mapping)| (flow_of(key, mapping), Port { port: key.outer_port, zero: [0; 6] }))
+        .map(|(key, mapping)| (given(key, mapping), Port { port: key.outer_port, zero: [0; 6] }))
         .collect();
-    put_all(moved, "moved", &entries)
+    put_all(moved, "moved", &entries.into_iter().collect::<Vec<_>>())
 }
 
 /// Fills a table from another one.
@@ -151,15 +154,16 @@ fn rewrite<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, change: impl Fn(&mut V)) -> R
     put_all(map, "records", &entries)
 }
 
-fn flow_of(key: &Key, mapping: &Mapping) -> Flow {
-    Flow {
+fn given(key: &Key, mapping: &Mapping) -> Given {
+    let flow = Flow {
         inner: mapping.inner,
         remote: key.remote,
         inner_port: mapping.inner_port,
         remote_port: key.remote_port,
         protocol: key.protocol,
         zero: [0; 3],
-    }
+    };
+    Given { flow, outer: key.outer }
 }
 
 fn is_alive(key: &Key, mapping: &Mapping, now_ns: u64) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::offset_of;
 
 use netd_bpf::Error;
-use netd_bpf::nat::abi::{Counts, Device, Flow, Fragment, FragmentKey, Key, Mapping, Port, Settings};
+use netd_bpf::nat::abi::{Counts, Device, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port, Settings};
 use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
@@ -190,7 +190,8 @@ fn every_struct_has_the_same_members_at_the_same_places() {
     let user_space: BTreeMap<&str, Layout> = BTreeMap::from([
         ("nat_flow", layout!(Flow: inner, remote, inner_port, remote_port, protocol, zero)),
         ("nat_key", layout!(Key: remote, outer, remote_port, outer_port, protocol, zero)),
-        ("nat_mapping", layout!(Mapping: inner, seen_ns, inner_port, state, is_moved, zero)),
+        ("nat_given", layout!(Given: flow, outer)),
+        ("nat_mapping", layout!(Mapping: inner, seen_ns, inner_port, state, zero)),
         ("nat_port", layout!(Port: port, zero)),
         ("nat_fragment_key", layout!(FragmentKey: source, destination, id, protocol, zero)),
         ("nat_fragment", layout!(Fragment: address, seen_ns)),

@@ -58,6 +58,21 @@ pub fn cases() -> Vec<Case> {
             t.bed.age(20);
             t.leaves(&packet.later(48, ID), Drops("fragment_lost"));
         }),
+        case("a first fragment for the host ends what another one with its identification began", |t| {
+            let asked = t.pod().udp(PORT, 80);
+            t.leaves(&asked, Becomes(&t.outer(&asked)));
+            let answer = t.remote().udp(80, PORT).data(&[7; 100]);
+            t.comes(&answer.clone().first(48, ID), Becomes(&t.inner(&answer).first(48, ID)));
+            let own = t.remote().udp(80, PORT + 1).data(&[8; 100]);
+            t.comes(&own.clone().first(48, ID), Passes);
+            t.comes(&own.later(48, ID), Passes);
+        }),
+        case("a first fragment that is dropped ends what another one with its identification began", |t| {
+            let packet = t.pod().tcp(PORT, 80).data(&[7; 100]);
+            t.leaves(&packet.clone().first(48, ID), Becomes(&t.outer(&packet).first(48, ID)));
+            t.leaves(&packet.clone().first(8, ID), Drops("malformed"));
+            t.leaves(&packet.later(48, ID), Drops("fragment_lost"));
+        }),
         case("a first fragment that holds too little is not read", |t| {
             let packet = t.pod().tcp(PORT, 80).data(&[7; 100]);
             t.leaves(&packet.clone().first(16, ID), Drops("malformed"));

@@ -84,19 +84,38 @@ fn chosen() -> Vec<Case> {
         case("a new range does not move a flow", |t| {
             let (kept, hashed) = (t.pod().udp(PORT, 80), t.pod().udp(50_000, 80));
             let ports = [t.leaves_by_port(&kept), t.leaves_by_port(&hashed)];
-            let other = with_ports(33_000, 34_000);
-            t.bed.nat.set_rules(&other).unwrap();
-            // What netd writes down when a range changes.
-            for (key, mapping) in t.bed.model.mappings.clone() {
-                let (inner, inner_port) = (mapping.inner, mapping.inner_port);
-                let (remote, remote_port, protocol) = (key.remote, key.remote_port, key.protocol);
-                let flow = super::super::model::Flow { inner, inner_port, remote, remote_port, protocol };
-                t.bed.model.moved.insert(flow, key.outer_port);
-            }
-            t.bed.model.device = other.devices.get(&INGRESS).copied();
-            t.bed.model.rules = other;
+            t.bed.set_rules(with_ports(33_000, 34_000));
             assert_eq!([t.leaves_by_port(&kept), t.leaves_by_port(&hashed)], ports);
             assert!(t.leaves_by_port(&t.pod().udp(PORT, 81)) >= 33_000);
+        }),
+        case("a flow stays where it is when somebody else gets its earlier port", |t| {
+            t.bed.restart(with_ports(7000, 7003));
+            let (first, second) = (t.from(&OTHER_POD).udp(7000, 80), t.pod().udp(7000, 80));
+            t.leaves_by_port(&first);
+            let earlier = t.leaves_by_port(&second);
+            t.bed.age(200);
+            t.bed.set_rules(with_ports(7000, 7100));
+            assert_eq!(t.leaves_by_port(&first), 7000);
+            let port = t.leaves_by_port(&second);
+            assert_ne!(port, earlier);
+            let answer = t.remote().udp(80, port);
+            t.comes(&answer, Becomes(&t.inner(&answer).port(7000)));
+            // A third flow begins at the port that was once the second one's, and the first one's becomes free.
+            assert_eq!(t.leaves_by_port(&t.pod().udp(earlier, 80)), earlier);
+            t.bed.age(200);
+            assert_eq!(t.leaves_by_port(&second), port);
+        }),
+        case("of two mappings of a flow the newer one stays in force when the range changes", |t| {
+            t.bed.restart(with_ports(7000, 7000));
+            let packet = t.pod().udp(9, 80);
+            assert_eq!(t.leaves_by_port(&packet), 7000);
+            t.bed.age(200);
+            t.bed.set_rules(with_ports(6000, 6000));
+            assert_eq!(t.leaves_by_port(&packet), 6000);
+            for range in [(9000, 9001), (5000, 5001), (9002, 9003)] {
+                t.bed.set_rules(with_ports(range.0, range.1));
+                assert_eq!(t.leaves_by_port(&packet), 6000);
+            }
         }),
         case("a new outer address begins flows anew", |t| {
             let packet = t.pod().udp(PORT, 80);
@@ -106,9 +125,7 @@ fn chosen() -> Vec<Case> {
                 outer.v4 = super::super::bed::OTHER_OF_NODE.0.parse().ok();
                 outer.v6 = super::super::bed::OTHER_OF_NODE.1.parse().ok();
             }
-            t.bed.nat.set_rules(&other).unwrap();
-            t.bed.model.device = other.devices.get(&INGRESS).copied();
-            t.bed.model.rules = other;
+            t.bed.set_rules(other);
             let moved = packet.clone().from(t.address(&super::super::bed::OTHER_OF_NODE));
             t.leaves(&packet, Becomes(&moved));
             // Nobody answers for the old address any more.

@@ -48,7 +48,7 @@ impl Model {
 
     pub fn find(&self, flow: &Flow, rule: &Rule) -> Option<Key> {
         let first = flow.key(rule.outer, self.candidates(flow, rule)[0]);
-        let moved = self.moved.get(flow).map(|port| flow.key(rule.outer, *port));
+        let moved = self.moved.get(&(*flow, rule.outer)).map(|port| flow.key(rule.outer, *port));
         [Some(first), moved].into_iter().flatten().find(|key| self.alive(key).is_some_and(|m| m.is_of(flow)))
     }
 
@@ -81,19 +81,19 @@ impl Model {
     }
 
     pub fn remove(&mut self, key: &Key) {
-        if let Some(mapping) = self.mappings.remove(key)
-            && mapping.is_moved
-        {
-            self.moved.remove(&flow_of(key, &mapping));
+        let Some(mapping) = self.mappings.remove(key) else { return };
+        let given = given(key, &mapping);
+        if self.moved.get(&given) == Some(&key.outer_port) {
+            self.moved.remove(&given);
         }
     }
 
     /// What netd does before a range changes.
     pub fn write_down_ports(&mut self) {
         let mut all: Vec<_> =
-            self.mappings.iter().map(|(key, it)| (it.seen, flow_of(key, it), key.outer_port)).collect();
+            self.mappings.iter().map(|(key, it)| (it.seen, given(key, it), key.outer_port)).collect();
         all.sort();
-        self.moved.extend(all.into_iter().map(|(_, flow, port)| (flow, port)));
+        self.moved.extend(all.into_iter().map(|(_, given, port)| (given, port)));
     }
 
     fn put(&mut self, flow: &Flow, key: Key, is_moved: bool) -> Result<Key, Refusal> {
@@ -112,12 +112,11 @@ impl Model {
             fin_out: false,
             fin_in: false,
             is_reset: false,
-            is_moved,
             seen: self.now(),
         };
         self.mappings.insert(key, mapping);
         if is_moved {
-            self.moved.insert(*flow, key.outer_port);
+            self.moved.insert((*flow, key.outer), key.outer_port);
         }
         self.counts.created += 1;
         Ok(key)
@@ -157,7 +156,8 @@ impl Model {
     }
 }
 
-fn flow_of(key: &Key, mapping: &Mapping) -> Flow {
+fn given(key: &Key, mapping: &Mapping) -> (Flow, IpAddr) {
     let Mapping { inner, inner_port, .. } = *mapping;
-    Flow { inner, inner_port, remote: key.remote, remote_port: key.remote_port, protocol: key.protocol }
+    let Key { remote, remote_port, protocol, .. } = *key;
+    (Flow { inner, inner_port, remote, remote_port, protocol }, key.outer)
 }

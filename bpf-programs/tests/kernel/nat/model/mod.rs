@@ -47,7 +47,6 @@ pub struct Mapping {
     pub fin_out: bool,
     pub fin_in: bool,
     pub is_reset: bool,
-    pub is_moved: bool,
     pub seen: Duration,
 }
 
@@ -63,7 +62,8 @@ pub struct Model {
     pub sockets: BTreeSet<(u8, u16)>,
     pub room: usize,
     pub mappings: BTreeMap<Key, Mapping>,
-    pub moved: BTreeMap<Flow, u16>,
+    /// By flow and outer address.
+    pub moved: BTreeMap<(Flow, IpAddr), u16>,
     pub direct: BTreeMap<Flow, Duration>,
     pub fragments: BTreeMap<FragmentId, (IpAddr, Duration)>,
     pub counts: Counts,
@@ -141,6 +141,7 @@ impl Model {
         if is_in(&self.rules.exclude, packet.destination) {
             return pass(frame);
         }
+        self.forget_fragment(&packet);
         let Some(rule) = self.rule(&packet) else { return drop(frame, &mut self.counts.no_address) };
         if packet.what == What::Unreadable {
             return drop(frame, &mut self.counts.malformed);
@@ -268,6 +269,7 @@ impl Model {
     }
 
     fn coming_to_outer(&mut self, frame: &[u8], packet: &Packet) -> Said {
+        self.forget_fragment(packet);
         match (packet.part, packet.what) {
             (Part::Later, _) => match self.noted(packet) {
                 None => pass(frame),
@@ -350,6 +352,12 @@ impl Model {
     fn note(&mut self, packet: &Packet, address: IpAddr) {
         if packet.part == Part::First {
             self.fragments.insert(fragment_id(packet), (address, self.now()));
+        }
+    }
+
+    fn forget_fragment(&mut self, packet: &Packet) {
+        if packet.part == Part::First {
+            self.fragments.remove(&fragment_id(packet));
         }
     }
 
