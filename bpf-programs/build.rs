@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the sources are, without `.bpf.c`; the objects are named like the files.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "xdp_lb",
     "xdp_decap",
     "xdp_pass",
     "tc_nat",
     "tc_overlay",
     "tc_probe",
+    "tc_strict",
     "examples/ns_per_packet/harness",
     "examples/ns_per_packet/peers",
 ];

@@ -22,6 +22,7 @@ mod mmap;
 pub mod nat;
 pub mod overlay;
 pub mod probe_tunnel;
+pub mod strict;
 mod sys;
 pub mod tc;
 #[cfg(test)]

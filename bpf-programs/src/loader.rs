@@ -18,6 +18,7 @@ pub(crate) static LOAD_BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env
 static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_decap.o"));
 static NAT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_nat.o"));
 static OVERLAY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_overlay.o"));
+static STRICT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_strict.o"));
 static PASS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_pass.o"));
 
 /// A program with its maps, loaded, pinned nowhere yet.
@@ -143,6 +144,31 @@ pub(crate) fn overlay(ncpu: u32) -> Result<LoadedOverlay> {
     let receive = classifier(&mut object, "overlay_receive")?;
     let send = classifier(&mut object, "overlay_send")?;
     Ok(LoadedOverlay { receive, send, maps: maps(&object)? })
+}
+
+/// A digest of the programs of strict mode that are embedded in this binary.
+pub(crate) fn strict_digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(STRICT)
+}
+
+/// The programs of strict mode with their maps: for what leaves, and for what comes in.
+pub(crate) struct LoadedStrict {
+    pub leaving: OwnedFd,
+    pub coming: OwnedFd,
+    pub maps: BTreeMap<String, OwnedFd>,
+}
+
+/// Loads the programs of strict mode, for `ncpu` CPUs; of `pinned`, by name and path, they use the maps that are there.
+pub(crate) fn strict(ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedStrict> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("counts", ncpu);
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut object = loader.load(STRICT).map_err(|error| not_loaded("tc_strict", error))?;
+    let leaving = classifier(&mut object, "strict_out")?;
+    let coming = classifier(&mut object, "strict_in")?;
+    Ok(LoadedStrict { leaving, coming, maps: maps(&object)? })
 }
 
 /// Loads the program that lets everything pass.

@@ -29,6 +29,10 @@ const ATTACH_TYPE_XDP: u32 = 37;
 const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
 const ATTACH_TYPE_TCX_EGRESS: u32 = 47;
 
+/// Where a program is put among those of a device: behind them, or (`BPF_F_BEFORE`) before them.
+pub(crate) const TCX_BEHIND: u32 = 0;
+pub(crate) const TCX_BEFORE: u32 = 1 << 3;
+
 /// An element is set only if there is none.
 const BPF_NOEXIST: u64 = 1;
 
@@ -113,11 +117,17 @@ pub(crate) fn xdp_link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32)
     unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
 }
 
-/// Attaches a program to what comes in by a device, or to what leaves by it, behind those that are there already.
-pub(crate) fn tcx_link_create(program: BorrowedFd<'_>, ifindex: u32, is_egress: bool) -> io::Result<OwnedFd> {
+/// Attaches a program to what comes in by a device, or to what leaves by it, in a place among those that are there already:
+/// [`TCX_BEHIND`] or [`TCX_BEFORE`] them.
+pub(crate) fn tcx_link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    is_egress: bool,
+    place: u32,
+) -> io::Result<OwnedFd> {
     let program = program.as_raw_fd() as u32;
     let attach_type = if is_egress { ATTACH_TYPE_TCX_EGRESS } else { ATTACH_TYPE_TCX_INGRESS };
-    let mut attr = LinkCreateAttr { program, ifindex, attach_type, flags: 0, rest: [0; 4] };
+    let mut attr = LinkCreateAttr { program, ifindex, attach_type, flags: place, rest: [0; 4] };
     // SAFETY: no addresses; what comes back is a new descriptor that nobody else owns.
     unsafe { bpf(LINK_CREATE, &mut attr).map(|fd| OwnedFd::from_raw_fd(fd as RawFd)) }
 }
@@ -166,6 +176,25 @@ pub(crate) fn xdp_run(
 pub(crate) fn skb_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
     // The kernel knows by the program what it runs; only the context, which is not given here, is of one kind.
     xdp_run(program, frame, None)
+}
+
+/// Runs a tc program once on a frame of the loopback device that has a firewall mark: its verdict.
+pub(crate) fn skb_run_marked(program: BorrowedFd<'_>, frame: &[u8], mark: u32) -> io::Result<u32> {
+    let mut out = vec![0; frame.len() + FRAME_ROOM];
+    let context = SkbContext { length: 0, kind: 0, mark };
+    let mut attr = TestRunAttr {
+        context_size_in: size_of::<SkbContext>() as u32,
+        context_in: &raw const context as u64,
+        program: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        ..TestRunAttr::zeroed()
+    };
+    // SAFETY: the buffers and the context live until after the call and have the lengths given.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.verdict)
 }
 
 /// Waits until no program runs any more that ran before the call.
@@ -443,6 +472,15 @@ struct XdpContext {
     ingress: u32,
     queue: u32,
     egress: u32,
+}
+
+/// The beginning of `struct __sk_buff`; the first two are the kernel's to say.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct SkbContext {
+    length: u32,
+    kind: u32,
+    mark: u32,
 }
 
 fn info<I: Pod>(object: BorrowedFd<'_>) -> io::Result<I> {

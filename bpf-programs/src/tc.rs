@@ -1,10 +1,12 @@
 //! Programs on what leaves by devices and on what comes in by them, by links that are pinned (Linux 6.6 and newer).
 
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use crate::error::Error;
-use crate::links::{self, LinkError};
+use crate::error::{Error, Result};
+use crate::links::{self, LinkError, LinkInfo};
 use crate::sys;
 
 /// What a program sees of a device's packets.
@@ -30,15 +32,63 @@ pub fn attach(
     ifindex: u32,
     side: Side,
     program: BorrowedFd<'_>,
-) -> Result<(), LinkError> {
-    let create = || {
-        sys::tcx_link_create(program, ifindex, side == Side::Egress).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::ENODEV) => LinkError::NoDevice { ifindex },
-                Some(libc::EPERM | libc::EACCES) => LinkError::NoPermission,
-                _ => LinkError::Other(Error::kernel("attach", device, error)),
-            }
-        })
-    };
+) -> std::result::Result<(), LinkError> {
+    let create = || create(device, ifindex, side, sys::TCX_BEHIND, program);
     links::attach_by(root, device, ifindex, program, create)
+}
+
+/// As [`attach`], before those that are there: none of them can let a packet pass by it.
+pub(crate) fn attach_first(
+    root: &Path,
+    device: &str,
+    ifindex: u32,
+    side: Side,
+    program: BorrowedFd<'_>,
+) -> std::result::Result<(), LinkError> {
+    let create = || create(device, ifindex, side, sys::TCX_BEFORE, program);
+    links::attach_by(root, device, ifindex, program, create)
+}
+
+fn create(
+    device: &str,
+    ifindex: u32,
+    side: Side,
+    place: u32,
+    program: BorrowedFd<'_>,
+) -> std::result::Result<OwnedFd, LinkError> {
+    sys::tcx_link_create(program, ifindex, side == Side::Egress, place).map_err(|error| {
+        match error.raw_os_error() {
+            Some(libc::ENODEV) => LinkError::NoDevice { ifindex },
+            Some(libc::EPERM | libc::EACCES) => LinkError::NoPermission,
+            _ => LinkError::Other(Error::kernel("attach", device, error)),
+        }
+    })
+}
+
+/// Where the links of one side are, of programs that have both.
+pub(crate) fn side_root(root: &Path, side: Side) -> PathBuf {
+    root.join(match side {
+        Side::Ingress => "in",
+        Side::Egress => "out",
+    })
+}
+
+/// The devices with links of both sides under a folder, and on each side which program is there.
+pub(crate) fn attached(root: &Path) -> Result<BTreeMap<(String, Side), LinkInfo>> {
+    let mut attached = BTreeMap::new();
+    for side in [Side::Ingress, Side::Egress] {
+        for link in links::list(&side_root(root, side))? {
+            attached.insert((link.device.clone(), side), link);
+        }
+    }
+    Ok(attached)
+}
+
+/// Removes the folder of programs that have both sides, and those of their links; what is not netd's stays.
+pub(crate) fn remove_folders(root: &Path) {
+    for side in [Side::Ingress, Side::Egress].map(|side| side_root(root, side)) {
+        let _ = fs::remove_dir(side.join("links"));
+        let _ = fs::remove_dir(side);
+    }
+    let _ = fs::remove_dir(root);
 }

@@ -22,3 +22,4 @@ mod random;
 mod reference;
 mod size;
 mod socket;
+mod strict;
