@@ -103,7 +103,7 @@ static __always_inline int send_v4(struct xdp_md *ctx, const struct frontend *fr
 	set_macs(eth, backend);
 	eth->h_proto = bpf_htons(ETH_P_IP);
 	write_outer_v4(eth + 1, ip, backend, source_low);
-	count_sent(backend, length, traits & IS_FIRST);
+	count_sent(counter_of(frontend, index, backend), length, traits & IS_FIRST);
 	return send(ctx, backend);
 }
 
@@ -135,7 +135,7 @@ static __always_inline int send_v6(struct xdp_md *ctx, const struct frontend *fr
 	set_macs(eth, backend);
 	eth->h_proto = bpf_htons(ETH_P_IPV6);
 	write_outer_v6(eth + 1, ip, backend, &client_ports);
-	count_sent(backend, length, traits & IS_FIRST);
+	count_sent(counter_of(frontend, index, backend), length, traits & IS_FIRST);
 	return send(ctx, backend);
 }
 

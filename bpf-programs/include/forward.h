@@ -175,7 +175,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *
 static __always_inline void count_forwarded(const struct packet *packet, const struct frontend *frontend,
 					    const struct backend *backend)
 {
-	count_sent(backend, packet->ip_bytes, packet->asked.traits & IS_FIRST);
+	count_sent(backend->counter, packet->ip_bytes, packet->asked.traits & IS_FIRST);
 	if (is_icmp(packet))
 		count(frontend->service, ICMP_RELAYED);
 	else if (packet->kind == LATER)

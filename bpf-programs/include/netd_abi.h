@@ -88,7 +88,8 @@ struct frontend {
 	__u32 previous_slots;
 	__u32 previous_magic;
 	__u32 affinity_seconds;
-	__u32 reserved[4];
+	__u32 first_counter;
+	__u32 reserved[3];
 
 	__u32 name_seed;
 	__u32 other_flow_seed;

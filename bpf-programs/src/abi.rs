@@ -16,7 +16,9 @@ pub use frontends::{EntryV4, EntryV6, Frontend, FrontendKey};
 pub use prefixes::{Pool, PoolKey, Source, SourceKey};
 pub use records::{Flow, FlowKey, Fragment, FragmentKey};
 
-pub use crate::arithmetic::{magic, presum, ring_bytes, ring_digest, ring_lines, ring_slots, slot};
+pub use crate::arithmetic::{
+    first_counter, magic, presum, ring_bytes, ring_digest, ring_lines, ring_slots, slot,
+};
 
 /// The version of everything in this file; kept in [`Meta`], so that a netd finds out whether it can work with the
 /// maps that another version has left pinned.

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::abi::LINE_BYTES;
+use crate::abi::{Backend, IN_USE, LINE_BYTES};
 
 /// The lines that a ring of `slots` slots takes.
 #[must_use]
@@ -60,6 +60,21 @@ pub const fn slot(hash: u32, slots: u32, magic: u32) -> u32 {
     let quotient = ((hash as u64 * magic as u64) >> 32) as u32;
     let rest = hash.wrapping_sub(quotient.wrapping_mul(slots));
     if rest >= slots { rest.wrapping_sub(slots) } else { rest }
+}
+
+/// What most lines of a block have as their counter, less their position: lines that came together have counters that
+/// follow one another. Zero without backends.
+#[must_use]
+pub fn first_counter(lines: &[Backend]) -> u32 {
+    let in_use = (0..).zip(lines).filter(|(_, line)| line.flags & IN_USE != 0);
+    let firsts = in_use.map(|(position, line)| line.counter.wrapping_sub(position));
+    // What more than half of them say is left at the end (Boyer and Moore); without such a majority, something is.
+    let (first, _) = firsts.fold((0, 0u32), |(first, votes), next| match votes {
+        0 => (next, 1),
+        _ if next == first => (first, votes + 1),
+        _ => (first, votes - 1),
+    });
+    first
 }
 
 /// The constant part of the outer IPv4 header's checksum: the folded ones' complement sum, in native byte order, of
@@ -130,6 +145,17 @@ mod tests {
             assert_eq!(ring_slots(&bytes, 251, wide), slots);
         }
         assert_eq!((ring_lines(64, false), ring_lines(65, false), ring_lines(64, true)), (1, 2, 2));
+    }
+
+    #[test]
+    fn the_first_counter_is_that_of_most_lines() {
+        let line = |counter| Backend { flags: IN_USE, counter, ..Backend::default() };
+        let free = Backend { counter: 99, ..Backend::default() };
+        assert_eq!(first_counter(&[]), 0);
+        assert_eq!(first_counter(&[line(7), line(8), line(9)]), 7);
+        assert_eq!(first_counter(&[line(3), line(8), line(20), line(10), line(11)]), 7);
+        assert_eq!(first_counter(&[free, line(8), free, line(10)]), 7);
+        assert_eq!(first_counter(&[free, free, line(0)]), u32::MAX - 1, "it wraps, as the programs do");
     }
 
     #[test]

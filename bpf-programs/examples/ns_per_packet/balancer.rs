@@ -145,6 +145,7 @@ fn fill(datapath: &mut Datapath, scene: &Scene) -> Outcome<()> {
             backends: block,
             backend_count: scene.backends,
             service,
+            first_counter: block,
             ..Frontend::default()
         };
         do_more(&mut frontend, feature);

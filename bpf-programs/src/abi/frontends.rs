@@ -141,8 +141,11 @@ pub struct Frontend {
     pub previous_magic: u32,
     /// How long a client keeps its backend after its last packet, with [`AFFINITY`](crate::abi::AFFINITY).
     pub affinity_seconds: u32,
+    /// [`first_counter`](crate::abi::first_counter) of the block: what a packet's CPU guesses the counter by. A wrong one
+    /// costs time, and nothing else.
+    pub first_counter: u32,
     /// Zero.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 
     /// Seed with which user space hashed the backends' names.
     pub name_seed: u32,

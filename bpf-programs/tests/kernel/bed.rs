@@ -129,6 +129,7 @@ impl Bed {
             previous_slots: previous.len() as u32,
             previous_magic: abi::magic(previous.len() as u32),
             affinity_seconds: service.affinity.unwrap_or_default(),
+            first_counter: abi::first_counter(&service.backends),
             ..Frontend::default()
         };
         for range in &service.sources {

@@ -218,6 +218,24 @@ fn x9_a_service_whose_slots_did_not_change_records_nothing_under_a_flood() {
 }
 
 #[test]
+fn packets_are_counted_at_their_backend_whatever_counter_is_guessed() {
+    in_own_world(|root| {
+        let mut bed = Bed::new(root);
+        let right = bed.add(Service::new(key(VIP, 80, TCP), vec![2; 251], numbered_v4(3)));
+        for (sent, first_counter) in (1..).zip([right.first_counter, 0, 1, 77, u32::MAX]) {
+            let frontend = Frontend { first_counter, ..right };
+            bed.maps().put_frontends(&[(key(VIP, 80, TCP), frontend)]).remove(0).unwrap();
+            bed.run(&FLOW.syn());
+            let counters: Vec<u64> = (0..100).map(|n| bed.maps().counter(n).unwrap().packets).collect();
+            let line = bed.maps().backend_lines(right.backends, 3).unwrap()[2];
+            assert_eq!(counters[line.counter as usize], sent);
+            assert_eq!(counters.iter().sum::<u64>(), sent);
+            assert_eq!(bed.maps().new_flows(line.counter).unwrap(), sent);
+        }
+    });
+}
+
+#[test]
 fn records_are_purged_by_counter() {
     in_own_world(|root| {
         let mut bed = Bed::new(root);

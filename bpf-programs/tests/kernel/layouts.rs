@@ -26,8 +26,8 @@ fn user_space() -> BTreeMap<&'static str, Layout> {
         (
             "frontend",
             layout!(Frontend: ring, slots, slots_magic, flow_seed, backends, backend_count, flags, service,
-                previous_ring, previous_slots, previous_magic, affinity_seconds, reserved, name_seed, other_flow_seed,
-                previous_since, hash_names, ring_digest, notes),
+                previous_ring, previous_slots, previous_magic, affinity_seconds, first_counter, reserved, name_seed,
+                other_flow_seed, previous_since, hash_names, ring_digest, notes),
         ),
         (
             "backend",

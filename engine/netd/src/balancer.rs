@@ -329,14 +329,15 @@ fn copy(old: &mut dyn Maps, new: &mut dyn Maps) -> netd_bpf::Result<()> {
             entry.previous_ring = place_ring(old, new, entry.previous_ring, entry.previous_slots, wide)?;
         }
         let block = (entry.backends, entry.backend_count);
-        entry.backends = match blocks.get(&block) {
-            Some(&place) => place,
+        (entry.backends, entry.first_counter) = match blocks.get(&block) {
+            Some(&placed) => placed,
             None => {
-                let place = backend_line;
-                new.set_backend_lines(place, &old.backend_lines(block.0, block.1)?)?;
-                blocks.insert(block, place);
+                let lines = old.backend_lines(block.0, block.1)?;
+                let placed = (backend_line, abi::first_counter(&lines));
+                new.set_backend_lines(backend_line, &lines)?;
+                blocks.insert(block, placed);
                 backend_line += block.1;
-                place
+                placed
             }
         };
         new.set_service_name(entry.service, &old.service_name(entry.service)?)?;

@@ -302,6 +302,7 @@ pub fn frontend(spec: &ServiceSpec, wanted: &Wanted, service: u32) -> Frontend {
         backend_count: wanted.lines.len() as u32,
         flags: if wide { abi::WIDE_SLOTS } else { 0 },
         service,
+        first_counter: abi::first_counter(&wanted.lines),
         name_seed: spec.hash_seed.names(),
         other_flow_seed: if spec.vip.is_ipv4() {
             spec.hash_seed.flows_v6()
