@@ -5,6 +5,7 @@
 use crate::facts::{Facts, Link, PathError, PathResolver, RouteAction, Tunnel};
 use crate::kinds::this_node;
 use crate::netlink::PROTOCOL;
+use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_schema::{Config, Mtu, NetworkMode, Node, TunnelKind, Underlay};
 use std::collections::BTreeSet;
@@ -50,6 +51,11 @@ impl<'a> Reach<'a> {
         Ok(me.map(|me| Self { config, facts, me, resolver: PathResolver::new(facts) }))
     }
 
+    /// Whether the node is this one.
+    pub(crate) fn is_me(&self, node: &Node) -> bool {
+        self.me.name == node.name
+    }
+
     /// The other nodes.
     pub(crate) fn others(&self) -> impl Iterator<Item = &'a Node> + use<'a> {
         let me = self.me;
@@ -91,10 +97,12 @@ impl<'a> Reach<'a> {
     /// The largest packet between pods that the tunnel takes with what is below it now, and the device that bounds it;
     /// `None` while there is no way to any other node.
     pub(crate) fn room(&self) -> Option<(u32, &'a Link)> {
+        let mesh = Mesh::of(self.config, self.facts).ok().flatten();
         let room = |node: &Node| {
             let (_, remote) = self.ends(node).ok()?;
             let hop = self.resolver.hop(remote).ok()?;
             let mtu = hop.route.mtu.filter(|&mtu| mtu > 0).unwrap_or(u32::MAX).min(hop.link.mtu);
+            let mtu = mesh.as_ref().map_or(mtu, |mesh| mesh.left_for_tunnel(node, mtu));
             Some((mtu.saturating_sub(overhead(remote)), hop.link))
         };
         self.others().filter_map(room).min_by_key(|(mtu, _)| *mtu)

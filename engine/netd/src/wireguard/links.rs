@@ -53,13 +53,22 @@ pub(super) async fn mark(connection: &mut Connection, index: u32, alias: &str) -
     change(connection, "mark the device", Message::SetLink(message)).await
 }
 
-/// Sets a link's MTU, and sets it up.
-pub(super) async fn set_up(connection: &mut Connection, index: u32, mtu: u32) -> Result<(), String> {
+/// Sets a link's MTU, and sets it up; `port` is the UDP port that it takes then.
+pub(super) async fn set_up(
+    connection: &mut Connection,
+    index: u32,
+    mtu: u32,
+    port: u16,
+) -> Result<(), String> {
     let mut message = of(index);
     message.attributes.push(LinkAttribute::Mtu(mtu));
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
-    change(connection, "set up the device", Message::SetLink(message)).await
+    match connection.change(Request { message: Message::SetLink(message), flags: 0 }).await {
+        Answer::Done => Ok(()),
+        Answer::Refused(Errno::ADDRINUSE) => Err(netd_wireguard::Error::PortInUse(port).to_string()),
+        Answer::Refused(error) | Answer::Lost(error) => Err(failure("set up the device", error)),
+    }
 }
 
 pub(super) async fn delete(connection: &mut Connection, index: u32) -> Result<(), String> {

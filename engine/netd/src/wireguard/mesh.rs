@@ -102,7 +102,7 @@ impl<'c> Mesh<'c> {
     /// The device that sends, and, while keys change, a second one beside it.
     #[must_use]
     pub fn lanes(&self) -> Vec<Lane> {
-        let sends = Lane::of(self.settings, self.settings.generation);
+        let sends = self.sending();
         let is_changing = self.me.wireguard.next_public_key.is_some()
             || self.others.iter().any(|other| other.next_key.is_some());
         let beside =
@@ -110,11 +110,23 @@ impl<'c> Mesh<'c> {
         std::iter::once(sends).chain((is_changing && self.own_key().is_some()).then(beside)).collect()
     }
 
+    /// The device that sends.
+    #[must_use]
+    pub fn sending(&self) -> Lane {
+        Lane::of(self.settings, self.settings.generation)
+    }
+
     /// The public key of this node's by which it speaks there.
     #[must_use]
     pub fn key_of_lane(&self, lane: &Lane) -> Option<PublicKey> {
         let next = self.me.wireguard.next_public_key.filter(|_| !lane.sends);
         next.map(|key| PublicKey::from_bytes(key.0)).or(self.own_key())
+    }
+
+    /// Whether the file lists a second key of this node's.
+    #[must_use]
+    pub fn has_another_key(&self) -> bool {
+        self.me.wireguard.next_public_key.is_some()
     }
 
     /// The public key that the file lists for this node.
@@ -172,21 +184,38 @@ impl<'c> Mesh<'c> {
     ///
     /// A sentence, where IPv6 would not work over it.
     pub fn mtu(&self, resolver: &PathResolver<'_>) -> Result<u32, String> {
-        if let Mtu::Fixed(bytes) = self.settings.mtu {
-            return Ok(bytes);
-        }
-        let below = self.others.iter().filter_map(|other| self.endpoint(other, resolver).ok());
-        let Some(link) = below.map(|(_, link)| link).min_by_key(|link| link.mtu) else {
-            return Ok(MTU_UNKNOWN);
-        };
-        match link.mtu.checked_sub(UNDERLAY_OVERHEAD) {
-            Some(mtu) if mtu >= MTU_MIN => Ok(mtu),
-            Some(_) | None => Err(format!(
+        match (self.settings.mtu, self.room(resolver)) {
+            (Mtu::Fixed(bytes), _) => Ok(bytes),
+            (Mtu::Auto, None) => Ok(MTU_UNKNOWN),
+            (Mtu::Auto, Some((most, _))) if most >= MTU_MIN => Ok(most),
+            (Mtu::Auto, Some((_, link))) => Err(format!(
                 "packets of {} bytes on {} leave too little for IPv6 inside of WireGuard: it needs {MTU_MIN}, and \
                  {UNDERLAY_OVERHEAD} are added",
                 link.mtu, link.name
             )),
         }
+    }
+
+    /// The largest packet that fits inside with what is below it now, and the link that bounds it; `None` while there is
+    /// no way to another node.
+    #[must_use]
+    pub fn room<'f>(&self, resolver: &PathResolver<'f>) -> Option<(u32, &'f Link)> {
+        let below = self.others.iter().filter_map(|other| self.endpoint(other, resolver).ok());
+        let link = below.map(|(_, link)| link).min_by_key(|link| link.mtu)?;
+        Some((link.mtu.saturating_sub(UNDERLAY_OVERHEAD), link))
+    }
+
+    /// What is left for the packets of a tunnel to this node, of `mtu` bytes that packets to it may have.
+    #[must_use]
+    pub fn left_for_tunnel(&self, node: &Node, mtu: u32) -> u32 {
+        let is_inside = self.settings.mode == WireguardMode::Overlay
+            && self.own_key().is_some()
+            && self.others.iter().any(|other| other.node.name == node.name);
+        let most = match self.settings.mtu {
+            Mtu::Fixed(bytes) => bytes,
+            Mtu::Auto => u32::MAX,
+        };
+        if is_inside { mtu.saturating_sub(UNDERLAY_OVERHEAD).min(most) } else { mtu }
     }
 
     /// The file of the secret that this node and another share besides their keys: that of the one whose name comes

@@ -73,8 +73,8 @@ pub struct Devices {
     programs: BTreeMap<String, Program>,
     /// The file in force.
     in_force: Option<Arc<Config>>,
-    /// Where packets of each peer go by the last word of this netd.
-    told: BTreeMap<PublicKey, SocketAddr>,
+    /// Where packets of each peer of a device go by the last word of this netd.
+    told: BTreeMap<(String, PublicKey), SocketAddr>,
 }
 
 impl Devices {
@@ -110,14 +110,14 @@ impl Devices {
         named.cloned().unwrap_or_else(|| self.state_dir.join(KEY_FILE))
     }
 
-    /// Where a peer's packets were told to go.
+    /// Where the packets of a device's peer were told to go.
     #[must_use]
-    pub fn told(&self, peer: PublicKey) -> Option<SocketAddr> {
-        self.told.get(&peer).copied()
+    pub fn told(&self, peer: &(String, PublicKey)) -> Option<SocketAddr> {
+        self.told.get(peer).copied()
     }
 
-    /// Remembers where a peer's packets were told to go.
-    pub fn tell(&mut self, peer: PublicKey, endpoint: SocketAddr) {
+    /// Remembers where the packets of a device's peer were told to go.
+    pub fn tell(&mut self, peer: (String, PublicKey), endpoint: SocketAddr) {
         self.told.insert(peer, endpoint);
     }
 
@@ -175,12 +175,12 @@ impl Devices {
         }
     }
 
-    /// The peers of the device of the file in force, by the names of their nodes; none where there is no device.
+    /// The peers of the device that sends, by the file in force, by the names of their nodes; none where there is no device.
     #[must_use]
     pub fn peers(&mut self) -> BTreeMap<String, Peer> {
         let Some(config) = self.in_force() else { return BTreeMap::new() };
-        let interface = config.wireguard.as_ref().map(|settings| &settings.interface);
-        let device = interface.and_then(|interface| self.find(interface).ok());
+        let lane = config.wireguard.as_ref().map(|settings| Lane::of(settings, settings.generation));
+        let device = lane.and_then(|lane| self.find(&lane.interface).ok());
         let mut names = names(&config);
         let peers = device.into_iter().flat_map(|(_, device)| device.peers);
         peers.filter_map(|(key, peer)| Some((names.remove(&key)?, peer))).collect()
@@ -256,16 +256,16 @@ impl Devices {
         is_running && self.read(&link.name, sort).as_ref().is_ok_and(is_blank)
     }
 
-    /// Sets a link's MTU, and sets it up.
+    /// Sets a link's MTU, and sets it up: a device of the kernel's takes its UDP port then.
     ///
     /// # Errors
     ///
     /// A sentence.
-    pub async fn set_up(&self, interface: &str, mtu: u32) -> Result<(), String> {
+    pub async fn set_up(&self, interface: &str, mtu: u32, port: u16) -> Result<(), String> {
         let mut connection = connection()?;
         let link = links::named(&mut connection, interface).await?;
         let link = link.ok_or_else(|| format!("{interface} is not there any more"))?;
-        links::set_up(&mut connection, link.index, mtu).await
+        links::set_up(&mut connection, link.index, mtu, port).await
     }
 
     /// Deletes a link of netd's; one that is not there, or not netd's any more, is left alone.

@@ -50,7 +50,10 @@ fn pubkey(global: &Global, args: &PubkeyArgs) -> anyhow::Result<ExitCode> {
             state_dir.join(KEY_FILE)
         }
     };
-    let key = if args.next { next_key(key_file)? } else { present_key(key_file)? };
+    let listed =
+        file.as_ref().ok().and_then(|(_, config)| config.node(&node_name(global))?.wireguard.public_key);
+    let listed = listed.map(|key| PublicKey::from_bytes(key.0));
+    let key = if args.next { next_key(key_file, listed)? } else { present_key(key_file, listed)? };
     if !args.write {
         say(&format!("{}\n", key.to_base64()))?;
         return Ok(ExitCode::SUCCESS);
@@ -77,17 +80,28 @@ fn pubkey(global: &Global, args: &PubkeyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn present_key(path: PathBuf) -> anyhow::Result<PublicKey> {
+/// The key that the file lists, if its private one is here: of two that of the second file, once they were swapped.
+fn present_key(path: PathBuf, listed: Option<PublicKey>) -> anyhow::Result<PublicKey> {
+    let is_next = listed.is_some() && own_key(&path, listed).is_ok_and(|(_, is_next)| is_next);
+    if let Some(listed) = listed.filter(|_| is_next) {
+        return Ok(listed);
+    }
     let (key, _) = own_key(&path, None).map_err(|why| anyhow!(why))?;
     Ok(key.public())
 }
 
-fn next_key(path: PathBuf) -> anyhow::Result<PublicKey> {
+fn next_key(path: PathBuf, listed: Option<PublicKey>) -> anyhow::Result<PublicKey> {
     let next = next_file(&path);
     let key = match read(&next) {
         Err(KeyFileError::Missing { .. }) => create(&next)?,
         other => other?,
     };
-    ensure!(read(&path)?.public() != key.public(), "{} holds the present key", next.display());
+    let present = read(&path)?.public();
+    ensure!(present != key.public(), "{} holds the present key", next.display());
+    ensure!(
+        listed != Some(key.public()),
+        "the file lists the next key as the present one: remove `next_public_key` and let netd take it, before there is \
+         another"
+    );
     Ok(key.public())
 }

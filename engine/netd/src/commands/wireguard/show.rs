@@ -6,7 +6,7 @@ use crate::commands::duration::words;
 use crate::commands::instance_of;
 use crate::commands::node::check_rights;
 use crate::commands::table;
-use crate::wireguard::{Devices, Sort, names, said};
+use crate::wireguard::{Devices, Lane, Sort, names, said};
 use anyhow::{anyhow, bail};
 use netd_core::render::escape;
 use netd_wireguard::{Device, Peer, PublicKey};
@@ -20,15 +20,28 @@ pub(super) fn run(global: &Global, as_json: bool) -> anyhow::Result<ExitCode> {
     let (_, config) = super::file(global)?;
     let Some(settings) = &config.wireguard else { bail!("the file has no `[wireguard]`") };
     let names = names(&config);
-    let interface = &settings.interface;
     let instance = instance_of(global);
     let mut devices = Devices::new(&instance.name.to_string(), instance.runtime_dir, instance.state_dir);
-    let found = devices.find(interface);
+    let [interface, other] =
+        [0, 1].map(|step| Lane::of(settings, settings.generation.wrapping_add(step)).interface);
+    let found = devices.find(&interface);
     let (sort, device) = found.map_err(|error| anyhow!("{interface}: {}", said(&error)))?;
+    let is_changing = config.nodes.iter().any(|node| node.wireguard.next_public_key.is_some());
+    let beside = is_changing.then(|| devices.find(&other).ok()).flatten();
     let now = Duration::from_millis(clock::unix_ms());
     let text = match as_json {
-        true => format!("{:#}\n", as_value(interface, sort, &device, &names, now)),
-        false => as_text(interface, sort, &device, &names, now),
+        true => {
+            let mut value = as_value(&interface, sort, &device, &names, now);
+            value["beside"] =
+                beside.map(|(sort, device)| as_value(&other, sort, &device, &names, now)).into();
+            format!("{value:#}\n")
+        }
+        false => {
+            let beside = beside.map(|(sort, device)| as_text(&other, sort, &device, &names, now));
+            let beside = beside
+                .map_or(String::new(), |text| format!("\nNothing is sent by the other device:\n{text}"));
+            as_text(&interface, sort, &device, &names, now) + &beside
+        }
     };
     say(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
-//! The node's WireGuard device.
+//! The node's WireGuard device, and a second one while keys change: it has the keys that come next, or those that were,
+//! and both take what comes.
 //!
 //! Key: its name. Mark of ownership: the link's alias, `netd:INSTANCE`; a device of the name without it is somebody
 //! else's, and a conflict. An update of the port or of the key lets sessions begin anew, which takes a round trip; another
@@ -37,6 +38,9 @@ pub struct DeviceSpec {
     pub up: bool,
     /// The private key that it has: never the key, but which.
     pub key: KeyOf,
+    /// Whether the node has another key besides: each stays in its file then. Else the one that is left moves to the place
+    /// of the first. Not compared.
+    pub has_another: bool,
 }
 
 /// Which private key a device has.
@@ -117,27 +121,39 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
     let settings = mesh.settings;
-    let key = Key::new(&settings.interface);
-    let mtu = match mesh.mtu(&PathResolver::new(facts)) {
-        Ok(mtu) => mtu,
-        Err(reason) => {
-            desired.held.insert(key, reason);
-            return Ok(desired);
+    let resolver = PathResolver::new(facts);
+    let mtu = mesh.mtu(&resolver);
+    for lane in mesh.lanes() {
+        let key = Key::new(&lane.interface);
+        let mtu = match &mtu {
+            Ok(mtu) => *mtu,
+            Err(reason) => {
+                desired.held.insert(key, reason.clone());
+                continue;
+            }
+        };
+        if mesh.own_key().is_none() {
+            let why = "the file lists no public key of this node, so nothing is encrypted: `netd wireguard pubkey --write`";
+            desired.notes.insert(key.clone(), why.to_owned());
         }
-    };
-    if mesh.own_key().is_none() {
-        let why = "the file lists no public key of this node, so nothing is encrypted: `netd wireguard pubkey --write`";
-        desired.notes.insert(key.clone(), why.to_owned());
+        if let Some((most, below)) = mesh.room(&resolver).filter(|(most, _)| *most < mtu) {
+            let why = format!(
+                "its MTU is {mtu}, and {} leaves {most}: larger packets come in pieces or not at all",
+                below.name
+            );
+            desired.notes.insert(key.clone(), why);
+        }
+        let spec = DeviceSpec {
+            port: lane.port(settings.port),
+            key: KeyOf::File(settings.key_file.clone(), mesh.key_of_lane(&lane)),
+            interface: lane.interface,
+            device: settings.device,
+            mark: settings.mark,
+            mtu,
+            up: true,
+            has_another: mesh.has_another_key(),
+        };
+        desired.table.insert(key, Arc::new(spec));
     }
-    let spec = DeviceSpec {
-        interface: settings.interface.clone(),
-        device: settings.device,
-        port: settings.port,
-        mark: settings.mark,
-        mtu,
-        up: true,
-        key: KeyOf::File(settings.key_file.clone(), mesh.own_key()),
-    };
-    desired.table.insert(key, Arc::new(spec));
     Ok(desired)
 }

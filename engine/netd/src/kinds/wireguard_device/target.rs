@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
 use netd_schema::{Config, WireguardDevice};
 use netd_wireguard::{Change, Device, PublicKey, read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What an operator is told of a device that a program has.
@@ -57,21 +57,18 @@ impl Target for DeviceTarget {
             devices.give_up_starting();
         }
         let own = devices.own(facts).await?;
-        if let Some(mesh) = &mesh
-            && let Some(link) = facts.link_named(&mesh.settings.interface)
-            && own.iter().all(|own| own.link.index != link.index)
-            && !devices.is_unfinished(link)
-        {
-            let kind = if link.kind.is_empty() { "physical" } else { &link.kind };
-            let holder = format!("a {kind} device that netd did not make");
-            observation.foreign.insert(Key::new(&link.name), holder);
+        let lanes = mesh.as_ref().map(Mesh::lanes).unwrap_or_default();
+        for link in lanes.iter().filter_map(|lane| facts.link_named(&lane.interface)) {
+            if own.iter().all(|own| own.link.index != link.index) && !devices.is_unfinished(link) {
+                let kind = if link.kind.is_empty() { "physical" } else { &link.kind };
+                let holder = format!("a {kind} device that netd did not make");
+                observation.foreign.insert(Key::new(&link.name), holder);
+            }
         }
         for Own { link, sort, device } in own {
-            let file = mesh.as_ref().map(|mesh| mesh.settings.key_file.clone());
-            let key = match (file, &mesh) {
-                (Some(file), Some(mesh)) => {
-                    which(&devices.key_file(file.as_ref()), file, mesh.own_key(), &device)
-                }
+            let lane = lanes.iter().find(|lane| lane.interface == link.name);
+            let key = match (&mesh, lane) {
+                (Some(mesh), Some(lane)) => which(&devices, mesh, mesh.key_of_lane(lane), &device),
                 _ => KeyOf::Other("unknown".to_owned()),
             };
             let spec = DeviceSpec {
@@ -85,6 +82,7 @@ impl Target for DeviceTarget {
                 mtu: link.mtu,
                 up: link.up,
                 key,
+                has_another: mesh.as_ref().is_some_and(Mesh::has_another_key),
             };
             let is_chosen =
                 mesh.as_ref().is_some_and(|mesh| mesh.settings.device == WireguardDevice::Userspace);
@@ -112,15 +110,23 @@ impl Target for DeviceTarget {
 }
 
 /// Which key a device has, by the files.
-fn which(path: &Path, named: Option<PathBuf>, listed: Option<PublicKey>, device: &Device) -> KeyOf {
+fn which(devices: &Devices, mesh: &Mesh<'_>, listed: Option<PublicKey>, device: &Device) -> KeyOf {
     let Some(has) = device.public_key else { return KeyOf::Other("none".to_owned()) };
-    let file = match read(path) {
+    let named = mesh.settings.key_file.clone();
+    let path = devices.key_file(named.as_ref());
+    let file = match read(&path) {
         Ok(key) => key.public(),
         Err(error) => return KeyOf::Other(said(&error)),
     };
     match listed {
         None if has == file => KeyOf::File(named, None),
-        Some(listed) if has == file && has == listed => KeyOf::File(named, Some(listed)),
+        Some(listed) if has == listed && has == file => KeyOf::File(named, Some(listed)),
+        // A key that is the only one has its place in the first file.
+        Some(listed) if has == listed && mesh.has_another_key() => match read(&next_file(&path)) {
+            Ok(next) if next.public() == has => KeyOf::File(named, Some(listed)),
+            Ok(_) => KeyOf::Other(format!("that of {}", has.fingerprint())),
+            Err(error) => KeyOf::Other(said(&error)),
+        },
         None | Some(_) => KeyOf::Other(format!("that of {}", has.fingerprint())),
     }
 }
@@ -162,7 +168,7 @@ fn key(devices: &Devices, to: &DeviceSpec) -> Result<(netd_wireguard::PrivateKey
     };
     let file = devices.key_file(named.as_ref());
     let (key, is_next) = own_key(&file, *listed)?;
-    Ok((key, is_next.then_some(file)))
+    Ok((key, (is_next && !to.has_another).then_some(file)))
 }
 
 fn sort(device: WireguardDevice) -> Sort {
@@ -196,7 +202,7 @@ async fn configure(devices: &mut Devices, to: &DeviceSpec, sort: Sort) -> Result
         peers: Vec::new(),
     };
     devices.access(sort).and_then(|access| access.change(&to.interface, &change)).map_err(failed)?;
-    devices.set_up(&to.interface, to.mtu).await?;
+    devices.set_up(&to.interface, to.mtu, to.port).await?;
     if let Some(file) = moving {
         let next = next_file(&file);
         std::fs::rename(&next, &file)

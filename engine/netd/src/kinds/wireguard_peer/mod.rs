@@ -9,7 +9,7 @@ pub use target::PeerTarget;
 
 use super::wireguard_device;
 use crate::facts::{Facts, PathResolver};
-use crate::wireguard::{Mesh, Other};
+use crate::wireguard::{Lane, Mesh, Other};
 use ipnetwork::IpNetwork;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
 use netd_schema::Config;
@@ -114,8 +114,8 @@ impl Described for PeerSpec {
     }
 }
 
-/// The peers that the file asks for. A key that comes next is one, too, without an address: what it says first is
-/// understood.
+/// The peers that the file asks for, of both devices while keys change: the one that does not send has them, too, with
+/// their addresses, so that what other nodes send there is taken.
 ///
 /// # Errors
 ///
@@ -124,19 +124,20 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
     let resolver = PathResolver::new(facts);
-    let device = ResourceId { kind: wireguard_device::NAME, key: Key::new(&mesh.settings.interface) };
-    let needs: Arc<[Need]> = Arc::from([Need::One(device)]);
-    for other in &mesh.others {
-        let endpoint = mesh.endpoint(other, &resolver);
-        for spec in specs(&mesh, other, endpoint.as_ref().ok().map(|(endpoint, _)| *endpoint)) {
+    for lane in mesh.lanes() {
+        let device = ResourceId { kind: wireguard_device::NAME, key: Key::new(&lane.interface) };
+        let needs: Arc<[Need]> = Arc::from([Need::One(device)]);
+        for other in &mesh.others {
+            let endpoint = mesh.endpoint(other, &resolver);
+            let spec = spec(&mesh, &lane, other, endpoint.as_ref().ok().map(|(endpoint, _)| *endpoint));
             let key = spec.key();
-            match &endpoint {
+            match endpoint {
                 Ok(_) => {
                     desired.needs.insert(key.clone(), Arc::clone(&needs));
                     desired.table.insert(key, Arc::new(spec));
                 }
                 Err(reason) => {
-                    desired.held.insert(key, reason.clone());
+                    desired.held.insert(key, reason);
                 }
             }
         }
@@ -144,17 +145,15 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     Ok(desired)
 }
 
-/// The peers that a node is, now and next.
-pub(crate) fn specs(mesh: &Mesh<'_>, other: &Other<'_>, endpoint: Option<SocketAddr>) -> Vec<PeerSpec> {
-    let spec = |public_key, allowed_ips| PeerSpec {
-        interface: mesh.settings.interface.clone(),
-        public_key,
+/// The peer that a node is to one of this node's devices; `first` is where its first device is.
+pub(crate) fn spec(mesh: &Mesh<'_>, lane: &Lane, other: &Other<'_>, first: Option<SocketAddr>) -> PeerSpec {
+    PeerSpec {
+        interface: lane.interface.clone(),
+        public_key: other.key_of_lane(lane),
         node: other.node.name.clone(),
-        endpoint,
-        allowed_ips,
+        endpoint: first.map(|first| SocketAddr::new(first.ip(), lane.port(first.port()))),
+        allowed_ips: mesh.prefixes(other),
         keepalive: mesh.settings.keepalive.unwrap_or_default(),
         secret: mesh.preshared_key_file(other).map_or(Secret::None, |file| Secret::Of(file.to_owned())),
-    };
-    let present = spec(other.key, mesh.prefixes(other));
-    std::iter::once(present).chain(other.next_key.map(|next| spec(next, BTreeSet::new()))).collect()
+    }
 }

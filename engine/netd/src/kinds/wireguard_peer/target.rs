@@ -1,6 +1,6 @@
 //! The peers of netd's WireGuard devices: read with them, changed by what differs.
 
-use super::{PeerSpec, Secret, specs};
+use super::{PeerSpec, Secret, spec};
 use crate::clock;
 use crate::facts::{Facts, PathResolver};
 use crate::target::Target;
@@ -37,8 +37,9 @@ impl Target for PeerTarget {
         let known = mesh.as_ref().map(|mesh| by_key(mesh, facts)).unwrap_or_default();
         for Own { link, device, sort: _ } in devices.own(facts).await? {
             for (key, peer) in device.peers {
-                let wanted = known.get(&key);
-                let told = told(&mut devices, key, &peer, wanted.and_then(|wanted| wanted.endpoint));
+                let at = (link.name.clone(), key);
+                let wanted = known.get(&at);
+                let told = told(&mut devices, at, &peer, wanted.and_then(|wanted| wanted.endpoint));
                 let spec = PeerSpec {
                     interface: link.name.clone(),
                     public_key: key,
@@ -84,12 +85,15 @@ impl Target for PeerTarget {
     }
 }
 
-fn by_key(mesh: &Mesh<'_>, facts: &Facts) -> BTreeMap<PublicKey, PeerSpec> {
+/// The peers by their devices and keys.
+fn by_key(mesh: &Mesh<'_>, facts: &Facts) -> BTreeMap<(String, PublicKey), PeerSpec> {
     let resolver = PathResolver::new(facts);
+    let lanes = mesh.lanes();
     let all = mesh.others.iter().flat_map(|other| {
-        specs(mesh, other, mesh.endpoint(other, &resolver).ok().map(|(endpoint, _)| endpoint))
+        let first = mesh.endpoint(other, &resolver).ok().map(|(endpoint, _)| endpoint);
+        lanes.iter().map(move |lane| spec(mesh, lane, other, first))
     });
-    all.map(|spec| (spec.public_key, spec)).collect()
+    all.map(|spec| ((spec.interface.clone(), spec.public_key), spec)).collect()
 }
 
 /// Where this netd, or the one before it, told the device to send. A peer may have told it something else since, by
@@ -99,19 +103,19 @@ fn by_key(mesh: &Mesh<'_>, facts: &Facts) -> BTreeMap<PublicKey, PeerSpec> {
 /// session that lives.
 fn told(
     devices: &mut Devices,
-    key: PublicKey,
+    whose: (String, PublicKey),
     peer: &Peer,
     in_force: Option<SocketAddr>,
 ) -> Option<SocketAddr> {
     let at = peer.endpoint?;
-    if let Some(told) = devices.told(key) {
+    if let Some(told) = devices.told(&whose) {
         return Some(told);
     }
     let lives = peer
         .last_handshake
         .is_some_and(|since| Duration::from_millis(clock::unix_ms()).saturating_sub(since) < SESSION_MAX);
     let told = in_force.filter(|wanted| lives || at == *wanted)?;
-    devices.tell(key, told);
+    devices.tell(whose, told);
     Some(told)
 }
 
@@ -163,7 +167,7 @@ fn change(
         // What a peer told itself stays, unless the file says something new.
         if let Some(config) = config
             && config.endpoint.is_some()
-            && config.endpoint == devices.told(*key)
+            && config.endpoint == devices.told(&(interface.to_owned(), *key))
             && now.peers.get(key).is_some_and(|peer| peer.endpoint.is_some())
         {
             config.endpoint = None;
@@ -174,7 +178,7 @@ fn change(
     changed.map_err(|error| said(&error))?;
     for (_, key, config) in jobs {
         if let Some(endpoint) = config.as_ref().and_then(|config| config.endpoint) {
-            devices.tell(*key, endpoint);
+            devices.tell((interface.to_owned(), *key), endpoint);
         }
     }
     Ok(())
