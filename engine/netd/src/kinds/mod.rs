@@ -11,6 +11,7 @@ pub mod link;
 pub mod masquerade;
 pub mod metrics;
 pub mod neighbour;
+pub mod notrack;
 pub mod overlay;
 pub mod route;
 pub mod rule;
@@ -99,6 +100,13 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             carries_traffic: true,
             desired: rule::desired,
             target: Box::new(rule::RuleTarget::default()),
+        },
+        KindEntry {
+            name: notrack::NAME,
+            guarded: false,
+            carries_traffic: false,
+            desired: notrack::desired,
+            target: Box::new(notrack::NotrackTarget::default()),
         },
         KindEntry {
             name: masquerade::NAME,

@@ -1,18 +1,21 @@
 //! The ways to the kernel's network configuration.
 //!
 //! [`Connection`] is rtnetlink's and is what everything uses: links, addresses, neighbours, announcements. [`Channel`]
-//! is for routes alone, of which there may be hundreds of thousands; [`DriverFeatures`] is for what drivers can do.
+//! is for routes alone, of which there may be hundreds of thousands; [`Netfilter`] is for tables of nftables;
+//! [`DriverFeatures`] is for what drivers can do.
 
 mod bulk;
 mod connection;
 mod generic;
 mod message;
+mod netfilter;
 mod sieve;
 
 pub use bulk::Channel;
 pub use connection::{Connection, Payload};
 pub use generic::DriverFeatures;
 pub(crate) use message::attributes;
+pub use netfilter::{Attributes, Netfilter, NfRequest};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
