@@ -8,15 +8,15 @@ pub fn murmur3(data: &[u8], seed: u32) -> (u64, u64) {
     let mix1 = |k: u64| k.wrapping_mul(C1).rotate_left(31).wrapping_mul(C2);
     let mix2 = |k: u64| k.wrapping_mul(C2).rotate_left(33).wrapping_mul(C1);
     let (mut h1, mut h2) = (u64::from(seed), u64::from(seed));
-    let mut blocks = data.chunks_exact(16);
-    for block in &mut blocks {
-        let (low, high) = block.split_at(8);
-        h1 ^= mix1(word(low));
+    let (words, _) = data.as_chunks::<8>();
+    let (blocks, _) = words.as_chunks::<2>();
+    for &[low, high] in blocks {
+        h1 ^= mix1(u64::from_le_bytes(low));
         h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
-        h2 ^= mix2(word(high));
+        h2 ^= mix2(u64::from_le_bytes(high));
         h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
     }
-    let tail = blocks.remainder();
+    let tail = &data[blocks.len() * 16..];
     let (low, high) = tail.split_at(tail.len().min(8));
     h2 ^= mix2(word(high));
     h1 ^= mix1(word(low));

@@ -271,6 +271,18 @@ proptest! {
     }
 
     #[test]
+    fn members_are_sorted_as_their_names_are(
+        shared in "[ab\\[]{0,20}",
+        rests in proptest::collection::vec("[ab\0]{0,20}|[ab\0]{0,2}", 0..20),
+    ) {
+        let members: Vec<Member> =
+            rests.iter().map(|rest| Member { name: format!("{shared}{rest}"), weight: 1 }).collect();
+        let mut plainly: Vec<u16> = (0..members.len() as u16).collect();
+        plainly.sort_by_key(|&member| &members[usize::from(member)].name);
+        prop_assert_eq!(by_name(&members), plainly);
+    }
+
+    #[test]
     fn weights_give_proportional_shares(weights in proptest::collection::vec(1u16..1000, 2..20)) {
         let many: Vec<Member> = weights
             .iter()
