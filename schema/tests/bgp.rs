@@ -55,7 +55,7 @@ const PEER: Keys = &[
     ("graceful_restart", &["true", "false", "{}", "{ restart = \"60s\" }", "{ restart = \"4096s\" }"]),
     ("bfd", &["{}", "{ transmit = \"300ms\", receive = \"300ms\", multiplier = 3 }", "{ multiplier = 51 }"]),
     ("passive", &["true", "false"]),
-    ("import", &["\"none\"", "{ table = 100 }"]),
+    ("import", &["\"none\"", "{ table = 100 }", "{ table = 100, default_route = true, max = 100000 }"]),
 ];
 
 const ANNOUNCEMENT: Keys = &[

@@ -34,9 +34,9 @@ pub use client::Client;
 pub use endpoint::{Endpoint, Tls};
 pub use error::Error;
 pub use global::Global;
-pub use path::{Announcement, Community, Family, LargeCommunity, Recipient, Recipients};
+pub use path::{Announcement, Besides, Community, Family, LargeCommunity, Recipient, Recipients};
 pub use path_wire::PATH_MARK;
-pub use paths::{Announced, ReceivedRoute};
+pub use paths::{Announced, ReceivedRoute, Routes};
 pub use peer::{
     GracefulRestart, Password, Peer, PeerConfig, Restarting, SessionState, Traffic, Ttl, UpdateEffect,
 };

@@ -1,7 +1,7 @@
 //! What is announced, in the words of BGP.
 
 use ipnetwork::IpNetwork;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -83,23 +83,30 @@ impl Recipient {
     /// The peer with this address.
     #[must_use]
     pub fn of(peer: IpAddr) -> Self {
-        // FNV-1a: short, the same for ever, and 64 bits tell any number of peers apart.
-        let bytes = match peer {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
-        let fold = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+        Self(match peer {
+            IpAddr::V4(v4) => digest(&v4.to_ipv6_mapped().octets()),
+            IpAddr::V6(v6) => digest(&v6.octets()),
+        })
     }
 
     pub(crate) fn mark(self) -> LargeCommunity {
-        let [high, low] = [self.0 >> 32, self.0 & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(0));
-        LargeCommunity(MARK_ASN, high, low)
+        mark(self.0)
     }
 
     pub(crate) fn from_mark(mark: LargeCommunity) -> Self {
         Self((u64::from(mark.1) << 32) | u64::from(mark.2))
     }
+}
+
+/// FNV-1a: short, the same for ever, and 64 bits tell any number of peers apart.
+fn digest(bytes: &[u8]) -> u64 {
+    let fold = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold)
+}
+
+fn mark(number: u64) -> LargeCommunity {
+    let [high, low] = [number >> 32, number & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(0));
+    LargeCommunity(MARK_ASN, high, low)
 }
 
 /// The AS in whose name netd marks paths inside the daemon. It is for private use (RFC 6996), and no path leaves the
@@ -129,6 +136,37 @@ pub struct Announcement {
     pub prepend: Vec<u32>,
     /// Who learns of it.
     pub to: Recipients,
+    /// What some peers are told beyond that, by the peer.
+    pub besides: BTreeMap<IpAddr, Besides>,
+}
+
+/// What one peer is told of a prefix beyond what everybody is told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Besides {
+    /// Standard communities, added to the others.
+    pub communities: BTreeSet<Community>,
+    /// Large communities, added to the others.
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// In place of the local preference that everybody is told of; not 0, which the daemon takes for none.
+    pub local_pref: Option<u32>,
+    /// In place of the discriminator that everybody is told of.
+    pub med: Option<u32>,
+    /// The AS path begins with this besides: one AS, some times.
+    pub prepend: Vec<u32>,
+}
+
+impl Besides {
+    /// The mark of paths of which this peer is told so.
+    pub(crate) fn mark(&self, peer: IpAddr) -> LargeCommunity {
+        let Self { communities, large_communities, local_pref, med, prepend } = self;
+        let standard = communities.iter().map(|community| format!("c{community}"));
+        let large = large_communities.iter().map(|community| format!("l{community}"));
+        let numbers = [("p", local_pref), ("m", med)].into_iter();
+        let numbers = numbers.filter_map(|(word, number)| Some(format!("{word}{}", (*number)?)));
+        let path = prepend.iter().map(|asn| format!("a{asn}"));
+        let words: Vec<String> = standard.chain(large).chain(numbers).chain(path).collect();
+        mark(digest(format!("{peer} {}", words.join(" ")).as_bytes()))
+    }
 }
 
 impl Announcement {
@@ -144,6 +182,7 @@ impl Announcement {
             med: None,
             prepend: Vec::new(),
             to: Recipients::All,
+            besides: BTreeMap::new(),
         }
     }
 }
@@ -168,5 +207,23 @@ mod tests {
             assert_ne!(recipient.mark(), RESTRICTED);
         }
         assert_ne!(Recipient::of("10.0.0.1".parse().unwrap()), Recipient::of("10.0.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_peers_are_told_besides_is_told_apart() {
+        let plain = Besides::default;
+        let all = [
+            plain(),
+            Besides { communities: [Community(1)].into(), ..plain() },
+            Besides { large_communities: [LargeCommunity(0, 0, 1)].into(), ..plain() },
+            Besides { local_pref: Some(1), ..plain() },
+            Besides { med: Some(1), ..plain() },
+            Besides { prepend: vec![1], ..plain() },
+            Besides { prepend: vec![1, 1], ..plain() },
+        ];
+        let peers = ["10.0.0.1", "10.0.0.2"].map(|peer| peer.parse::<IpAddr>().unwrap());
+        let marks: BTreeSet<_> =
+            peers.iter().flat_map(|peer| all.iter().map(|besides| besides.mark(*peer))).collect();
+        assert_eq!(marks.len(), 2 * all.len());
     }
 }

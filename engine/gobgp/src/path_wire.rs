@@ -2,10 +2,11 @@
 
 use crate::api;
 use crate::path::{
-    Announcement, Community, Family, LargeCommunity, MARK_ASN, RESTRICTED, Recipient, Recipients,
+    Announcement, Besides, Community, Family, LargeCommunity, MARK_ASN, RESTRICTED, Recipient, Recipients,
 };
 use ipnetwork::IpNetwork;
 use prost_types::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The path identifier of netd's paths: "netd". The daemon keeps paths of one prefix apart by it, and sends it only to
@@ -30,8 +31,17 @@ pub(crate) fn known_family(family: &api::Family) -> Option<Family> {
 
 /// The path that announces.
 pub(crate) fn announcing(announcement: &Announcement) -> api::Path {
-    let Announcement { prefix, next_hop, communities, large_communities, local_pref, med, prepend, to } =
-        announcement;
+    let Announcement {
+        prefix,
+        next_hop,
+        communities,
+        large_communities,
+        local_pref,
+        med,
+        prepend,
+        to,
+        besides,
+    } = announcement;
     let mut path = bare(prefix);
     let mut pattrs = vec![any(&api::OriginAttribute { origin: ORIGIN_INCOMPLETE })];
     if !prepend.is_empty() {
@@ -50,7 +60,8 @@ pub(crate) fn announcing(announcement: &Announcement) -> api::Path {
         let communities = communities.iter().map(|community| community.0).collect();
         pattrs.push(any(&api::CommunitiesAttribute { communities }));
     }
-    let large: Vec<_> = large_communities.iter().copied().chain(marks(to)).map(large).collect();
+    let said = besides.iter().map(|(peer, besides)| besides.mark(*peer));
+    let large: Vec<_> = large_communities.iter().copied().chain(marks(to)).chain(said).map(large).collect();
     if !large.is_empty() {
         pattrs.push(any(&api::LargeCommunitiesAttribute { communities: large }));
     }
@@ -104,14 +115,17 @@ fn large(community: LargeCommunity) -> api::LargeCommunity {
     api::LargeCommunity { global_admin, local_data1, local_data2 }
 }
 
+/// What peers are told besides, by the marks that say so.
+pub(crate) type Said = BTreeMap<LargeCommunity, (IpAddr, Besides)>;
+
 /// What a path of the daemon's says. Attributes that netd does not use are left out.
 ///
 /// # Errors
 ///
 /// What cannot be understood.
-pub(crate) fn announced(path: &api::Path) -> Result<Announcement, String> {
+pub(crate) fn announced(path: &api::Path, said: &Said) -> Result<Announcement, String> {
     let mut found = Announcement::plain(prefix(path)?);
-    let mut marks = None::<Recipients>;
+    let mut marks = BTreeSet::new();
     for attribute in &path.pattrs {
         if let Some(next_hop) = message::<api::NextHopAttribute>(attribute)? {
             found.next_hop = specified(&next_hop.next_hop)?;
@@ -130,21 +144,20 @@ pub(crate) fn announced(path: &api::Path) -> Result<Announcement, String> {
                 let api::LargeCommunity { global_admin, local_data1, local_data2 } = community;
                 let community = LargeCommunity(global_admin, local_data1, local_data2);
                 if global_admin == MARK_ASN {
-                    take_mark(marks.get_or_insert_with(|| Recipients::Only(Default::default())), community);
+                    marks.insert(community);
                 } else {
                     found.large_communities.insert(community);
                 }
             }
         }
     }
-    found.to = marks.unwrap_or_default();
-    Ok(found)
-}
-
-fn take_mark(recipients: &mut Recipients, mark: LargeCommunity) {
-    if let (Recipients::Only(peers), true) = (recipients, mark != RESTRICTED) {
-        peers.insert(Recipient::from_mark(mark));
+    let is_restricted = marks.remove(&RESTRICTED);
+    found.besides = marks.iter().filter_map(|mark| said.get(mark).cloned()).collect();
+    if is_restricted {
+        let named = marks.into_iter().filter(|mark| !said.contains_key(mark));
+        found.to = Recipients::Only(named.map(Recipient::from_mark).collect());
     }
+    Ok(found)
 }
 
 /// Whether a path was added by the API, and by netd.
@@ -201,7 +214,12 @@ mod tests {
             med: Some(7),
             prepend: vec![64512, 64512],
             to: Recipients::only(["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
+            besides: BTreeMap::new(),
         }
+    }
+
+    fn read(path: &api::Path) -> Result<Announcement, String> {
+        announced(path, &Said::new())
     }
 
     #[test]
@@ -210,16 +228,33 @@ mod tests {
             for announcement in [everything(prefix), Announcement::plain(prefix.parse().unwrap())] {
                 let path = announcing(&announcement);
                 assert!(is_ours(&path));
-                assert_eq!(announced(&path).unwrap(), announcement);
+                assert_eq!(read(&path).unwrap(), announcement);
             }
         }
+    }
+
+    #[test]
+    fn what_peers_are_told_besides_is_read_back_by_its_marks() {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let besides = Besides { med: Some(5), ..Besides::default() };
+        for to in [Recipients::All, Recipients::only([peer])] {
+            let mut announcement = Announcement::plain("192.0.2.10/32".parse().unwrap());
+            announcement.to = to;
+            announcement.besides = [(peer, besides.clone())].into();
+            let said = Said::from([(besides.mark(peer), (peer, besides.clone()))]);
+            assert_eq!(announced(&announcing(&announcement), &said).unwrap(), announcement);
+        }
+        // A mark that nothing stands behind any more restricts nobody.
+        let mut stale = Announcement::plain("192.0.2.10/32".parse().unwrap());
+        stale.besides = [(peer, besides)].into();
+        assert_eq!(read(&announcing(&stale)).unwrap(), Announcement::plain(stale.prefix));
     }
 
     #[test]
     fn nobody_is_a_restriction_too() {
         let mut announcement = Announcement::plain("192.0.2.10/32".parse().unwrap());
         announcement.to = Recipients::only([]);
-        assert_eq!(announced(&announcing(&announcement)).unwrap(), announcement);
+        assert_eq!(read(&announcing(&announcement)).unwrap(), announcement);
     }
 
     #[test]
@@ -237,12 +272,12 @@ mod tests {
         let nlri =
             |prefix: &str, prefix_len| Some(any(&api::IpAddressPrefix { prefix_len, prefix: prefix.into() }));
         for nlri in [None, nlri("192.0.2.10", 33), nlri("x", 8), nlri("192.0.2.10", 500)] {
-            assert!(announced(&api::Path { nlri, ..path.clone() }).is_err());
+            assert!(read(&api::Path { nlri, ..path.clone() }).is_err());
         }
         let mut garbled = path;
         for attribute in &mut garbled.pattrs {
             attribute.value = vec![0xff; 3];
         }
-        assert!(announced(&garbled).is_err());
+        assert!(read(&garbled).is_err());
     }
 }

@@ -4,11 +4,11 @@ use crate::Client;
 use crate::api;
 use crate::call::{CALL_MAX, LISTING_MAX, answered, next, within};
 use crate::error::Error;
-use crate::path::{Announcement, Community, Family, LargeCommunity};
-use crate::path_wire::{self, announcing, withdrawing};
+use crate::path::{Announcement, Besides, Community, Family, LargeCommunity};
+use crate::path_wire::{self, Said, announcing, withdrawing};
 use futures_util::stream;
 use ipnetwork::IpNetwork;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Paths in one message: with fewer the daemon is slower, more make it no faster.
@@ -25,6 +25,17 @@ pub struct Announced {
     pub ours: BTreeMap<IpNetwork, Announcement>,
     /// Prefixes that somebody else announces through this daemon.
     pub foreign: BTreeMap<IpNetwork, String>,
+}
+
+/// The routes of a session and family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// By their prefixes, at most as many as were asked for.
+    pub routes: Vec<ReceivedRoute>,
+    /// So many more there are.
+    pub left_out: u64,
+    /// So many make no sense.
+    pub unreadable: u64,
 }
 
 /// A route of a session, as a peer sent it or as it is sent to a peer.
@@ -54,6 +65,10 @@ impl Client {
     ///
     /// Any of a call. Some of them may be in force then.
     pub async fn announce(&self, announcements: &[Announcement]) -> Result<(), Error> {
+        let all = announcements.iter().flat_map(|announcement| &announcement.besides);
+        let besides: BTreeSet<(IpAddr, Besides)> =
+            all.map(|(peer, besides)| (*peer, besides.clone())).collect();
+        self.say_besides(&besides).await?;
         for call in announcements.chunks(PATHS_PER_CALL) {
             self.stream("announce", call.iter().map(announcing).collect()).await?;
         }
@@ -88,6 +103,7 @@ impl Client {
     ///
     /// Any of a call, also when one of netd's own paths makes no sense.
     pub async fn announced(&self) -> Result<Announced, Error> {
+        let said = self.said_besides().await?;
         let mut found = Announced::default();
         for family in Family::ALL {
             let paths = |path: &api::Path| -> Result<(), Error> {
@@ -95,7 +111,7 @@ impl Client {
                     return Ok(());
                 }
                 if path_wire::is_ours(path) {
-                    let announcement = path_wire::announced(path).map_err(Error::Undecodable)?;
+                    let announcement = path_wire::announced(path, &said).map_err(Error::Undecodable)?;
                     found.ours.insert(announcement.prefix, announcement);
                 } else if let Ok(prefix) = path_wire::prefix(path) {
                     found.foreign.insert(prefix, "announced by somebody else through the same gobgpd".into());
@@ -125,12 +141,7 @@ impl Client {
     /// # Errors
     ///
     /// Any of a call; [`Error::Refused`] when there is no such peer.
-    pub async fn received(
-        &self,
-        peer: IpAddr,
-        family: Family,
-        limit: usize,
-    ) -> Result<Vec<ReceivedRoute>, Error> {
+    pub async fn received(&self, peer: IpAddr, family: Family, limit: usize) -> Result<Routes, Error> {
         self.of_session(api::TableType::AdjIn, peer, family, limit).await
     }
 
@@ -139,12 +150,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::received`].
-    pub async fn sent(
-        &self,
-        peer: IpAddr,
-        family: Family,
-        limit: usize,
-    ) -> Result<Vec<ReceivedRoute>, Error> {
+    pub async fn sent(&self, peer: IpAddr, family: Family, limit: usize) -> Result<Routes, Error> {
         self.of_session(api::TableType::AdjOut, peer, family, limit).await
     }
 
@@ -154,17 +160,15 @@ impl Client {
         peer: IpAddr,
         family: Family,
         limit: usize,
-    ) -> Result<Vec<ReceivedRoute>, Error> {
-        let mut routes = Vec::new();
+    ) -> Result<Routes, Error> {
+        let mut found = Routes::default();
         let take = |path: &api::Path| {
-            if routes.len() < limit {
-                routes.push(route(path).map_err(Error::Undecodable)?);
-            }
+            found.take(path, limit);
             Ok(())
         };
         self.list(table, family, peer.to_string(), take).await?;
-        routes.sort_by_key(|route| route.prefix);
-        Ok(routes)
+        found.routes.sort_by_key(|route| route.prefix);
+        Ok(found)
     }
 
     async fn list(
@@ -189,16 +193,52 @@ impl Client {
     }
 }
 
-fn route(path: &api::Path) -> Result<ReceivedRoute, String> {
-    let Announcement { prefix, next_hop, communities, large_communities, local_pref, med, prepend, to: _ } =
-        path_wire::announced(path)?;
-    Ok(ReceivedRoute {
-        prefix,
-        next_hop,
-        as_path: prepend,
-        communities: communities.into_iter().collect(),
-        large_communities: large_communities.into_iter().collect(),
-        med,
-        local_pref,
-    })
+impl Routes {
+    /// Of what a peer sends, one path that makes no sense must not hide the others.
+    fn take(&mut self, path: &api::Path, limit: usize) {
+        match ReceivedRoute::of(path) {
+            Err(_) => self.unreadable += 1,
+            Ok(_) if self.routes.len() >= limit => self.left_out += 1,
+            Ok(route) => self.routes.push(route),
+        }
+    }
+}
+
+impl ReceivedRoute {
+    /// # Errors
+    ///
+    /// What cannot be understood.
+    pub(crate) fn of(path: &api::Path) -> Result<Self, String> {
+        let announcement = path_wire::announced(path, &Said::new())?;
+        let Announcement { prefix, next_hop, communities, large_communities, .. } = announcement;
+        let Announcement { local_pref, med, prepend, .. } = announcement;
+        Ok(Self {
+            prefix,
+            next_hop,
+            as_path: prepend,
+            communities: communities.into_iter().collect(),
+            large_communities: large_communities.into_iter().collect(),
+            med,
+            local_pref,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_makes_no_sense_hides_no_other_and_what_is_too_much_is_counted() {
+        let path = |prefix: &str| announcing(&Announcement::plain(prefix.parse().unwrap()));
+        let mut garbled = path("192.0.2.0/24");
+        garbled.nlri.as_mut().unwrap().value = vec![0xff; 3];
+        let mut found = Routes::default();
+        for path in [path("192.0.2.2/32"), garbled, path("192.0.2.1/32"), path("192.0.2.3/32")] {
+            found.take(&path, 2);
+        }
+        assert_eq!((found.routes.len(), found.left_out, found.unreadable), (2, 1, 1));
+    }
 }

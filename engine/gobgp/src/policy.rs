@@ -9,6 +9,8 @@
 //! A path is marked, instead of listed in a set of prefixes, because the daemon withdraws a path from a peer that may
 //! not have it any more only if the path itself has changed.
 
+mod besides;
+
 use crate::Client;
 use crate::api::{self, conditions::RouteType, match_set};
 use crate::call::{all, answered};
@@ -44,7 +46,7 @@ struct Held {
     sets: BTreeSet<(i32, String)>,
     policies: BTreeMap<String, BTreeSet<String>>,
     /// Those of policies, and those that were left over when their policy was shortened.
-    statements: BTreeSet<String>,
+    statements: BTreeMap<String, api::Statement>,
     assigned: BTreeSet<(i32, String)>,
 }
 
@@ -108,7 +110,7 @@ impl Client {
             let request = api::DeletePolicyRequest { policy, preserve_statements: true, all: true };
             answered("delete a policy", self.api().delete_policy(request)).await?;
         }
-        for name in held.statements.iter().filter(|name| name.starts_with(MARK)) {
+        for name in held.statements.keys().filter(|name| name.starts_with(MARK)) {
             self.undo_statement(name).await?;
         }
         for (kind, name) in &held.sets {
@@ -127,7 +129,7 @@ impl Client {
             }
         }
         for statement in
-            policy.statements.iter().filter(|statement| held.statements.contains(&statement.name))
+            policy.statements.iter().filter(|statement| held.statements.contains_key(&statement.name))
         {
             self.undo_statement(&statement.name).await?;
         }
@@ -194,23 +196,32 @@ impl Client {
     /// Makes netd's policies forget a peer.
     pub(crate) async fn dismiss(&self, peer: IpAddr) -> Result<(), Error> {
         let held = self.held().await?;
-        let name = to(peer);
-        if held.policies.get(EXPORT).is_some_and(|statements| statements.contains(&name)) {
-            let statements = vec![api::Statement { name: name.clone(), ..Default::default() }];
+        let about: Vec<&String> =
+            held.said().filter(|(_, of, _)| *of == peer).map(|(name, ..)| name).collect();
+        for name in about.into_iter().chain([&to(peer)]) {
+            self.take_back(&held, name).await?;
+        }
+        for name in [PEERS, UNASKED] {
+            self.undefine(defined(api::DefinedType::Neighbor, name, vec![single(peer)]), Whole::No).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a statement and the sets that are called like it out of the daemon, as far as they are there.
+    async fn take_back(&self, held: &Held, name: &str) -> Result<(), Error> {
+        if held.policies.get(EXPORT).is_some_and(|statements| statements.contains(name)) {
+            let statements = vec![api::Statement { name: name.to_owned(), ..Default::default() }];
             let policy = Some(api::Policy { name: EXPORT.into(), statements });
             let request = api::DeletePolicyRequest { policy, preserve_statements: false, all: false };
             answered("shorten a policy", self.api().delete_policy(request)).await?;
         }
-        if held.statements.contains(&name) {
-            self.undo_statement(&name).await?;
+        if held.statements.contains_key(name) {
+            self.undo_statement(name).await?;
         }
         for kind in [api::DefinedType::Neighbor, api::DefinedType::LargeCommunity] {
-            if held.sets.contains(&(kind.into(), name.clone())) {
-                self.undefine(defined(kind, &name, Vec::new()), Whole::Yes).await?;
+            if held.sets.contains(&(kind.into(), name.to_owned())) {
+                self.undefine(defined(kind, name, Vec::new()), Whole::Yes).await?;
             }
-        }
-        for name in [PEERS, UNASKED] {
-            self.undefine(defined(api::DefinedType::Neighbor, name, vec![single(peer)]), Whole::No).await?;
         }
         Ok(())
     }
@@ -226,9 +237,8 @@ impl Client {
             let statements = policy.statements.into_iter().map(|statement| statement.name).collect();
             held.policies.insert(policy.name, statements);
         }
-        let listed = answered(call, self.api().list_statement(api::ListStatementRequest::default())).await?;
-        let listed = all(call, listed).await?.into_iter().filter_map(|answer| answer.statement);
-        held.statements = listed.map(|statement| statement.name).collect();
+        let listed = self.statements().await?;
+        held.statements = listed.into_iter().map(|statement| (statement.name.clone(), statement)).collect();
         for direction in [api::PolicyDirection::Import, api::PolicyDirection::Export] {
             let direction = direction.into();
             let request = api::ListPolicyAssignmentRequest { name: GLOBAL.into(), direction };
@@ -238,6 +248,12 @@ impl Client {
             }
         }
         Ok(held)
+    }
+
+    async fn statements(&self) -> Result<Vec<api::Statement>, Error> {
+        let call = "list statements";
+        let listed = answered(call, self.api().list_statement(api::ListStatementRequest::default())).await?;
+        Ok(all(call, listed).await?.into_iter().filter_map(|answer| answer.statement).collect())
     }
 
     async fn sets(&self, kind: api::DefinedType) -> Result<Vec<api::DefinedSet>, Error> {

@@ -115,6 +115,7 @@ fn path_step(number: u32, med: Option<u32>) -> Step {
         med,
         prepend: Vec::new(),
         to: Recipients::All([].into()),
+        besides: [].into(),
     };
     let id = ResourceId { kind: bgp_path::NAME, key: Key::new(spec.prefix.to_string()) };
     Step { id, action: Action::Create { to: Arc::new(spec) } }

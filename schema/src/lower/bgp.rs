@@ -1,8 +1,8 @@
 //! What `[bgp]` means.
 
 use super::{each, raw};
-use crate::model::{Aggregate, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Family, Gobgpd, TlsIdentity};
-use crate::raw::{GobgpdWord, GracefulRestart, Import, List};
+use crate::model::{Aggregate, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Family, Gobgpd, Import, TlsIdentity};
+use crate::raw::{GobgpdWord, GracefulRestart, List};
 use crate::span::At;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -81,10 +81,15 @@ fn peer(raw: &raw::BgpPeer) -> Option<BgpPeer> {
     })
 }
 
-fn import(raw: &Import) -> Option<u32> {
+fn import(raw: &raw::Import) -> Option<Import> {
+    let standard = Import::default();
     match raw {
-        Import::Nothing => None,
-        Import::Into(into) => into.table.map(|at| at.value.0),
+        raw::Import::Nothing => None,
+        raw::Import::Into(into) => Some(Import {
+            table: into.table?.value.0,
+            default_route: into.default_route.is_some_and(|at| at.value),
+            max: into.max.map_or(standard.max, |at| at.value.wide()),
+        }),
     }
 }
 

@@ -141,8 +141,8 @@ pub struct BgpPeer {
     pub passive: bool,
     /// The nodes that have this peer, sorted; empty: all.
     pub nodes: Vec<String>,
-    /// The routing table that received routes go into; none of the kernel's own, except main.
-    pub import: Option<u32>,
+    /// What becomes of received routes; `None`: they are only counted.
+    pub import: Option<Import>,
 }
 
 impl BgpPeer {
@@ -176,6 +176,24 @@ impl Default for BgpPeer {
             nodes: Vec::new(),
             import: None,
         }
+    }
+}
+
+/// Which received routes go where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The routing table; none of the kernel's own, except main.
+    pub table: u32,
+    /// Also one to everywhere.
+    pub default_route: bool,
+    /// No more than so many of the peer; 1 to 100000.
+    pub max: u32,
+}
+
+impl Default for Import {
+    /// Into the main table, and everything else as if the file did not say.
+    fn default() -> Self {
+        Self { table: 254, default_route: false, max: 100_000 }
     }
 }
 

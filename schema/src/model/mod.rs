@@ -20,7 +20,7 @@ mod service;
 mod wireguard;
 
 pub use bgp::{
-    Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, LargeCommunity, OnExit,
+    Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, Import, LargeCommunity, OnExit,
     TlsIdentity, WELL_KNOWN_COMMUNITIES,
 };
 pub use decap::Decap;
@@ -42,8 +42,8 @@ pub use service::{
     SourceRanges, TrafficPolicy, UnknownPort,
 };
 pub use wireguard::{
-    NodeWireguard, PublicKey, WIREGUARD_INTERFACE_DEFAULT, WIREGUARD_PORT_DEFAULT, Wireguard,
-    WireguardDevice, WireguardMode,
+    NodeWireguard, PublicKey, Strict, StrictEgress, WIREGUARD_INTERFACE_DEFAULT, WIREGUARD_PORT_DEFAULT,
+    Wireguard, WireguardDevice, WireguardMode,
 };
 
 /// One accepted file.

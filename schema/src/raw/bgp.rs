@@ -18,6 +18,9 @@ pub(crate) type BfdMultiplier = Within<1, 50>;
 /// More would make the path longer than the Internet is wide.
 pub(crate) type Prepend = Within<1, 10>;
 
+/// A node that takes more is a router and no load balancer.
+pub(crate) type ImportMax = Within<1, 100_000>;
+
 /// Any number of 32 bits.
 pub(crate) type Metric = Within<0, { u32::MAX }>;
 
@@ -124,7 +127,9 @@ raw_table! {
         /// The nodes that have this peer. Without it, all.
         optional nodes: List<NodeName, 1>, like ["lb-1"];
         /// What becomes of received routes: `none`, they are only counted; or into which routing table they go, as long
-        /// as the session lives. Rules that lead to the table are somebody else's.
+        /// as the session lives. Rules that lead to the table are somebody else's. Martians, and what is inside VIPs,
+        /// pools and pod prefixes of the file, are never taken; a route to everywhere is with `default_route = true`,
+        /// and no more than `max` of them, 100000 if it does not say.
         optional import: Import = "none", like json!({ "table": 100 });
     }
 }
@@ -142,6 +147,10 @@ raw_table! {
     pub(crate) struct ImportTable {
         /// The number of a routing table; 254 is the main one.
         required table: RouteTable, like 100;
+        /// Whether a route to everywhere is taken, too.
+        optional default_route: bool = false, like true;
+        /// No more than so many routes are taken; what is beyond it, by the order of the prefixes, is said and left out.
+        optional max: ImportMax = 100000, like 1000;
     }
 }
 

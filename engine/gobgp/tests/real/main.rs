@@ -3,6 +3,7 @@
 //! A test begins with `let Some(site) = Site::new() else { return };`, which prints why when it cannot run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod besides;
 mod child;
 mod daemon;
 mod recognising;

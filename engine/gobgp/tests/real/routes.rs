@@ -13,10 +13,10 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-const V4: &str = "192.0.2.10/32";
-const V6: &str = "2001:db8:100::10/128";
+pub const V4: &str = "192.0.2.10/32";
+pub const V6: &str = "2001:db8:100::10/128";
 
-fn plain(prefix: &str) -> Announcement {
+pub fn plain(prefix: &str) -> Announcement {
     Announcement::plain(prefix.parse().unwrap())
 }
 
@@ -41,7 +41,7 @@ async fn established(client: &Client) {
     .await;
 }
 
-async fn with_router(site: &Site, client: &Client, asn: u32) -> Frr {
+pub async fn with_router(site: &Site, client: &Client, asn: u32) -> Frr {
     client.add_peer(&peer(ip(Site::RIGHT_V4), asn), ASN, Restarting::No).await.unwrap();
     let frr = router(site, asn, "");
     established(client).await;
@@ -75,7 +75,7 @@ async fn a_router_shows_prefix_next_hop_and_attributes_of_both_families() {
         assert_eq!(path["metric"], 7, "{path}");
     }
     let right = ip(Site::RIGHT_V4);
-    let sent = client.sent(right, Family::Ipv4, 10).await.unwrap();
+    let sent = client.sent(right, Family::Ipv4, 10).await.unwrap().routes;
     assert_eq!((sent.len(), sent[0].prefix), (1, V4.parse().unwrap()));
     assert_eq!(client.peers_with_advertised().await.unwrap()[&right].traffic[&Family::Ipv6].advertised, 1);
 }
@@ -128,7 +128,7 @@ async fn b14_changed_attributes_and_withdrawals_reset_no_session() {
 }
 
 /// A second router beside the first, in a namespace of its own.
-fn second_router(site: &Site) -> (Namespace, Running) {
+pub fn second_router(site: &Site) -> (Namespace, Running) {
     let far = site.lab.namespace("far");
     site.left.veth("eth1", &far, "eth0");
     site.left.ip(&["addr", "add", "10.9.1.1/24", "dev", "eth1"]);
@@ -152,7 +152,7 @@ async fn a_prefix_goes_to_those_it_is_for_and_comes_and_goes_without_a_reset() {
     let community = [LargeCommunity(64512, 1, 2)];
     let for_whom = |to| Announcement { to, large_communities: community.into(), ..plain(V4) };
     let at_far = async || {
-        let routes = far.received(ip("10.9.1.1"), Family::Ipv4, 10).await.unwrap();
+        let routes = far.received(ip("10.9.1.1"), Family::Ipv4, 10).await.unwrap().routes;
         routes.into_iter().map(|route| route.large_communities).collect::<Vec<_>>()
     };
     let steps = [
@@ -176,7 +176,7 @@ async fn a_prefix_goes_to_those_it_is_for_and_comes_and_goes_without_a_reset() {
     assert_eq!(frr.neighbour(Site::LEFT_V4)["connectionsEstablished"], 1);
 }
 
-async fn far_client(site: &Site, asn: u32) -> Client {
+pub async fn far_client(site: &Site, asn: u32) -> Client {
     let endpoint = crate::site::unix(&site.file("far.sock"));
     let mut far = None;
     wait_until("a second gobgpd", async || {
@@ -203,7 +203,7 @@ async fn routes_of_a_peer_are_seen_are_imported_only_when_asked_for_and_never_ha
     let theirs = PeerConfig { import: false, ..peer(ip("10.9.1.2"), 64999) };
     client.add_peer(&theirs, ASN, Restarting::No).await.unwrap();
     far.announce(&[plain("203.0.113.0/24")]).await.unwrap();
-    let received = async || client.received(theirs.address, Family::Ipv4, 10).await.unwrap();
+    let received = async || client.received(theirs.address, Family::Ipv4, 10).await.unwrap().routes;
     wait_until("received", async || !received().await.is_empty()).await;
     let route = received().await.remove(0);
     assert_eq!((route.prefix, route.next_hop), ("203.0.113.0/24".parse().unwrap(), Some(theirs.address)));

@@ -105,6 +105,11 @@ pub enum BgpCommand {
         /// The peer's address or name; all of netd's peers if not given.
         peer: Option<String>,
     },
+    /// Give up a gobgpd that cannot be asked any more, because its certificates are gone. What netd put there stays.
+    Forget {
+        /// As the file named it: unix:///PATH, http://ADDRESS:PORT or https://HOST:PORT.
+        gobgpd: String,
+    },
 }
 
 /// A direction of routes.

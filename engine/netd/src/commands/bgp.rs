@@ -5,14 +5,16 @@ use super::table;
 use crate::cli::{BgpArgs, BgpCommand, Direction, Global, say};
 use crate::clock;
 use crate::commands::instance_of;
-use crate::kinds::bgp_peer;
-use crate::speaker;
+use crate::kinds::{bgp_instance, bgp_peer};
+use crate::speaker::{self, Places};
 use anyhow::{anyhow, bail};
 use netd_core::render::escape;
 use netd_gobgp::{Announcement, Client, Family, Peer, ReceivedRoute, Recipients, SessionState};
+use netd_schema::Gobgpd;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -21,16 +23,37 @@ const ROUTES_MAX: usize = 100_000;
 
 pub(super) async fn run(global: &Global, args: &BgpArgs) -> anyhow::Result<ExitCode> {
     let folder = instance_of(global).runtime_dir;
-    let client = speaker::client_of(&folder).await.map_err(|why| anyhow!(why))?;
-    let Some(client) = client else {
-        bail!("this node has no BGP speaker: is there a [bgp] in the file in force?")
-    };
     match &args.command {
-        BgpCommand::Peers => peers(&client, args.json).await,
+        BgpCommand::Peers => peers(&connected(&folder).await?, args.json).await,
         BgpCommand::Routes { direction, peer } => {
-            routes(&client, *direction, peer.as_deref(), args.json).await
+            routes(&connected(&folder).await?, *direction, peer.as_deref(), args.json).await
+        }
+        BgpCommand::Forget { gobgpd } => {
+            forget(&folder, gobgpd)?;
+            say(&format!("{} is given up; what netd put there stays.\n", escape(gobgpd)))?;
+            Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn connected(folder: &Path) -> anyhow::Result<Client> {
+    let client = speaker::client_of(folder).await.map_err(|why| anyhow!(why))?;
+    client.ok_or_else(|| anyhow!("this node has no BGP speaker: is there a [bgp] in the file in force?"))
+}
+
+/// Takes a gobgpd off the list of those that netd looks after.
+fn forget(folder: &Path, name: &str) -> anyhow::Result<()> {
+    let mut places = Places::of(folder).map_err(|why| anyhow!(why))?;
+    let found = places.all().iter().find(|place| bgp_instance::name(place) == name).cloned();
+    let Some(gobgpd) = found else {
+        let all: Vec<String> = places.all().iter().map(bgp_instance::name).collect();
+        let known = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+        bail!("netd does not look after a gobgpd {}; it does after: {known}", escape(name))
+    };
+    if gobgpd == Gobgpd::Managed {
+        bail!("the managed gobgpd is netd's own: a file without [bgp] ends it, and so does `netd teardown`")
+    }
+    places.forget(&gobgpd).map_err(|why| anyhow!(why))
 }
 
 /// A session as it is shown.
@@ -231,7 +254,7 @@ async fn routes(
                         Direction::Advertised => client.sent(*address, *family, ROUTES_MAX).await?,
                         Direction::Received => client.received(*address, *family, ROUTES_MAX).await?,
                     };
-                    found.extend(routes.iter().map(|route| Route::of_session(*address, route)));
+                    found.extend(routes.routes.iter().map(|route| Route::of_session(*address, route)));
                 }
             }
         }
@@ -253,7 +276,23 @@ async fn routes(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+
+    #[test]
+    fn a_gobgpd_is_forgotten_by_the_name_that_the_file_gave_it_and_the_managed_one_is_not() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let tls = netd_schema::BgpTls { ca: "/gone".into(), identity: None };
+        for gobgpd in [Gobgpd::Https { authority: "a:1".into(), tls }, Gobgpd::Managed] {
+            Places::of(folder.path()).unwrap().use_from_now(&gobgpd).unwrap();
+        }
+        let refusal = |name: &str| forget(folder.path(), name).unwrap_err().to_string();
+        assert!(refusal("https://b:1").contains("it does after: https://a:1, managed"));
+        assert!(refusal("managed").contains("netd's own"));
+        forget(folder.path(), "https://a:1").unwrap();
+        assert_eq!(Places::of(folder.path()).unwrap().all(), [Gobgpd::Managed]);
+    }
 
     #[test]
     fn a_session_has_a_line_for_each_family_and_says_why_it_is_not_up() {

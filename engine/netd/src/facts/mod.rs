@@ -47,10 +47,20 @@ pub struct Facts {
     pub received: Arc<Received>,
 }
 
-/// The routes of BGP peers, each peer's by their prefixes with the next hop. A session that is not established has none.
-/// Or why they are not known.
+/// The routes of BGP peers; a session that is not established has none. Or why they are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received(pub Result<BTreeMap<IpAddr, Arc<BTreeMap<IpNetwork, IpAddr>>>, String>);
+pub struct Received(pub Result<BTreeMap<IpAddr, FromPeer>, String>);
+
+/// What one peer sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FromPeer {
+    /// By their prefixes with the next hop.
+    pub routes: Arc<BTreeMap<IpNetwork, IpAddr>>,
+    /// So many more, which are too many to be looked at.
+    pub left_out: u64,
+    /// So many that make no sense.
+    pub unreadable: u64,
+}
 
 impl Default for Received {
     fn default() -> Self {
@@ -59,6 +69,16 @@ impl Default for Received {
 }
 
 impl Facts {
+    /// Whether packets leave both nodes by the same ways: links, addresses, routes and neighbours are equal.
+    #[must_use]
+    pub fn has_ways_of(&self, other: &Self) -> bool {
+        self.links == other.links
+            && self.addresses == other.addresses
+            && self.routes == other.routes
+            && self.routes_elsewhere == other.routes_elsewhere
+            && self.neighbours == other.neighbours
+    }
+
     /// The link with this name.
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&Link> {

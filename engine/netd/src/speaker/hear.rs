@@ -1,5 +1,6 @@
 //! Listens to a gobgpd: to its events, which ask for a pass, and to what the managed one writes.
 
+use super::received::Appetite;
 use netd_gobgp::Client;
 use netd_gobgp::child::{Level, Line, Tail};
 use std::collections::BTreeMap;
@@ -56,12 +57,12 @@ impl Hearing {
         changed: Arc<Notify>,
         log: Option<PathBuf>,
         said: Said,
-        takes_in: Arc<AtomicBool>,
+        appetite: Arc<Appetite>,
     ) -> Self {
         let holds = Arc::new(AtomicBool::new(true));
         let mut tasks = vec![
             tokio::spawn(hear(client.clone(), Arc::clone(&changed), Arc::clone(&holds))),
-            tokio::spawn(count(client, changed, takes_in)),
+            tokio::spawn(count(client, changed, appetite)),
         ];
         tasks.extend(log.map(|log| tokio::spawn(repeat(Tail::from_now(&log), said))));
         Self { holds, tasks }
@@ -98,18 +99,18 @@ async fn hear(client: Client, changed: Arc<Notify>, holds: Arc<AtomicBool>) {
 
 /// Asks for a pass when peers have sent something, if that matters to anybody: of routes the daemon's events tell each,
 /// of updates its counters tell enough. A step later another one: what was counted may not have been in its table.
-async fn count(client: Client, changed: Arc<Notify>, takes_in: Arc<AtomicBool>) {
+async fn count(client: Client, changed: Arc<Notify>, appetite: Arc<Appetite>) {
     let (mut before, mut is_again) = (None, false);
     loop {
         tokio::time::sleep(COUNTING_STEP).await;
-        if !takes_in.load(Ordering::Relaxed) {
+        if !appetite.takes_in() {
             continue;
         }
         // That it does not answer is the other task's to notice.
         let Ok(peers) = client.peers().await else { continue };
         let updates: u64 = peers.values().map(|peer| peer.updates.0).sum();
         let is_new = before.replace(updates) != Some(updates);
-        if is_new || is_again {
+        if is_new || is_again || appetite.is_due() {
             changed.notify_one();
         }
         is_again = is_new;

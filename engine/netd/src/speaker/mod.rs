@@ -23,15 +23,17 @@ use netd_schema::Gobgpd;
 pub(crate) use part::Trouble;
 use part::{Failure, clear, stop_own, text};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 
 /// A gobgpd that did not answer is not asked again for so long: a pass looks twice, and waits for it once.
 const IN_VAIN: Duration = Duration::from_millis(500);
+
+/// What a gobgpd is that netd has used and cannot ask: no speaker has AS 0.
+const UNKNOWN: Global = Global { asn: 0, router_id: Ipv4Addr::UNSPECIFIED, listen_port: None };
 
 /// The speaker, as the kinds share it.
 pub type Shared = Arc<Mutex<Speaker>>;
@@ -51,8 +53,8 @@ pub struct Speaker {
     pub(crate) extent: Extent,
     /// What peers sent.
     known: BTreeMap<IpAddr, received::Known>,
-    /// Whether there are peers whose routes are taken in.
-    takes_in: Arc<AtomicBool>,
+    /// Whose routes are taken in, and when they are listed again.
+    appetite: Arc<received::Appetite>,
     /// What the daemon cannot tell of netd's peers, as it was asked for.
     pub(crate) labels: BTreeMap<IpAddr, String>,
     /// netd's announcements, as they were listed and changed since.
@@ -119,7 +121,7 @@ impl Speaker {
             board: Board::default(),
             extent: Extent::default(),
             known: BTreeMap::new(),
-            takes_in: Arc::default(),
+            appetite: Arc::default(),
             labels: BTreeMap::new(),
             paths: None,
         }
@@ -161,10 +163,20 @@ impl Speaker {
             match self.ask(gobgpd).await {
                 Ok(Some(global)) => speaking.push((gobgpd.clone(), global)),
                 Ok(None) => places.forget(gobgpd)?,
+                Err(error) if part::is_without_files(&error) => speaking.push((gobgpd.clone(), UNKNOWN)),
                 Err(error) => tracing::warn!(%error, "a gobgpd that was in use before cannot be looked at"),
             }
         }
-        self.reach(&current).await.map_err(|error| text(&error))?;
+        match self.reach(&current).await {
+            Ok(()) => {}
+            // Nobody can ask it, and nobody could ever again if it did not count as one that may have other files.
+            Err(error) if part::is_without_files(&error) => {
+                self.lose(Link::Unknown(text(&error)));
+                speaking.push((current, UNKNOWN));
+                return Ok(speaking);
+            }
+            Err(error) => return Err(text(&error)),
+        }
         if let Link::Up(connection) = &self.link {
             speaking.extend(connection.global.clone().map(|global| (current, global)));
         }
@@ -238,8 +250,8 @@ impl Speaker {
         self.said = Said::default();
         let hearing = self.changed.as_ref().map(|changed| {
             let log = identity.map(|_| self.managed.log().to_path_buf());
-            let takes_in = Arc::clone(&self.takes_in);
-            Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone(), takes_in)
+            let appetite = Arc::clone(&self.appetite);
+            Hearing::start(client.clone(), Arc::clone(changed), log, self.said.clone(), appetite)
         });
         self.paths = None;
         let gobgpd = gobgpd.clone();
@@ -363,12 +375,23 @@ impl Speaker {
         }
         match gobgpd {
             Gobgpd::Managed => self.managed.stop().await?,
-            Gobgpd::Unix(_) | Gobgpd::Http(_) | Gobgpd::Https { .. } => {
-                if let Some((client, _)) = self.connect(gobgpd).await? {
-                    clear(&client).await?;
+            Gobgpd::Unix(_) | Gobgpd::Http(_) | Gobgpd::Https { .. } => match self.connect(gobgpd).await {
+                Ok(Some((client, _))) => clear(&client).await?,
+                Ok(None) => {}
+                Err(error) if part::is_without_files(&error) => {
+                    let name = crate::kinds::bgp_instance::name(gobgpd);
+                    return Err(Trouble::Failed(format!(
+                        "{}: without it nothing of netd's can be taken out of this gobgpd; bring it back, or give the \
+                             gobgpd up: `netd bgp forget {name}`",
+                        text(&error)
+                    )));
                 }
-            }
+                Err(error) => return Err(error.into()),
+            },
         }
         Places::of(&self.folder).and_then(|mut places| places.forget(gobgpd)).map_err(Trouble::Failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,11 @@ pub(super) enum Failure {
     Text(String),
 }
 
+/// Whether a file is missing without which nobody can be asked.
+pub(super) fn is_without_files(failure: &Failure) -> bool {
+    matches!(failure, Failure::Call(Error::TlsFile { .. }))
+}
+
 impl<E: Into<Failure>> From<E> for Trouble {
     fn from(error: E) -> Self {
         Self::Failed(text(&error.into()))

@@ -68,7 +68,7 @@ impl Places {
         self.write()
     }
 
-    /// Notes that there is nothing of netd's in this one any more.
+    /// Notes that netd will not look after this one any more.
     ///
     /// # Errors
     ///

@@ -89,6 +89,11 @@ impl Described for InstanceSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let tls = FieldChange::between("TLS", tls(&observed.gobgpd), tls(&self.gobgpd));
+        if observed.asn == 0 {
+            // One that cannot be asked: what is known is by which files it was.
+            return tls.into_iter().collect();
+        }
         let has_to_be_this = self.is_router_id_given || observed.router_id.is_unspecified();
         let router_id = if has_to_be_this { self.router_id } else { observed.router_id };
         let compared = [
@@ -101,7 +106,7 @@ impl Described for InstanceSpec {
         if !changes.is_empty() {
             changes.push(FieldChange::changed("sessions", "up", "opened anew, all of them"));
         }
-        changes.extend(FieldChange::between("TLS", tls(&observed.gobgpd), tls(&self.gobgpd)));
+        changes.extend(tls);
         changes
     }
 

@@ -78,3 +78,14 @@ fn other_certificates_are_a_change_that_costs_no_session() {
     assert_eq!(with("/new").changes(&with("/old")), [FieldChange::changed("TLS", "/old", "/new")]);
     assert!(!with("/new").satisfied_by(&with("/old")) && with("/new").satisfied_by(&with("/new")));
 }
+
+#[test]
+fn of_a_gobgpd_that_cannot_be_asked_only_its_certificates_are_compared() {
+    let with = |ca: &str, asn: u32| {
+        let tls = BgpTls { ca: ca.into(), identity: None };
+        let bgp = Bgp { asn, gobgpd: Gobgpd::Https { authority: "a:1".into(), tls }, ..Bgp::default() };
+        spec(&config(bgp), &facts("a", &["10.0.0.1"]))
+    };
+    assert!(with("/ca", 64_512).satisfied_by(&with("/ca", 0)));
+    assert_eq!(with("/new", 64_512).changes(&with("/old", 0)), [FieldChange::changed("TLS", "/old", "/new")]);
+}

@@ -13,8 +13,9 @@ mod rules;
 mod spec;
 mod standing;
 mod target;
+mod united;
 
-pub use spec::{PathSpec, Recipients};
+pub use spec::{Besides, PathSpec, Recipients};
 pub use target::PathTarget;
 
 use super::bgp_instance::{self, own_address};
@@ -174,7 +175,7 @@ impl<'c> Offers<'c> {
         }
     }
 
-    /// What is said of a prefix, as far as one path can say it; `None` when no peer has its family.
+    /// What is said of a prefix; `None` when no peer has its family.
     fn announcement(
         &self,
         prefix: IpNetwork,
@@ -186,7 +187,7 @@ impl<'c> Offers<'c> {
             self.peers.iter().copied().filter(|peer| peer.families.contains(&family)).collect();
         let told: Vec<(&BgpPeer, &Attributes)> =
             able.iter().filter_map(|peer| Some((*peer, offer.to.get(&peer.address)?))).collect();
-        let (first, _) = told.first()?;
+        told.first()?;
         let is_foreign = |peer: &BgpPeer| {
             Family::of(peer.address) != family && !(family == Family::Ipv4 && peer.extended_next_hop)
         };
@@ -201,24 +202,28 @@ impl<'c> Offers<'c> {
                 )));
             }
         }
-        let attributes = match self.united(&told, first) {
-            Ok(attributes) => attributes,
-            Err(why) => return Some(Err(why)),
-        };
+        let each = told.iter().map(|(peer, attributes)| united::Told {
+            peer: peer.address,
+            is_internal: peer.asn == self.bgp.asn,
+            attributes,
+        });
+        let (all, besides) = united::united(&each.collect::<Vec<_>>(), self.bgp.asn);
         let addresses: BTreeSet<IpAddr> = told.iter().map(|(peer, _)| peer.address).collect();
         let to = match told.len() == able.len() {
             true => Recipients::All(addresses),
             false => Recipients::Only(addresses),
         };
+        let Besides { communities, large_communities, local_preference, med, prepend } = all;
         Some(Ok(PathSpec {
             prefix,
             next_hop,
-            communities: attributes.communities,
-            large_communities: attributes.large_communities,
-            local_preference: attributes.local_preference,
-            med: attributes.med,
-            prepend: vec![self.bgp.asn; usize::from(attributes.prepend.unwrap_or_default())],
+            communities,
+            large_communities,
+            local_preference,
+            med,
+            prepend,
             to,
+            besides,
         }))
     }
 
@@ -251,58 +256,6 @@ impl<'c> Offers<'c> {
         let is_of = |address: IpAddr| (Family::of(address) == family).then_some(address);
         let listed = self.node.and_then(|node| node.addresses.iter().copied().find_map(is_of));
         listed.or_else(|| own_address(facts, is_of))
-    }
-
-    /// One path says the same to everybody: the local preference only iBGP peers hear, the prepended AS only eBGP peers
-    /// may.
-    fn united(&self, told: &[(&BgpPeer, &Attributes)], first: &BgpPeer) -> Result<Attributes, String> {
-        let is_internal = |peer: &BgpPeer| peer.asn == self.bgp.asn;
-        let mut united: Option<Attributes> = None;
-        let (mut preference, mut prepend) = (Side::default(), Side::default());
-        for (peer, attributes) in told {
-            let common = Attributes {
-                local_preference: None,
-                prepend: None,
-                aggregate: netd_schema::Aggregate::default(),
-                ..(*attributes).clone()
-            };
-            let differs = united.as_ref().is_some_and(|united| *united != common)
-                || match is_internal(peer) {
-                    true => !preference.agrees(attributes.local_preference),
-                    false => !prepend.agrees(attributes.prepend.map(u32::from)),
-                };
-            if differs {
-                return Err(format!(
-                    "the rules ask for other attributes for {} than for {}, which gobgpd cannot do for one prefix",
-                    peer.name, first.name
-                ));
-            }
-            united = Some(common);
-        }
-        let mut united = united.unwrap_or_default();
-        united.local_preference = preference.value();
-        united.prepend = prepend.value().and_then(|count| u8::try_from(count).ok());
-        match (united.prepend, told.iter().find(|(peer, _)| is_internal(peer))) {
-            (Some(_), Some((peer, _))) => Err(format!(
-                "the own AS cannot be prepended while the iBGP peer {} is told of the prefix, too",
-                peer.name
-            )),
-            (Some(_) | None, _) => Ok(united),
-        }
-    }
-}
-
-/// What the peers of one side have, as long as it is the same.
-#[derive(Default)]
-struct Side(Option<Option<u32>>);
-
-impl Side {
-    fn agrees(&mut self, value: Option<u32>) -> bool {
-        *self.0.get_or_insert(value) == value
-    }
-
-    fn value(self) -> Option<u32> {
-        self.0.flatten()
     }
 }
 

@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 use netd_core::{Described, FieldChange, Key};
 use netd_schema::{Community, LargeCommunity};
 use serde::{Serialize, Serializer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,6 +31,25 @@ pub struct PathSpec {
     pub prepend: Vec<u32>,
     /// Who is told.
     pub to: Recipients,
+    /// What some of them are told beyond that.
+    pub besides: BTreeMap<IpAddr, Besides>,
+}
+
+/// What one peer is told of a prefix beyond what all are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Besides {
+    /// Standard communities, added to the others.
+    #[serde(serialize_with = "as_texts")]
+    pub communities: BTreeSet<Community>,
+    /// Large communities, added to the others.
+    #[serde(serialize_with = "as_texts")]
+    pub large_communities: BTreeSet<LargeCommunity>,
+    /// For an iBGP peer.
+    pub local_preference: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// As that of a path, for an eBGP peer.
+    pub prepend: Vec<u32>,
 }
 
 /// Who is told of a prefix.
@@ -92,6 +111,16 @@ impl PathSpec {
 
     /// What is said about it, in words; what is usual is left out.
     fn said(&self) -> Vec<String> {
+        let Self { communities, large_communities, local_preference, med, prepend, .. } = self.clone();
+        let mut said = Besides { communities, large_communities, local_preference, med, prepend }.said();
+        said.extend(self.next_hop.map(|next_hop| format!("next hop {next_hop}")));
+        said
+    }
+}
+
+impl Besides {
+    /// In words; what is usual is left out.
+    fn said(&self) -> Vec<String> {
         let mut said = Vec::new();
         let mut list = |word: &str, several: &str, count: usize, text: String| match count {
             0 => {}
@@ -107,17 +136,21 @@ impl PathSpec {
             0 => {}
             count => said.push(format!("prepended {count}×")),
         }
-        said.extend(self.next_hop.map(|next_hop| format!("next hop {next_hop}")));
         said
     }
 }
 
+fn told_besides(besides: &BTreeMap<IpAddr, Besides>) -> Vec<String> {
+    besides.iter().map(|(peer, besides)| format!("{peer} also {}", besides.said().join(", "))).collect()
+}
+
 impl Described for PathSpec {
     fn summary(&self) -> String {
-        let said = self.said();
-        match said.is_empty() {
+        let said = Some(self.said().join(", ")).filter(|said| !said.is_empty());
+        let all: Vec<String> = said.into_iter().chain(told_besides(&self.besides)).collect();
+        match all.is_empty() {
             true => format!("to {}", self.to),
-            false => format!("to {} ({})", self.to, said.join(", ")),
+            false => format!("to {} ({})", self.to, all.join("; ")),
         }
     }
 
@@ -126,8 +159,8 @@ impl Described for PathSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let Self { prefix, next_hop, communities, large_communities, local_preference, med, prepend, to } =
-            self;
+        let Self { prefix, next_hop, communities, large_communities, local_preference, .. } = self;
+        let Self { med, prepend, to, besides, .. } = self;
         let optional =
             |value: Option<u32>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
         let hop = |hop: Option<IpAddr>| hop.map_or_else(|| "self".to_owned(), |hop| hop.to_string());
@@ -152,6 +185,11 @@ impl Described for PathSpec {
             FieldChange::between("prepended", format!("{:?}", observed.prepend), format!("{prepend:?}")),
         ];
         let mut changes: Vec<_> = compared.into_iter().flatten().collect();
+        let single = |besides: &BTreeMap<IpAddr, Besides>| match besides.is_empty() {
+            true => "none".to_owned(),
+            false => told_besides(besides).join("; "),
+        };
+        changes.extend(FieldChange::between("to single peers", single(&observed.besides), single(besides)));
         if *to != observed.to {
             let all = |to: &Recipients| match to {
                 Recipients::All(_) => "every peer".to_owned(),

@@ -1,6 +1,6 @@
 //! The announcements of gobgpd that are netd's.
 
-use super::{PathSpec, Recipients};
+use super::{Besides, PathSpec, Recipients};
 use crate::facts::Facts;
 use crate::speaker::{Extent, Line, Paths, Shared, Speaker};
 use crate::target::Target;
@@ -68,7 +68,11 @@ impl Target for PathTarget {
                 Action::Delete { from } => prefixes.extend(typed(from).map(|spec| spec.prefix)),
             }
         }
-        match make(&mut speaker, &line.client, &announcements, &prefixes, steps).await {
+        let made = match make(&mut speaker, &line.client, &announcements, &prefixes, steps).await {
+            Ok(()) if steps.iter().any(is_about_single_peers) => tidy(&speaker, &line.client).await,
+            made => made,
+        };
+        match made {
             Ok(()) => steps.iter().map(|step| outcome(&speaker, step)).collect(),
             Err(error) => vec![Outcome::Failed(speaker.failed(&error)); steps.len()],
         }
@@ -86,6 +90,24 @@ impl Target for PathTarget {
 
 fn typed(spec: &Arc<dyn Spec>) -> Option<&PathSpec> {
     spec.as_any().downcast_ref::<PathSpec>()
+}
+
+/// Whether something is, or was, told to single peers.
+fn is_about_single_peers(step: &Step) -> bool {
+    let is = |spec| typed(spec).is_some_and(|spec| !spec.besides.is_empty());
+    match &step.action {
+        Action::Create { to } => is(to),
+        Action::Update { from, to } => is(from) || is(to),
+        Action::Delete { from } => is(from),
+    }
+}
+
+/// Takes out of the daemon what no path has peers told any more.
+async fn tidy(speaker: &Speaker, client: &Client) -> Result<(), Error> {
+    let Some(paths) = &speaker.paths else { return Ok(()) };
+    let told = paths.owned.values().filter_map(typed).flat_map(|spec| &spec.besides);
+    let told: BTreeSet<_> = told.map(|(peer, besides)| (*peer, wire_besides(besides))).collect();
+    client.say_no_more_than(&told).await
 }
 
 /// What came of a step of a batch that was made.
@@ -166,17 +188,13 @@ async fn counts(client: &Client) -> Result<[u64; 2], Error> {
 }
 
 fn announcement(spec: &PathSpec) -> Announcement {
-    let PathSpec { prefix, next_hop, communities, large_communities, local_preference, med, prepend, to } =
-        spec;
-    let large = |community: &LargeCommunity| {
-        let LargeCommunity { administrator, data: [first, second] } = *community;
-        netd_gobgp::LargeCommunity(administrator, first, second)
-    };
+    let PathSpec { prefix, next_hop, communities, large_communities, local_preference, .. } = spec;
+    let PathSpec { med, prepend, to, besides, .. } = spec;
     Announcement {
         prefix: *prefix,
         next_hop: *next_hop,
-        communities: communities.iter().map(|community| netd_gobgp::Community(community.0)).collect(),
-        large_communities: large_communities.iter().map(large).collect(),
+        communities: wire_standard(communities),
+        large_communities: wire_large(large_communities),
         local_pref: *local_preference,
         med: *med,
         prepend: prepend.clone(),
@@ -184,22 +202,65 @@ fn announcement(spec: &PathSpec) -> Announcement {
             Recipients::All(_) => netd_gobgp::Recipients::All,
             Recipients::Only(peers) => netd_gobgp::Recipients::only(peers.iter().copied()),
         },
+        besides: besides.iter().map(|(peer, besides)| (*peer, wire_besides(besides))).collect(),
     }
 }
 
-/// What an announcement of netd's was found to say. Of recipients that are no peers any more nothing is known.
-fn spec(found: Announcement, known: &BTreeMap<Recipient, IpAddr>) -> PathSpec {
-    let Announcement { prefix, next_hop, communities, large_communities, local_pref, med, prepend, to } =
-        found;
+fn wire_besides(besides: &Besides) -> netd_gobgp::Besides {
+    let Besides { communities, large_communities, local_preference, med, prepend } = besides;
+    netd_gobgp::Besides {
+        communities: wire_standard(communities),
+        large_communities: wire_large(large_communities),
+        local_pref: *local_preference,
+        med: *med,
+        prepend: prepend.clone(),
+    }
+}
+
+fn file_besides(found: netd_gobgp::Besides) -> Besides {
+    let netd_gobgp::Besides { communities, large_communities, local_pref, med, prepend } = found;
+    Besides {
+        communities: file_standard(communities),
+        large_communities: file_large(large_communities),
+        local_preference: local_pref,
+        med,
+        prepend,
+    }
+}
+
+fn wire_standard(communities: &BTreeSet<Community>) -> BTreeSet<netd_gobgp::Community> {
+    communities.iter().map(|community| netd_gobgp::Community(community.0)).collect()
+}
+
+fn file_standard(communities: BTreeSet<netd_gobgp::Community>) -> BTreeSet<Community> {
+    communities.into_iter().map(|community| Community(community.0)).collect()
+}
+
+fn wire_large(communities: &BTreeSet<LargeCommunity>) -> BTreeSet<netd_gobgp::LargeCommunity> {
+    let large = |community: &LargeCommunity| {
+        let LargeCommunity { administrator, data: [first, second] } = *community;
+        netd_gobgp::LargeCommunity(administrator, first, second)
+    };
+    communities.iter().map(large).collect()
+}
+
+fn file_large(communities: BTreeSet<netd_gobgp::LargeCommunity>) -> BTreeSet<LargeCommunity> {
     let large = |netd_gobgp::LargeCommunity(administrator, first, second)| LargeCommunity {
         administrator,
         data: [first, second],
     };
+    communities.into_iter().map(large).collect()
+}
+
+/// What an announcement of netd's was found to say. Of recipients that are no peers any more nothing is known.
+fn spec(found: Announcement, known: &BTreeMap<Recipient, IpAddr>) -> PathSpec {
+    let Announcement { prefix, next_hop, communities, large_communities, local_pref, .. } = found;
+    let Announcement { med, prepend, to, besides, .. } = found;
     PathSpec {
         prefix,
         next_hop,
-        communities: communities.into_iter().map(|community| Community(community.0)).collect(),
-        large_communities: large_communities.into_iter().map(large).collect(),
+        communities: file_standard(communities),
+        large_communities: file_large(large_communities),
         local_preference: local_pref,
         med,
         prepend,
@@ -209,6 +270,7 @@ fn spec(found: Announcement, known: &BTreeMap<Recipient, IpAddr>) -> PathSpec {
                 Recipients::Only(peers.iter().filter_map(|peer| known.get(peer).copied()).collect())
             }
         },
+        besides: besides.into_iter().map(|(peer, besides)| (peer, file_besides(besides))).collect(),
     }
 }
 
@@ -231,6 +293,17 @@ mod tests {
                 med: Some(5),
                 prepend: vec![6, 6],
                 to,
+                besides: [(
+                    peer,
+                    Besides {
+                        communities: [Community(8)].into(),
+                        large_communities: [LargeCommunity { administrator: 1, data: [2, 4] }].into(),
+                        local_preference: Some(9),
+                        med: Some(10),
+                        prepend: vec![6],
+                    },
+                )]
+                .into(),
             };
             let known = BTreeMap::from([(Recipient::of(peer), peer)]);
             assert_eq!(spec(announcement(&wanted), &known), wanted);

@@ -312,22 +312,36 @@ fn every_peer_of_the_family_is_every_peer_whoever_comes_later() {
 }
 
 #[test]
-fn attributes_that_one_path_cannot_carry_are_said_and_not_half_done() {
-    let for_one = "[[bgp.announcements]]\npeers = [\"tor-2\"]\ncommunities = [\"64512:9\"]\n";
-    let why =
-        "the rules ask for other attributes for tor-2 than for tor-1, which gobgpd cannot do for one prefix";
+fn each_peer_is_told_what_the_rules_ask_for_it() {
+    let for_one = "[[bgp.announcements]]\nservices = [\"web\"]\npeers = [\"tor-2\"]\ncommunities = [\"64512:9\"]\nmed = 5\n";
     expect(
         &file("", &format!("{THREE_PEERS}{for_one}")),
-        &[&format!("… 192.0.2.10/32: {why}"), &format!("… 192.0.2.53/32: {why}")],
-    );
-    let prepended = "[[bgp.announcements]]\nservices = [\"web\"]\nprepend = 1\n";
-    expect(
-        &file("", &format!("{THREE_PEERS}{prepended}")),
         &[
+            "announce 192.0.2.10/32 to 10.0.0.1, 10.0.0.2, 10.0.0.3 (10.0.0.2 also community 64512:9, MED 5)",
             "announce 192.0.2.53/32 to 10.0.0.1, 10.0.0.2, 10.0.0.3",
-            "… 192.0.2.10/32: the own AS cannot be prepended while the iBGP peer reflector is told of the prefix, too",
         ],
     );
+    let for_all = "[[bgp.announcements]]\nservices = [\"web\"]\nprepend = 1\nlocal_preference = 200\n";
+    expect(
+        &file("", &format!("{THREE_PEERS}{for_all}")),
+        &[
+            "announce 192.0.2.10/32 to 10.0.0.1, 10.0.0.2, 10.0.0.3 (local preference 200; \
+             10.0.0.1 also prepended 1×; 10.0.0.2 also prepended 1×)",
+            "announce 192.0.2.53/32 to 10.0.0.1, 10.0.0.2, 10.0.0.3",
+        ],
+    );
+}
+
+#[test]
+fn a_change_of_what_one_peer_is_told_is_a_change_of_that() {
+    let spec = |med: u32| {
+        let rule = format!("[[bgp.announcements]]\npeers = [\"tor-2\"]\nmed = {med}\n");
+        let config = file("", &format!("{THREE_PEERS}{rule}"));
+        desired(&config, &facts(&config)).unwrap().table.remove("192.0.2.10/32").unwrap()
+    };
+    let change =
+        netd_core::FieldChange::changed("to single peers", "10.0.0.2 also MED 5", "10.0.0.2 also MED 6");
+    assert_eq!(spec(6).changes(spec(5).as_ref()), [change]);
 }
 
 const V6: &str = r#"
@@ -448,6 +462,7 @@ fn every_field_of_an_announcement_is_compared() {
         med: None,
         prepend: Vec::new(),
         to: Recipients::All(BTreeSet::new()),
+        besides: BTreeMap::new(),
     };
     let other = PathSpec {
         prefix: "192.0.2.2/32".parse().unwrap(),
@@ -458,8 +473,9 @@ fn every_field_of_an_announcement_is_compared() {
         med: Some(1),
         prepend: vec![1],
         to: Recipients::Only(BTreeSet::new()),
+        besides: [(ip("10.0.0.2"), Besides::default())].into(),
     };
-    assert_eq!(other.changes(&plain).len(), 8);
+    assert_eq!(other.changes(&plain).len(), 9);
     assert!(plain.changes(&plain).is_empty());
     assert_eq!(plain.headline().unwrap(), "announce 192.0.2.1/32 to every peer");
 }

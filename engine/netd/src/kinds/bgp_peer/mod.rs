@@ -14,7 +14,7 @@ pub use target::PeerTarget;
 use super::{bgp_instance, this_node};
 use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
-use netd_schema::{Bfd, BgpPeer, Config};
+use netd_schema::{Bfd, BgpPeer, Config, Import};
 use serde::{Serialize, Serializer};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ pub struct PeerSpec(BgpPeer);
 
 impl PeerSpec {
     /// The peer without the nodes that have it. Of its routes it matters to the session that they are taken in, and not
-    /// where they go.
+    /// which of them go where.
     #[must_use]
     pub fn new(peer: BgpPeer) -> Self {
-        Self(BgpPeer { nodes: Vec::new(), import: peer.import.map(|_| 0), ..peer })
+        Self(BgpPeer { nodes: Vec::new(), import: peer.import.map(|_| Import::default()), ..peer })
     }
 
     /// The key of the resource.

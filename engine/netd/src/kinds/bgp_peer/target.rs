@@ -8,7 +8,7 @@ use crate::target::Target;
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
 use netd_gobgp::{Family, GracefulRestart, Password, Peer, PeerConfig, Restarting, Ttl};
-use netd_schema::BgpPeer;
+use netd_schema::{BgpPeer, Import};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ fn spec(peer: &Peer, label: &Label) -> PeerSpec {
         bfd: None,
         passive,
         nodes: Vec::new(),
-        import: peer.config.import.then_some(0),
+        import: peer.config.import.then(Import::default),
     };
     found.families.sort();
     // A file that cannot be read says nothing about the session that is there.

@@ -80,7 +80,7 @@ fn every_field_of_a_peer_is_compared() {
         bfd: Some(Bfd::default()),
         passive: true,
         nodes: Vec::new(),
-        import: Some(100),
+        import: Some(Import::default()),
     };
     let usual = PeerSpec::new(BgpPeer { address: some.address, ..BgpPeer::default() });
     assert_eq!(PeerSpec::new(some.clone()).changes(&usual).len(), 16);

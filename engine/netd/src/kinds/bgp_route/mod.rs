@@ -3,16 +3,20 @@
 //! Key: that of a route, the prefix and the table. Mark of ownership: protocol 177 with the metric
 //! [`METRIC_RECEIVED`], in every table. They are there as long as the session is, and
 //! while gobgpd cannot be asked they stay as they are. Of two peers that sent one prefix for the same table, the one with
-//! the lower address is followed. What this node itself announces is not taken from others, and a next hop is looked up
-//! among routes that no peer sent (RFC 4271, 9.1.2.1): a route that leads to its own next hop would hold itself up.
+//! the lower address is followed. What is not taken is a note on the peer: what nobody has a route to, what is inside
+//! VIPs, pools and pod prefixes of the file, and what this node itself announces. A next hop is looked up among routes
+//! that no peer sent (RFC 4271, 9.1.2.1): a route that leads to its own next hop would hold itself up.
+
+mod refused;
 
 use super::bgp_path::aggregates;
 use super::bgp_peer::peers_of;
 use super::route::{METRIC_RECEIVED, PROTOCOL, RouteSpec, Way, is_received, key};
 use crate::facts::{Facts, Hop, PathError, PathResolver};
 use ipnetwork::IpNetwork;
-use netd_core::{DesiredKind, KindName};
+use netd_core::{DesiredKind, Key, KindName};
 use netd_schema::Config;
+use refused::Refused;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,20 +34,26 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut wanted: BTreeMap<(u32, IpNetwork), Sent> = BTreeMap::new();
     let mut peers = peers_of(config, facts);
     peers.sort_by_key(|peer| peer.address);
+    if peers.iter().all(|peer| peer.import.is_none()) {
+        return Ok(desired);
+    }
+    let received = facts.received.0.as_ref().map_err(Clone::clone)?;
+    let refused = Refused::of(config, facts);
     for peer in peers {
-        let Some(table) = peer.import else { continue };
-        let received = facts.received.0.as_ref().map_err(Clone::clone)?;
-        for (&prefix, &next_hop) in received.get(&peer.address).into_iter().flat_map(|routes| routes.iter()) {
-            wanted.entry((table, prefix)).or_insert(Sent { next_hop, by: peer.address });
+        let (Some(import), Some(from)) = (peer.import, received.get(&peer.address)) else { continue };
+        let choice = refused.choose(import, &from.routes);
+        for &(prefix, next_hop) in &choice.taken {
+            wanted.entry((import.table, prefix)).or_insert(Sent { next_hop, by: peer.address });
+        }
+        if let Some(remark) = choice.remark(import, from.left_out, from.unreadable) {
+            desired.notes.insert(Key::new(peer.address.to_string()), remark);
         }
     }
     if wanted.is_empty() {
         return Ok(desired);
     }
-    // Refused here by a route that any other would win against: two nodes would hand packets to each other.
-    let own = aggregates(config, facts);
     let resolver = PathResolver::among(facts, |route| !is_received(route));
-    for ((table, prefix), sent) in wanted.into_iter().filter(|((_, prefix), _)| !own.contains(prefix)) {
+    for ((table, prefix), sent) in wanted {
         let (key, router) = (key(prefix, table), sent.next_hop);
         if prefix.is_ipv6() && router.is_ipv4() {
             desired.held.insert(key, format!("its next hop {router} is no IPv6 address"));
