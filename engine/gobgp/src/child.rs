@@ -11,18 +11,13 @@ pub use log::{Level, Line, Tail};
 pub use process::Identity;
 
 use crate::Endpoint;
+use netd_daemons::{Refused, Started, command, find};
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
-
-/// Where gobgpd is, besides the folders of `$PATH`, which a service may not have.
-const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
 /// How long a start is waited for; it takes a tenth of a second. Whoever waits has other things to do, and can ask again.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -103,10 +98,8 @@ pub enum Standing {
 pub struct Managed {
     socket: PathBuf,
     log: PathBuf,
-    /// The daemon as a child process, to be reaped, if this netd started it.
-    child: Option<std::process::Child>,
-    /// When the child was started, until it has been seen to listen.
-    starting: Option<Instant>,
+    /// The daemon as a child process.
+    started: Started,
     /// When it was started, the latest last; only those that count for a pause.
     starts: VecDeque<Instant>,
 }
@@ -116,7 +109,7 @@ impl Managed {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let (socket, log) = (folder.join("gobgpd.sock"), folder.join("gobgpd.log"));
-        Self { socket, log, child: None, starting: None, starts: VecDeque::new() }
+        Self { socket, log, started: Started::default(), starts: VecDeque::new() }
     }
 
     /// Where it listens.
@@ -137,7 +130,7 @@ impl Managed {
     ///
     /// [`ChildError::Foreign`], [`ChildError::System`].
     pub async fn look(&mut self) -> Result<Standing, ChildError> {
-        self.reap();
+        self.started.reap();
         let connecting = timeout(ENDING_MAX, UnixStream::connect(&self.socket));
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
@@ -150,15 +143,15 @@ impl Managed {
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
         match process::is_daemon_at(pid, &self.socket).then(|| Identity::of(pid)).flatten() {
             Some(identity) => {
-                self.starting = None;
+                self.started.listens();
                 Ok(Standing::Running(identity))
             }
             // It is ending: its memory is gone, its sockets are not yet.
-            None if pid != 0 && process::command(pid).is_empty() => Ok(Standing::Absent),
+            None if pid != 0 && command(pid).is_empty() => Ok(Standing::Absent),
             None => Err(ChildError::Foreign {
                 socket: self.socket.display().to_string(),
                 pid,
-                command: process::command(pid).join(" "),
+                command: command(pid).join(" "),
             }),
         }
     }
@@ -172,7 +165,7 @@ impl Managed {
         if let Standing::Running(identity) = self.look().await? {
             return Ok(identity);
         }
-        if self.starting.is_none() {
+        if self.started.starting().is_none() {
             self.launch().await?;
         }
         let until = Instant::now() + PATIENCE;
@@ -180,23 +173,18 @@ impl Managed {
             if let Standing::Running(identity) = self.look().await? {
                 return Ok(identity);
             }
-            if self.child.is_none() {
+            if !self.started.is_child() {
                 break;
             }
             if Instant::now() >= until {
-                match self.starting.map(|at| at.elapsed()) {
+                match self.started.starting() {
                     Some(since) if since < STARTING_MAX => return Err(ChildError::Starting { since }),
                     Some(_) | None => break,
                 }
             }
             sleep(STEP).await;
         }
-        if let Some(mut child) = self.child.take() {
-            // Neither may fail for a child that has not been reaped.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        self.starting = None;
+        self.started.kill();
         Err(ChildError::Stillborn { said: log::last_words(&self.log) })
     }
 
@@ -217,20 +205,7 @@ impl Managed {
         {
             return Err(self.system("remove", &self.socket, error));
         }
-        let open = || -> io::Result<(File, File)> {
-            // A file and not a pipe: writing to a pipe that nobody reads any more would end it with netd.
-            let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.log)?;
-            log.set_len(0)?;
-            Ok((log.try_clone()?, log))
-        };
-        let (out, err) = open().map_err(|error| self.system("write to", &self.log, error))?;
-        // A session of its own: what is sent to netd's terminal or group does not reach it.
-        let mut command = Command::new(find("setsid").unwrap_or_else(|| "setsid".into()));
-        command.arg(program).args(arguments(&self.socket));
-        command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = command.spawn().map_err(|error| self.system("start", program, error))?;
-        self.child = Some(child);
-        self.starting = Some(Instant::now());
+        self.started = Started::begin(program, &arguments(&self.socket), &self.log)?;
         self.starts.push_back(Instant::now());
         Ok(())
     }
@@ -280,7 +255,7 @@ impl Managed {
     async fn wait_for_end(&mut self, identity: Identity) -> bool {
         let until = Instant::now() + ENDING_MAX;
         while Instant::now() < until {
-            self.reap();
+            self.started.reap();
             if !identity.is_alive() {
                 return true;
             }
@@ -289,18 +264,14 @@ impl Managed {
         false
     }
 
-    /// Forgets a child that has ended.
-    fn reap(&mut self) {
-        if let Some(child) = &mut self.child
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            self.child = None;
-            self.starting = None;
-        }
-    }
-
     fn system(&self, what: &str, path: &Path, source: io::Error) -> ChildError {
         ChildError::System { what: format!("{what} {}", path.display()), source }
+    }
+}
+
+impl From<Refused> for ChildError {
+    fn from(Refused { what, source }: Refused) -> Self {
+        Self::System { what, source }
     }
 }
 
@@ -319,12 +290,6 @@ fn arguments(socket: &Path) -> [String; 3] {
 
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -4,21 +4,17 @@
 //! wireguard-go for this device in this network namespace. It ends when its device is deleted, so nothing else ends it.
 
 use crate::userspace::socket;
+use netd_daemons::{Refused, Started, command, find, is_started_as};
 use rustix::net::sockopt::socket_peercred;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The program.
 const PROGRAM: &str = "wireguard-go";
-
-/// Where it is, besides the folders of `$PATH`, which a service may not have.
-const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 
 /// How long a start is waited for; it takes some hundredths of a second. Whoever waits has other things to do, and can
 /// ask again.
@@ -53,7 +49,7 @@ pub enum ChildError {
         /// The socket.
         socket: String,
         /// Who listens on it.
-        pid: i32,
+        pid: u32,
         /// How it was started.
         command: String,
     },
@@ -85,10 +81,7 @@ pub enum ChildError {
 pub struct Program {
     interface: String,
     log: PathBuf,
-    /// To be reaped, if this netd started it.
-    child: Option<Child>,
-    /// When the child was started, until it has been seen to listen.
-    starting: Option<Instant>,
+    started: Started,
 }
 
 impl Program {
@@ -96,7 +89,7 @@ impl Program {
     #[must_use]
     pub fn new(interface: &str, folder: &Path) -> Self {
         let log = folder.join(format!("wireguard-go.{interface}.log"));
-        Self { interface: interface.to_owned(), log, child: None, starting: None }
+        Self { interface: interface.to_owned(), log, started: Started::default() }
     }
 
     /// Whose program it is.
@@ -111,7 +104,7 @@ impl Program {
     ///
     /// [`ChildError::Foreign`], [`ChildError::System`].
     pub fn is_running(&mut self) -> Result<bool, ChildError> {
-        self.reap();
+        self.started.reap();
         let socket = socket(&self.interface);
         let stream = match UnixStream::connect(&socket) {
             Ok(stream) => stream,
@@ -124,16 +117,12 @@ impl Program {
         };
         let peer =
             socket_peercred(&stream).map_err(|errno| system("ask who holds", &socket, errno.into()))?;
-        let pid = peer.pid.as_raw_nonzero().get();
-        let command = command(pid);
-        let is_ours = command.split_first().is_some_and(|(program, arguments)| {
-            Path::new(program).file_name().is_some_and(|name| name == PROGRAM)
-                && arguments == self.arguments()
-        });
-        if is_ours && is_here(pid) {
-            self.starting = None;
+        let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
+        if is_started_as(pid, PROGRAM, &self.arguments()) && is_here(pid) {
+            self.started.listens();
             return Ok(true);
         }
+        let command = command(pid);
         if command.is_empty() {
             // It is ending: its memory is gone, its socket is not yet.
             return Ok(false);
@@ -143,8 +132,8 @@ impl Program {
 
     /// Whether this netd started it and it does not listen yet. Its device may be there already.
     pub fn is_starting(&mut self) -> bool {
-        self.reap();
-        self.starting.is_some()
+        self.started.reap();
+        self.started.starting().is_some()
     }
 
     /// Starts it, unless it is there, and waits a little until it listens. The device is there then. To be called again as
@@ -157,42 +146,28 @@ impl Program {
         if self.is_running()? {
             return Ok(());
         }
-        if self.starting.is_none() {
-            self.spawn()?;
+        if self.started.starting().is_none() {
+            let program = find(PROGRAM).ok_or(ChildError::Missing)?;
+            self.started = Started::begin(&program, &self.arguments(), &self.log)?;
         }
         let until = Instant::now() + PATIENCE;
         loop {
             if self.is_running()? {
                 return Ok(());
             }
-            if self.child.is_none() {
+            if !self.started.is_child() {
                 break;
             }
             if Instant::now() >= until {
-                match self.starting.map(|at| at.elapsed()) {
+                match self.started.starting() {
                     Some(since) if since < STARTING_MAX => return Err(ChildError::Starting { since }),
                     Some(_) | None => break,
                 }
             }
             sleep(STEP);
         }
-        self.kill();
+        self.started.kill();
         Err(ChildError::Stillborn { said: last_words(&self.log) })
-    }
-
-    fn spawn(&mut self) -> Result<(), ChildError> {
-        let program = find(PROGRAM).ok_or(ChildError::Missing)?;
-        // A file and not a pipe: writing to a pipe that nobody reads any more would end it with netd.
-        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&self.log);
-        let log = open().and_then(|log| log.set_len(0).and_then(|()| Ok((log.try_clone()?, log))));
-        let (out, err) = log.map_err(|error| system("write to", &self.log, error))?;
-        // A session of its own: what is sent to netd's terminal or group does not reach it.
-        let mut command = Command::new(find("setsid").unwrap_or_else(|| "setsid".into()));
-        command.arg(&program).args(self.arguments());
-        command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
-        self.child = Some(command.spawn().map_err(|error| system("start", &program, error))?);
-        self.starting = Some(Instant::now());
-        Ok(())
     }
 
     /// Empties its log if that has grown long. It goes on at the beginning.
@@ -207,37 +182,13 @@ impl Program {
     /// Ends it if it is starting: nobody waits for it any more.
     pub fn give_up(&mut self) {
         if self.is_starting() {
-            self.kill();
-        }
-    }
-
-    fn kill(&mut self) {
-        self.starting = None;
-        if let Some(mut child) = self.child.take() {
-            // Neither may fail for a child that has not been reaped.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// Forgets a child that has ended.
-    fn reap(&mut self) {
-        if let Some(child) = &mut self.child
-            && !matches!(child.try_wait(), Ok(None))
-        {
-            self.child = None;
-            self.starting = None;
+            self.started.kill();
         }
     }
 
     /// Removes what it left, once its device is gone.
     pub fn forget(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let until = Instant::now() + PATIENCE;
-            while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
-                sleep(STEP);
-            }
-        }
+        self.started.wait(PATIENCE);
         // It may never have been there.
         let _ = fs::remove_file(&self.log);
     }
@@ -248,21 +199,17 @@ impl Program {
     }
 }
 
+impl From<Refused> for ChildError {
+    fn from(Refused { what, source }: Refused) -> Self {
+        Self::System { what, source }
+    }
+}
+
 /// Whether a process is in the network namespace of this thread.
-fn is_here(pid: i32) -> bool {
+fn is_here(pid: u32) -> bool {
     let here = fs::read_link("/proc/thread-self/ns/net");
     let there = fs::read_link(format!("/proc/{pid}/ns/net"));
     here.is_ok_and(|here| there.is_ok_and(|there| here == there))
-}
-
-/// How a process was started; empty if it is not there any more.
-fn command(pid: i32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-    let mut words: Vec<String> = words.collect();
-    // Each word ends with a zero, also the last.
-    words.pop();
-    words
 }
 
 /// The last line that is no frame around a hint.
@@ -284,17 +231,12 @@ fn system(what: &str, path: &Path, source: io::Error) -> ChildError {
     ChildError::System { what: format!("{what} {}", path.display()), source }
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn a_long_log_is_emptied_and_a_short_one_stays() {
@@ -313,11 +255,10 @@ mod tests {
     fn a_program_that_does_not_listen_yet_is_left_to_start_until_it_is_given_up() {
         let dir = tempfile::TempDir::new().unwrap();
         let mut program = Program::new("netd-test-slow", dir.path());
-        program.child = Some(Command::new("sleep").arg("600").spawn().unwrap());
-        program.starting = Some(Instant::now());
+        program.started = Started::of(Command::new("sleep").arg("600").spawn().unwrap());
         assert!(matches!(program.start(), Err(ChildError::Starting { .. })));
-        assert!(program.is_starting() && program.child.is_some());
+        assert!(program.is_starting() && program.started.is_child());
         program.give_up();
-        assert!(!program.is_starting() && program.child.is_none());
+        assert!(!program.is_starting() && !program.started.is_child());
     }
 }

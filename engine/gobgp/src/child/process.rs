@@ -1,6 +1,7 @@
 //! Processes, told apart also when their numbers are used again.
 
 use super::arguments;
+use netd_daemons::is_started_as;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -62,9 +63,7 @@ impl Identity {
 /// Whether a process is a gobgpd that was told to listen on this socket, and on nothing else.
 pub(super) fn is_daemon_at(pid: u32, socket: &Path) -> bool {
     let own = || fs::metadata(format!("/proc/{pid}")).is_ok_and(|about| about.uid() == geteuid().as_raw());
-    let command = command(pid);
-    let name = command.first().and_then(|program| Path::new(program).file_name()).unwrap_or_default();
-    name == "gobgpd" && command[1..] == arguments(socket) && own()
+    is_started_as(pid, "gobgpd", &arguments(socket)) && own()
 }
 
 /// All such processes.
@@ -72,16 +71,6 @@ pub(super) fn daemons_at(socket: &Path) -> Vec<Identity> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| is_daemon_at(*pid, socket)).filter_map(Identity::of).collect()
-}
-
-/// How a process was started; empty if it is not there any more.
-pub(super) fn command(pid: u32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-    let mut words: Vec<String> = words.collect();
-    // Each word ends with a zero, also the last.
-    words.pop();
-    words
 }
 
 #[cfg(test)]
