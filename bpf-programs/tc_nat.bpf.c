@@ -219,9 +219,10 @@ static __noinline int leaving_of_host(struct __sk_buff *skb, const struct nat_pa
 {
 	const struct nat_flow flow = leaving_flow(packet);
 	const __u32 port = bpf_ntohs(flow.inner_port);
-	const struct nat_mapping *mapping;
+	struct nat_mapping *mapping;
 	struct nat_key key = {};
 	struct nat_rule rule;
+	__u64 seen_ns;
 
 	if (packet->what != TCP_SEGMENT && packet->what != UDP_PACKET && packet->what != ECHO_REQUEST)
 		return PASS;
@@ -234,7 +235,10 @@ static __noinline int leaving_of_host(struct __sk_buff *skb, const struct nat_pa
 	key.outer_port = flow.inner_port;
 	key.protocol = flow.protocol;
 	mapping = bpf_map_lookup_elem(&mappings, &key);
-	if (mapping && is_alive(&key, mapping) && !remove_mapping(&key, mapping))
+	if (!mapping)
+		return PASS;
+	seen_ns = mapping->seen_ns;
+	if (was_alive(&key, mapping, seen_ns) && yield_port(&key, mapping, seen_ns))
 		COUNT(yielded);
 	return PASS;
 }

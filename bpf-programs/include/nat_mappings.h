@@ -30,9 +30,15 @@
 
 // The time in a record is this coarse, so that not every packet writes it.
 #define SEEN_EVERY_NS NS_PER_SECOND
-#define SWEEP_EVERY_NS NS_PER_SECOND
+// How many mappings are looked at in turn for one packet that finds no room: some tens of microseconds.
+#define SWEEP_STEPS 512
+
+// Times of mappings that are over whatever the clock says. BEING_REMOVED: by a CPU that nobody else may come before.
+#define BEING_REMOVED 0
+#define IS_OVER 1
 
 #define EEXIST 17
+#define E2BIG 7
 
 static const __u32 steps[STEPS] = { 65537, 92821, 131071, 174763, 524287, 611953, 746773, 999983 };
 
@@ -59,10 +65,21 @@ static __always_inline __u64 lifetime_s(__u8 protocol, __be16 remote_port, __u8 
 	return state & NAT_ANSWERED ? UDP_LIVES : UDP_UNANSWERED;
 }
 
+static __always_inline int was_alive(const struct nat_key *key, const struct nat_mapping *mapping, __u64 seen_ns)
+{
+	return seen_ns > IS_OVER &&
+	       ns_since(seen_ns) <= lifetime_s(key->protocol, key->remote_port, mapping->state) * NS_PER_SECOND;
+}
+
 static __always_inline int is_alive(const struct nat_key *key, const struct nat_mapping *mapping)
 {
-	return ns_since(mapping->seen_ns) <=
-	       lifetime_s(key->protocol, key->remote_port, mapping->state) * NS_PER_SECOND;
+	return was_alive(key, mapping, mapping->seen_ns);
+}
+
+// Gives the mapping another time, if it has this one still: of several CPUs, one can.
+static __always_inline int set_seen(struct nat_mapping *mapping, __u64 before, __u64 after)
+{
+	return __sync_val_compare_and_swap(&mapping->seen_ns, before, after) == before;
 }
 
 static __always_inline int belongs_to(const struct nat_mapping *mapping, const struct nat_flow *flow)
@@ -70,7 +87,8 @@ static __always_inline int belongs_to(const struct nat_mapping *mapping, const s
 	return mapping->inner_port == flow->inner_port && is_same(mapping->inner, flow->inner);
 }
 
-static __noinline int remove_mapping(const struct nat_key *key, const struct nat_mapping *mapping)
+// Removes what names the port of a mapping that is being removed.
+static __noinline int forget_port(const struct nat_key *key, const struct nat_mapping *mapping)
 {
 	struct nat_given given = {
 		.flow.inner_port = mapping->inner_port,
@@ -86,7 +104,7 @@ static __noinline int remove_mapping(const struct nat_key *key, const struct nat
 	// The flow may be elsewhere by now, and that is what the entry names then.
 	if (port && port->port == key->outer_port)
 		bpf_map_delete_elem(&moved, &given);
-	return bpf_map_delete_elem(&mappings, key);
+	return 0;
 }
 
 // Candidates, and what became of trying them.
@@ -200,7 +218,8 @@ static __always_inline int is_socket_there(struct __sk_buff *skb, const struct n
 	return 1;
 }
 
-static __always_inline long insert(struct attempt *attempt)
+// Sets the mapping at the attempt's key.
+static __always_inline long set_mapping(struct attempt *attempt, __u64 flags)
 {
 	struct nat_mapping mapping = {
 		.seen_ns = now_ns(),
@@ -208,29 +227,57 @@ static __always_inline long insert(struct attempt *attempt)
 	};
 
 	__builtin_memcpy(mapping.inner, attempt->given.flow.inner, 16);
-	return bpf_map_update_elem(&mappings, &attempt->key, &mapping, BPF_NOEXIST);
+	return bpf_map_update_elem(&mappings, &attempt->key, &mapping, flags);
 }
 
-// Makes the mapping at the attempt's key.
+// A mapping was made at the attempt's key: it is found, also where it is not at the first candidate.
+static __noinline int made(struct attempt *attempt)
+{
+	const struct nat_port port = { .port = attempt->key.outer_port };
+	struct nat_mapping *mapping;
+
+	if (attempt->key.outer_port != candidate(attempt, 0) &&
+	    bpf_map_update_elem(&moved, &attempt->given, &port, BPF_ANY)) {
+		mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
+		if (mapping)
+			mapping->seen_ns = IS_OVER;
+		attempt->is_full = 1;
+		return 1;
+	}
+	attempt->is_made = 1;
+	COUNT(created);
+	return 1;
+}
+
+// Makes the mapping at the attempt's key, where there is none. Zero: another flow's is there.
 static __noinline int make_here(struct attempt *attempt)
 {
-	const int is_moved = attempt->key.outer_port != candidate(attempt, 0);
-	const struct nat_port port = { .port = attempt->key.outer_port };
-	long error = insert(attempt);
+	const long error = set_mapping(attempt, BPF_NOEXIST);
 
 	// Another CPU was faster, perhaps with a packet of the same flow.
 	if (error == -EEXIST) {
 		attempt->is_made = own_mapping(&attempt->key, &attempt->given.flow) != NULL;
 		return attempt->is_made;
 	}
-	if (!error && is_moved && bpf_map_update_elem(&moved, &attempt->given, &port, BPF_ANY)) {
-		bpf_map_delete_elem(&mappings, &attempt->key);
-		error = -1;
-	}
-	attempt->is_full = error != 0;
-	attempt->is_made = !error;
+	if (!error && !bpf_map_push_elem(&turns, &attempt->key, 0))
+		return made(attempt);
 	if (!error)
-		COUNT(created);
+		bpf_map_delete_elem(&mappings, &attempt->key);
+	attempt->is_full = 1;
+	return 1;
+}
+
+// Makes the mapping at the attempt's key in the place of one that had this time. Zero: another CPU does so.
+static __noinline int make_instead(struct attempt *attempt, struct nat_mapping *mapping, __u64 seen_ns)
+{
+	if (seen_ns == BEING_REMOVED || !set_seen(mapping, seen_ns, BEING_REMOVED))
+		return 0;
+	forget_port(&attempt->key, mapping);
+	if (!set_mapping(attempt, BPF_EXIST))
+		return made(attempt);
+	// There is no memory.
+	mapping->seen_ns = IS_OVER;
+	attempt->is_full = 1;
 	return 1;
 }
 
@@ -239,69 +286,100 @@ static long try_candidate(__u32 number, void *context)
 {
 	struct attempt *const attempt = context;
 	struct nat_mapping *mapping;
+	__u64 seen_ns = 0;
 
 	attempt->key.outer_port = candidate(attempt, number);
 	mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
-	if (mapping && is_alive(&attempt->key, mapping)) {
+	if (mapping)
+		seen_ns = mapping->seen_ns;
+	if (mapping && was_alive(&attempt->key, mapping, seen_ns)) {
 		if (belongs_to(mapping, &attempt->given.flow)) {
 			attempt->is_made = 1;
 			return 1;
 		}
 		if (!attempt->can_be_taken && attempt->key.protocol == IPPROTO_TCP && is_closing(mapping->state) &&
-		    ns_since(mapping->seen_ns) > TCP_CAN_BE_TAKEN * NS_PER_SECOND) {
+		    ns_since(seen_ns) > TCP_CAN_BE_TAKEN * NS_PER_SECOND) {
 			attempt->can_be_taken = 1;
 			attempt->port = attempt->key.outer_port;
 		}
 		return 0;
 	}
-	if (mapping)
-		remove_mapping(&attempt->key, mapping);
 	if (is_socket_there(attempt->skb, &attempt->key)) {
 		COUNT(ports_in_use);
 		return 0;
 	}
-	return make_here(attempt);
+	return mapping ? make_instead(attempt, mapping, seen_ns) : make_here(attempt);
 }
 
-static long remove_if_over(void *map, const struct nat_key *key, struct nat_mapping *mapping, void *context)
+// Removes the mapping whose turn it is, if its time is over.
+static long sweep_one(__u32 number, void *context)
 {
-	(void)map;
-	(void)context;
-	if (!is_alive(key, mapping)) {
-		const struct nat_key copy = *key;
+	__u32 *const has_removed = context;
+	struct nat_mapping *mapping;
+	struct nat_key key;
+	__u64 seen_ns;
 
-		remove_mapping(&copy, mapping);
+	(void)number;
+	if (bpf_map_pop_elem(&turns, &key))
+		return 1;
+	mapping = bpf_map_lookup_elem(&mappings, &key);
+	if (!mapping)
+		return 0;
+	seen_ns = mapping->seen_ns;
+	if (seen_ns == BEING_REMOVED || was_alive(&key, mapping, seen_ns) ||
+	    !set_seen(mapping, seen_ns, BEING_REMOVED)) {
+		bpf_map_push_elem(&turns, &key, 0);
+		return 0;
 	}
+	forget_port(&key, mapping);
+	bpf_map_delete_elem(&mappings, &key);
+	// A number would have the verifier look at each step anew.
+	*has_removed = 1;
 	return 0;
 }
 
-// Zero: it was done a moment ago.
+// Looks for mappings that are over, once in a tick of the clock at most, and so often that all have their turn. Zero: there
+// is no more room than before.
 static __noinline int sweep(void)
 {
 	const __u32 zero = 0;
 	struct nat_settings *const set = bpf_map_lookup_elem(&settings, &zero);
 	const __u64 now = now_ns();
+	__u32 has_removed = 0;
 	__u64 before;
 
 	if (!set)
 		return 0;
 	before = set->swept_ns;
-	if (ns_since(before) < SWEEP_EVERY_NS || !__sync_bool_compare_and_swap(&set->swept_ns, before, now))
+	if (now == before || __sync_val_compare_and_swap(&set->swept_ns, before, now) != before)
 		return 0;
-	bpf_for_each_map_elem(&mappings, remove_if_over, NULL, 0);
+	bpf_loop(SWEEP_STEPS, sweep_one, &has_removed, 0);
+	return has_removed;
+}
+
+// The host takes a port back. Zero: another CPU was faster.
+static __always_inline int yield_port(const struct nat_key *key, struct nat_mapping *mapping, __u64 seen_ns)
+{
+	const __u32 zero = 0;
+	struct nat_settings *const set = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!set_seen(mapping, seen_ns, IS_OVER))
+		return 0;
+	forget_port(key, mapping);
+	// There is something to be found by a sweep, even in the tick of the last one.
+	if (set)
+		set->swept_ns = 0;
 	return 1;
 }
 
 // Takes the port of a connection that is closing.
 static __always_inline int take(struct attempt *attempt)
 {
-	const struct nat_mapping *mapping;
+	struct nat_mapping *mapping;
 
 	attempt->key.outer_port = attempt->port;
 	mapping = bpf_map_lookup_elem(&mappings, &attempt->key);
-	if (mapping)
-		remove_mapping(&attempt->key, mapping);
-	if (!make_here(attempt) || !attempt->is_made)
+	if (!mapping || !make_instead(attempt, mapping, mapping->seen_ns) || !attempt->is_made)
 		return 0;
 	COUNT(reused);
 	return 1;
@@ -327,10 +405,12 @@ static __noinline int make(struct attempt *attempt)
 
 static __always_inline void set_state(struct nat_mapping *mapping, __u8 state)
 {
+	const __u64 seen_ns = mapping->seen_ns;
+
 	if (state != mapping->state)
 		mapping->state = state;
-	if (ns_since(mapping->seen_ns) > SEEN_EVERY_NS)
-		mapping->seen_ns = now_ns();
+	if (ns_since(seen_ns) > SEEN_EVERY_NS)
+		set_seen(mapping, seen_ns, now_ns());
 }
 
 static __always_inline void saw_leaving(struct nat_mapping *mapping, const struct nat_packet *packet)

@@ -53,6 +53,13 @@ struct {
 	__type(value, struct nat_mapping);
 } mappings SEC(".maps");
 
+// The keys of all mappings, each once. They are looked at in turn, from the front, when there is no room.
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, ROOM);
+	__uint(value_size, sizeof(struct nat_key));
+} turns SEC(".maps");
+
 // The ports of flows that are not at their first candidate.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -11,7 +11,7 @@ use crate::bpffs::remove_folder;
 use crate::error::{Error, Result};
 use crate::links;
 use crate::mmap::Mapped;
-use crate::sys::{self, Hash};
+use crate::sys::{self, Hash, Queue};
 
 /// The pin that completes a generation.
 pub(crate) const PROGRAM: &str = "program";
@@ -106,6 +106,10 @@ fn exists(path: &Path) -> Result<bool> {
 
 pub(crate) fn hash<K: Pod, V: Pod>(folder: &Path, name: &'static str) -> Result<Hash<K, V>> {
     Hash::new(open_map(folder, name)?).map_err(|error| not_as_known(folder, name, error))
+}
+
+pub(crate) fn queue<V: Pod>(folder: &Path, name: &'static str) -> Result<Queue<V>> {
+    Queue::new(open_map(folder, name)?).map_err(|error| not_as_known(folder, name, error))
 }
 
 pub(crate) fn mapped<T: Pod>(folder: &Path, name: &'static str) -> Result<Mapped<T>> {

@@ -111,6 +111,7 @@ pub(crate) fn nat(size: Size, ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<L
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("mappings", size.flows.max(1))
+        .map_max_entries("turns", size.flows.max(1))
         .map_max_entries("moved", size.flows.max(1))
         .map_max_entries("direct", size.direct.max(1))
         .map_max_entries("nat_fragments", size.fragments.max(1))
@@ -180,7 +181,12 @@ pub(crate) fn pass() -> Result<OwnedFd> {
 fn maps(object: &Ebpf) -> Result<BTreeMap<String, OwnedFd>> {
     let mut maps = BTreeMap::new();
     for (name, map) in object.maps() {
-        let (Map::Array(data) | Map::LpmTrie(data) | Map::HashMap(data) | Map::LruHashMap(data)) = map else {
+        let (Map::Array(data)
+        | Map::LpmTrie(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::Queue(data)) = map
+        else {
             continue;
         };
         let fd = data.fd().as_fd().try_clone_to_owned();

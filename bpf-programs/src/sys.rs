@@ -10,6 +10,9 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
+mod queue;
+pub(crate) use queue::Queue;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -313,20 +316,6 @@ impl<K: Pod, V: Pod> Hash<K, V> {
         unsafe { bpf(MAP_DELETE_ELEM, &mut attr) }.map(drop)
     }
 
-    /// Removes an entry and says what it was; `ENOENT` if there is none.
-    pub(crate) fn take(&self, key: &K) -> io::Result<V> {
-        let mut value = V::zeroed();
-        let mut attr = ElementAttr {
-            map: self.fd.as_raw_fd() as u32,
-            key: &raw const *key as u64,
-            value: &raw mut value as u64,
-            ..ElementAttr::zeroed()
-        };
-        // SAFETY: `new` has compared the sizes; key and value live until after the call.
-        unsafe { bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
-        Ok(value)
-    }
-
     /// Sets an entry that is not there; `EEXIST` if it is.
     pub(crate) fn insert(&self, key: &K, value: &V) -> io::Result<()> {
         let mut attr = ElementAttr {
@@ -336,7 +325,7 @@ impl<K: Pod, V: Pod> Hash<K, V> {
             value: &raw const *value as u64,
             flags: BPF_NOEXIST,
         };
-        // SAFETY: as in `take`.
+        // SAFETY: `new` has compared the sizes; key and value live until after the call.
         unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 

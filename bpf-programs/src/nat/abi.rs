@@ -19,6 +19,9 @@ pub const FIN_IN: u8 = 4;
 /// State of a mapping: the last segment was a RST.
 pub const RESET: u8 = 8;
 
+/// Times of mappings that are over whatever the clock says: the host took their ports back, or they are being removed.
+pub const IS_OVER: u64 = 1;
+
 /// Key of `direct`, and in that of `moved`: a pod's flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
@@ -71,7 +74,7 @@ pub struct Key {
 pub struct Mapping {
     /// The pod's address.
     pub inner: [u8; 16],
-    /// When its last packet was seen: nanoseconds since boot, at most a second too early.
+    /// When its last packet was seen: nanoseconds since boot, at most a second too early. [`IS_OVER`] and less: it is over.
     pub seen_ns: u64,
     /// The pod's port, or the identifier of its ping.
     pub inner_port: [u8; 2],

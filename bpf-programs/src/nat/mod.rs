@@ -28,14 +28,14 @@ use crate::kernel_maps::all;
 use crate::links::{self, LinkError, LinkInfo};
 use crate::loader::{self, LoadedNat};
 use crate::mmap::Mapped;
-use crate::sys::{self, Hash};
+use crate::sys::{self, Hash, Queue};
 use crate::tc::{self, Side};
 
 /// Maps that another generation takes over whatever its sizes.
 const KEPT: [&str; 5] = ["sources", "exclude", "devices", "addresses", "counts"];
 
 /// Maps whose sizes are configured.
-const SIZED: [&str; 4] = ["mappings", "moved", "direct", "nat_fragments"];
+const SIZED: [&str; 5] = ["mappings", "turns", "moved", "direct", "nat_fragments"];
 
 /// A map that every generation has for itself.
 const SETTINGS: &str = "settings";
@@ -78,6 +78,7 @@ struct Maps {
     devices: Hash<u32, Device>,
     addresses: Hash<[u8; 16], u32>,
     mappings: Hash<Key, Mapping>,
+    turns: Queue<Key>,
     moved: Hash<Given, Port>,
     direct: Hash<Flow, u64>,
     fragments: Hash<FragmentKey, Fragment>,
@@ -163,12 +164,6 @@ impl Nat {
     /// How much of the table is used; `now_ns` is the time since boot without sleep, in nanoseconds.
     pub fn usage(&self, now_ns: u64) -> Result<Usage> {
         table::usage(&self.maps.mappings, now_ns)
-    }
-
-    /// Removes mappings whose time is over: how many there were. Nothing that is alive is lost, whatever packets come
-    /// meanwhile.
-    pub fn sweep(&mut self, now_ns: u64) -> Result<usize> {
-        table::sweep(&self.maps.mappings, &self.maps.moved, now_ns)
     }
 
     /// Every mapping, in the order of their keys, dead or alive.
@@ -267,8 +262,7 @@ fn make(folder: &Path, size: Size, seed: u64, before: Option<&Nat>) -> Result<(O
     maps.settings.set(0, &settings);
     if let Some(before) = before {
         if !shared.contains("mappings") {
-            table::copy(&before.maps.mappings, &maps.mappings, "mappings")?;
-            table::copy(&before.maps.moved, &maps.moved, "moved")?;
+            table::copy_mappings(&before.maps, &maps, now_ns())?;
         }
         if !shared.contains("direct") {
             table::copy(&before.maps.direct, &maps.direct, "direct")?;
@@ -293,6 +287,12 @@ fn share(folder: &Path, size: Size, before: &Nat) -> Result<BTreeSet<&'static st
     Ok(names)
 }
 
+/// The time of records: since boot, without sleep.
+fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
 fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
     sys::pin(object, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
 }
@@ -305,6 +305,7 @@ impl Maps {
             devices: hash(folder, "devices")?,
             addresses: hash(folder, "addresses")?,
             mappings: hash(folder, "mappings")?,
+            turns: generations::queue(folder, "turns")?,
             moved: hash(folder, "moved")?,
             direct: hash(folder, "direct")?,
             fragments: hash(folder, "nat_fragments")?,

@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytemuck::Pod;
 
 use super::Maps;
-use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Given, Key, Mapping, Port, RESET};
+use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Given, IS_OVER, Key, Mapping, Port, RESET};
 use crate::abi::{TCP, UDP};
 use crate::error::{Error, Result};
-use crate::kernel_maps::{all, delete_all, present_or_not, put_all};
+use crate::kernel_maps::{all, delete_all, put_all};
 use crate::sys::Hash;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -68,36 +68,6 @@ pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage>
     Ok(Usage { flows, over, capacity: mappings.capacity(), fullest: fullest.max() })
 }
 
-/// Removes what is over, and entries of `moved` that lead nowhere: how many mappings.
-pub(super) fn sweep(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>, now_ns: u64) -> Result<usize> {
-    let failed = |error| Error::kernel("sweep", "mappings", error);
-    // Read first: the mapping of each of them was there before it.
-    let mut stale: BTreeMap<Given, Port> = all(moved, "moved")?.into_iter().collect();
-    let mut swept = 0;
-    for (key, mapping) in &all(mappings, "mappings")? {
-        if is_alive(key, mapping, now_ns) {
-            stale.remove(&given(key, mapping));
-            continue;
-        }
-        // A packet may have come meanwhile: what is taken out is looked at again.
-        match mappings.take(key) {
-            Ok(taken) if is_alive(key, &taken, now_ns) => {
-                stale.remove(&given(key, &taken));
-                match mappings.insert(key, &taken) {
-                    // The flow, or another one, is there again.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    other => other.map_err(failed)?,
-                }
-            }
-            taken => swept += usize::from(present_or_not(taken.map(drop)).map_err(failed)?),
-        }
-    }
-    for given in stale.keys() {
-        present_or_not(moved.delete(given)).map_err(failed)?;
-    }
-    Ok(swept)
-}
-
 /// Writes entries of `moved` for all flows. Of a flow that has several mappings, earlier ones whose time is over, the entry
 /// names the one that was used last.
 pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>) -> Result<()> {
@@ -108,6 +78,30 @@ pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>
         .map(|(key, mapping)| (given(key, mapping), Port { port: key.outer_port, zero: [0; 6] }))
         .collect();
     put_all(moved, "moved", &entries.into_iter().collect::<Vec<_>>())
+}
+
+/// Fills a table of mappings from another one: with those that are alive, and if they are too many, with those that were
+/// used last.
+pub(super) fn copy_mappings(from: &Maps, to: &Maps, now_ns: u64) -> Result<()> {
+    let mut found = all(&from.mappings, "mappings")?;
+    found.retain(|(key, mapping)| is_alive(key, mapping, now_ns));
+    found.sort_by_key(|(_, mapping)| std::cmp::Reverse(mapping.seen_ns.cast_signed()));
+    found.truncate(to.mappings.capacity() as usize);
+    let ports: BTreeMap<Given, Port> = all(&from.moved, "moved")?.into_iter().collect();
+    for (key, mapping) in &found {
+        match to.mappings.insert(key, mapping) {
+            // Somebody's packet was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
+            other => other.map_err(|error| Error::kernel("update", "mappings", error))?,
+        }
+        to.turns.push(key).map_err(|error| Error::kernel("update", "turns", error))?;
+        let given = given(key, mapping);
+        if let Some(port) = ports.get(&given).filter(|port| port.port == key.outer_port) {
+            put_all(&to.moved, "moved", &[(given, *port)])?;
+        }
+    }
+    Ok(())
 }
 
 /// Fills a table from another one.
@@ -123,6 +117,7 @@ pub(super) fn copy<K: Pod + Ord, V: Pod>(
 
 impl Maps {
     pub(super) fn forget(&mut self) -> Result<()> {
+        while self.turns.pop().map_err(|error| Error::kernel("empty", "turns", error))?.is_some() {}
         empty(&self.mappings, "mappings")?;
         empty(&self.moved, "moved")?;
         empty(&self.direct, "direct")?;
@@ -133,7 +128,11 @@ impl Maps {
     pub(super) fn age(&mut self, ns: u64) -> Result<()> {
         // Before the machine was, if it has to be: differences of times are all that is asked for.
         let older = |seen_ns: u64| seen_ns.wrapping_sub(ns);
-        rewrite(&self.mappings, |mapping| mapping.seen_ns = older(mapping.seen_ns))?;
+        rewrite(&self.mappings, |mapping| {
+            if mapping.seen_ns > IS_OVER {
+                mapping.seen_ns = older(mapping.seen_ns);
+            }
+        })?;
         rewrite(&self.direct, |seen_ns| *seen_ns = older(*seen_ns))?;
         rewrite(&self.fragments, |fragment| fragment.seen_ns = older(fragment.seen_ns))?;
         let mut settings = self.settings.get(0).unwrap_or_default();
@@ -168,6 +167,9 @@ fn given(key: &Key, mapping: &Mapping) -> Given {
 
 fn is_alive(key: &Key, mapping: &Mapping, now_ns: u64) -> bool {
     // The programs' clock is a tick late, and may be ahead of a reading that was made before theirs.
+    if mapping.seen_ns <= IS_OVER {
+        return false;
+    }
     let ago = now_ns.wrapping_sub(mapping.seen_ns).cast_signed().max(0).unsigned_abs();
     ago <= lifetime_seconds(key, mapping.state) * NS_PER_SECOND
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use netd_bpf::nat::abi::{self, ANSWERED, Counts, FIN_IN, FIN_OUT, RESET};
+use netd_bpf::nat::abi::{self, ANSWERED, Counts, FIN_IN, FIN_OUT, IS_OVER, RESET};
 use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
@@ -126,7 +126,7 @@ impl Bed {
     }
 }
 
-type Row = (Key, IpAddr, u16, u8);
+type Row = (Key, IpAddr, u16, u8, bool);
 
 fn shown(key: &abi::Key, mapping: &abi::Mapping) -> Row {
     let address = |bytes: [u8; 16]| std::net::Ipv6Addr::from(bytes).to_canonical();
@@ -138,7 +138,7 @@ fn shown(key: &abi::Key, mapping: &abi::Mapping) -> Row {
         protocol: key.protocol,
     };
     let port = u16::from_be_bytes(mapping.inner_port);
-    (key, address(mapping.inner), port, mapping.state)
+    (key, address(mapping.inner), port, mapping.state, mapping.seen_ns <= IS_OVER)
 }
 
 fn modelled(key: &Key, it: &super::model::Mapping) -> Row {
@@ -147,5 +147,5 @@ fn modelled(key: &Key, it: &super::model::Mapping) -> Row {
         | flag(it.fin_out, FIN_OUT)
         | flag(it.fin_in, FIN_IN)
         | flag(it.is_reset, RESET);
-    (*key, it.inner, it.inner_port, state)
+    (*key, it.inner, it.inner_port, state, it.is_over)
 }

@@ -13,6 +13,8 @@ use crate::bed::{Tuple, in_own_world, ip, now_ns};
 use crate::decap::bed::prefixes;
 use crate::layouts::{Layout, section, structs};
 
+const SERVER: u16 = 443;
+
 /// A port that is not in the range: which one it becomes is the table's business.
 fn packet(port: u16) -> Vec<u8> {
     Tuple(POD.0, port, REMOTE.0, 80).udp(b"question")
@@ -94,27 +96,67 @@ fn another_program_uses_the_same_maps() {
 }
 
 #[test]
-fn a_sweep_removes_what_is_over_and_nothing_else() {
+fn another_size_takes_no_flow_along_that_is_over_and_of_too_many_the_last_ones() {
     in_own_world(|root| {
         let mut nat = made(root);
-        for port in 40_000..41_000 {
-            nat.run(Side::Egress, &packet(port)).unwrap();
-        }
-        nat.age(200).unwrap();
-        for port in 40_500..41_500 {
-            assert_eq!(nat.run(Side::Egress, &packet(port)).unwrap().0, Verdict::Pass);
-        }
+        let send = |nat: &Nat, ports: std::ops::Range<u16>| {
+            for port in ports {
+                assert_eq!(nat.run(Side::Egress, &packet(port)).unwrap().0, Verdict::Pass);
+            }
+        };
+        send(&nat, 40_000..41_000);
+        nat.age(100).unwrap();
+        send(&nat, 41_000..41_100);
         let usage = nat.usage(now_ns()).unwrap();
-        assert_eq!(usage.flows, 1000);
-        assert_eq!(usage.fullest.map(|fullest| (fullest.ports, fullest.remote_port)), Some((1000, 80)));
-        assert_eq!(nat.sweep(now_ns()).unwrap(), usage.over as usize);
-        let after = nat.usage(now_ns()).unwrap();
-        assert_eq!((after.flows, after.over, nat.sweep(now_ns()).unwrap()), (1000, 0, 0));
-        let made = nat.counts().created;
-        for port in 40_500..41_500 {
-            nat.run(Side::Egress, &packet(port)).unwrap();
+        assert_eq!((usage.flows, usage.over), (1100, 0));
+        assert_eq!(usage.fullest.map(|fullest| (fullest.ports, fullest.remote_port)), Some((1100, 80)));
+        let fewer = Size { flows: 100, ..SIZE };
+        let next = Nat::prepare(root, fewer, SEED, Some(&nat)).unwrap();
+        let created = next.counts().created;
+        send(&next, 41_000..41_100);
+        assert_eq!(next.counts().created, created);
+        nat.age(100).unwrap();
+        let usage = nat.usage(now_ns()).unwrap();
+        assert_eq!((usage.flows, usage.over), (100, 1000));
+        let same = Nat::prepare(root, Size { flows: SIZE.flows / 2, ..SIZE }, SEED, Some(&nat)).unwrap();
+        assert_eq!(same.mappings().unwrap().len(), 100);
+    });
+}
+
+/// A packet that finds no room looks at no more than 512 mappings, and the next one at the next ones.
+#[test]
+fn every_mapping_of_a_large_table_has_its_turn() {
+    in_own_world(|root| {
+        const FLOWS: u16 = 4096;
+        let mut nat = Nat::prepare(root, Size { flows: FLOWS.into(), ..SIZE }, SEED, None).unwrap();
+        nat.set_rules(&rules()).unwrap();
+        // Those that are over are behind those that live.
+        let living = |port: u16| Tuple(POD.0, port, REMOTE.0, SERVER);
+        for port in 0..FLOWS - 256 {
+            nat.run(Side::Egress, &living(10_000 + port).udp(b"")).unwrap();
         }
-        assert_eq!(nat.counts().created, made);
+        for port in 0..256 {
+            nat.run(Side::Egress, &Tuple(POD.0, 10_000 + port, REMOTE.0, 53).udp(b"")).unwrap();
+        }
+        nat.age(60).unwrap();
+        // The kernel counts the entries of a large table only roughly.
+        let mut dropped = 0;
+        for port in 0..200 {
+            let new = living(20_000 + port).udp(b"");
+            while nat.run(Side::Egress, &new).unwrap().0 == Verdict::Drop {
+                dropped += 1;
+                assert!(dropped < 100_000, "{:?}", nat.counts());
+                std::thread::yield_now();
+            }
+        }
+        let counts = nat.counts();
+        assert_eq!(counts.table_full, dropped);
+        assert!(dropped >= u64::from(FLOWS - 256) / 512 - 1, "{dropped}");
+        // None that lives was displaced.
+        for port in 0..FLOWS - 256 {
+            nat.run(Side::Egress, &living(10_000 + port).udp(b"")).unwrap();
+        }
+        assert_eq!(nat.counts().created, counts.created);
     });
 }
 

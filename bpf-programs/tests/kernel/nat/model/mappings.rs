@@ -43,7 +43,9 @@ impl Mapping {
 
 impl Model {
     pub fn alive(&self, key: &Key) -> Option<&Mapping> {
-        self.mappings.get(key).filter(|mapping| self.seconds_since(mapping.seen) <= mapping.lifetime(key))
+        self.mappings
+            .get(key)
+            .filter(|mapping| !mapping.is_over && self.seconds_since(mapping.seen) <= mapping.lifetime(key))
     }
 
     pub fn find(&self, flow: &Flow, rule: &Rule) -> Option<Key> {
@@ -66,11 +68,11 @@ impl Model {
                 }
                 continue;
             }
-            self.remove(&key);
             if self.sockets.contains(&(flow.protocol, *port)) {
                 self.counts.ports_in_use += 1;
                 continue;
             }
+            self.remove(&key);
             return self.put(flow, key, *port != candidates[0]);
         }
         let Some(key) = takeable else { return Err(Refusal::Exhausted) };
@@ -81,8 +83,19 @@ impl Model {
     }
 
     pub fn remove(&mut self, key: &Key) {
-        let Some(mapping) = self.mappings.remove(key) else { return };
-        let given = given(key, &mapping);
+        self.forget_port(key);
+        self.mappings.remove(key);
+    }
+
+    /// The mapping is over, but there until it is its turn.
+    pub fn end(&mut self, key: &Key) {
+        self.forget_port(key);
+        self.mappings.entry(*key).and_modify(|mapping| mapping.is_over = true);
+    }
+
+    fn forget_port(&mut self, key: &Key) {
+        let Some(mapping) = self.mappings.get(key) else { return };
+        let given = given(key, mapping);
         if self.moved.get(&given) == Some(&key.outer_port) {
             self.moved.remove(&given);
         }
@@ -97,7 +110,8 @@ impl Model {
     }
 
     fn put(&mut self, flow: &Flow, key: Key, is_moved: bool) -> Result<Key, Refusal> {
-        if self.mappings.len() >= self.room && self.may_sweep() {
+        // The table of a test is never so large that one sweep is not enough for all of it.
+        if self.mappings.len() >= self.room {
             let over: Vec<Key> =
                 self.mappings.keys().copied().filter(|key| self.alive(key).is_none()).collect();
             over.iter().for_each(|key| self.remove(key));
@@ -112,6 +126,7 @@ impl Model {
             fin_out: false,
             fin_in: false,
             is_reset: false,
+            is_over: false,
             seen: self.now(),
         };
         self.mappings.insert(key, mapping);
@@ -120,15 +135,6 @@ impl Model {
         }
         self.counts.created += 1;
         Ok(key)
-    }
-
-    fn may_sweep(&mut self) -> bool {
-        let now = self.now();
-        let may = self.swept.is_none_or(|swept| (now - swept).as_secs() >= 1);
-        if may {
-            self.swept = Some(now);
-        }
-        may
     }
 
     /// The ports that are tried, in order.

@@ -47,6 +47,7 @@ pub struct Mapping {
     pub fin_out: bool,
     pub fin_in: bool,
     pub is_reset: bool,
+    pub is_over: bool,
     pub seen: Duration,
 }
 
@@ -67,7 +68,6 @@ pub struct Model {
     pub direct: BTreeMap<Flow, Duration>,
     pub fragments: BTreeMap<FragmentId, (IpAddr, Duration)>,
     pub counts: Counts,
-    swept: Option<Duration>,
     began: Instant,
     aged: Duration,
 }
@@ -112,7 +112,6 @@ impl Model {
             direct: BTreeMap::new(),
             fragments: BTreeMap::new(),
             counts: Counts::default(),
-            swept: None,
             began: Instant::now(),
             // Nothing is older than this.
             aged: Duration::from_secs(1_000_000),
@@ -243,7 +242,7 @@ impl Model {
         {
             let key = own.key(own.inner, own.inner_port);
             if self.alive(&key).is_some() {
-                self.remove(&key);
+                self.end(&key);
                 self.counts.yielded += 1;
             }
         }

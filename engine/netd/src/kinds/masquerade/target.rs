@@ -173,7 +173,10 @@ impl MasqueradeTarget {
         let mut rules = nat.rules().map_err(failed)?;
         let attached = self.indices()?;
         rules.devices.retain(|index, _| attached.contains(index));
-        rules.devices.insert(spec.ifindex, spec.given.for_program());
+        match spec.given == Given::NOTHING {
+            true => drop(rules.devices.remove(&spec.ifindex)),
+            false => drop(rules.devices.insert(spec.ifindex, spec.given.for_program())),
+        }
         (rules.sources, rules.exclude) = (spec.rules.sources(), spec.rules.excluded());
         nat.set_rules(&rules).map_err(failed)?;
         match nat.attach(&spec.device, spec.ifindex) {
@@ -202,15 +205,11 @@ impl MasqueradeTarget {
 
     /// The programs that this binary carries: those of before, or new ones that take their flows over.
     fn loaded(&self, size: Size) -> Result<Nat, Outcome> {
-        let mut before = open(&self.root).map_err(Outcome::Failed)?;
+        let before = open(&self.root).map_err(Outcome::Failed)?;
         if before.as_ref().is_some_and(|nat| nat.is_current(size)) {
             return before.ok_or_else(|| Outcome::Failed("the programs are gone".to_owned()));
         }
         netd_bpf::mount_bpffs_if_missing(&self.bpf_dir).map_err(failed)?;
-        if let Some(nat) = &mut before {
-            // Only what is alive has to find room.
-            nat.sweep(now_ns()).map_err(failed)?;
-        }
         // A secret: who knows it could guess the ports of flows. The standard library asks the kernel for it.
         let seed = RandomState::new().hash_one(now_ns());
         let mut nat = Nat::prepare(&self.root, size, seed, before.as_ref()).map_err(failed)?;
