@@ -182,6 +182,11 @@ impl Maps for FakeMaps {
         Ok(self.frontends.iter().map(|(key, frontend)| (*key, *frontend)).collect())
     }
 
+    fn each_frontend(&self, look: &mut dyn FnMut(&FrontendKey, &Frontend)) -> Result<()> {
+        self.frontends.iter().for_each(|(key, frontend)| look(key, frontend));
+        Ok(())
+    }
+
     fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>> {
         Ok(self.frontends.get(key).copied())
     }
@@ -194,10 +199,11 @@ impl Maps for FakeMaps {
         keys.iter().map(|key| self.delete(*key)).collect()
     }
 
-    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
+    fn read_ring(&self, at_line: u32, bytes: usize, into: &mut Vec<u8>) -> Result<()> {
         let at = at_line as usize * LINE_BYTES;
         let found = self.rings.get(at..at.saturating_add(bytes));
-        found.map(<[u8]>::to_vec).ok_or_else(|| self.beyond_rings(at_line, bytes))
+        into.extend_from_slice(found.ok_or_else(|| self.beyond_rings(at_line, bytes))?);
+        Ok(())
     }
 
     fn set_ring(&mut self, at_line: u32, bytes: &[u8]) -> Result<()> {

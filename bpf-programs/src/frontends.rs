@@ -42,9 +42,18 @@ impl Frontends {
 
     /// All frontends, in the order of their keys. An entry that names a line that is not there is none.
     pub(crate) fn all(&self) -> Vec<(FrontendKey, Frontend)> {
-        let mut all: Vec<_> = self.named().filter_map(|(key, at)| Some((key, self.lines.get(at)?))).collect();
-        all.sort_unstable_by_key(|(key, _)| *key);
-        all
+        let mut named: Vec<_> = self.named().collect();
+        named.sort_unstable();
+        named.into_iter().filter_map(|(key, at)| Some((key, self.lines.get(at)?))).collect()
+    }
+
+    /// Looks at all frontends, as they lie.
+    pub(crate) fn each(&self, look: &mut dyn FnMut(&FrontendKey, &Frontend)) {
+        for (key, at) in self.named() {
+            if let Some(frontend) = self.lines.get(at) {
+                look(&key, &frontend);
+            }
+        }
     }
 
     /// The frontend of a key. An entry that names a line that is not there is none.

@@ -63,6 +63,11 @@ impl Maps for KernelMaps {
         Ok(self.frontends.all())
     }
 
+    fn each_frontend(&self, look: &mut dyn FnMut(&FrontendKey, &Frontend)) -> Result<()> {
+        self.frontends.each(look);
+        Ok(())
+    }
+
     fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>> {
         Ok(self.frontends.get(key))
     }
@@ -75,8 +80,11 @@ impl Maps for KernelMaps {
         keys.iter().map(|key| self.frontends.delete(key)).map(Ok).collect()
     }
 
-    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
-        self.rings.bytes(at_line, bytes).ok_or_else(|| self.beyond_rings(at_line, bytes))
+    fn read_ring(&self, at_line: u32, bytes: usize, into: &mut Vec<u8>) -> Result<()> {
+        match self.rings.read_bytes(at_line, bytes, into) {
+            true => Ok(()),
+            false => Err(self.beyond_rings(at_line, bytes)),
+        }
     }
 
     fn set_ring(&mut self, at_line: u32, bytes: &[u8]) -> Result<()> {

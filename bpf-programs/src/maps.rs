@@ -70,6 +70,9 @@ pub trait Maps: Send {
     /// All frontends, in the order of their keys.
     fn frontends(&self) -> Result<Vec<(FrontendKey, Frontend)>>;
 
+    /// Looks at all frontends, in no particular order.
+    fn each_frontend(&self, look: &mut dyn FnMut(&FrontendKey, &Frontend)) -> Result<()>;
+
     /// A frontend, if there is one of the key.
     fn frontend(&self, key: &FrontendKey) -> Result<Option<Frontend>>;
 
@@ -80,7 +83,14 @@ pub trait Maps: Send {
     fn delete_frontends(&mut self, keys: &[FrontendKey]) -> Vec<Result<()>>;
 
     /// Reads `bytes` bytes of rings from the beginning of a line.
-    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>>;
+    fn ring(&self, at_line: u32, bytes: usize) -> Result<Vec<u8>> {
+        let mut ring = Vec::new();
+        self.read_ring(at_line, bytes, &mut ring)?;
+        Ok(ring)
+    }
+
+    /// As [`Maps::ring`], appended to what was read before.
+    fn read_ring(&self, at_line: u32, bytes: usize, into: &mut Vec<u8>) -> Result<()>;
 
     /// Writes bytes of rings from the beginning of a line; what follows them in the last line stays.
     /// Bytes are replaced in no particular order.

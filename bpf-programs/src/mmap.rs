@@ -86,14 +86,21 @@ impl<T: Pod> Mapped<T> {
         })
     }
 
-    /// Reads bytes from the beginning of an element on; None if there are not so many.
-    pub(crate) fn bytes(&self, index: u32, count: usize) -> Option<Vec<u8>> {
+    /// Reads bytes from the beginning of an element on, and appends them; false, and nothing is appended, if there are not
+    /// so many.
+    pub(crate) fn read_bytes(&self, index: u32, count: usize, into: &mut Vec<u8>) -> bool {
         let first = index as usize * Self::WORDS;
-        let words = (first..first + count.div_ceil(WORD)).map(|at| self.word(at));
-        let mut bytes: Vec<u8> =
-            words.collect::<Option<Vec<u64>>>()?.iter().flat_map(|w| w.to_ne_bytes()).collect();
-        bytes.truncate(count);
-        Some(bytes)
+        let words = count.div_ceil(WORD);
+        if first.checked_add(words).is_none_or(|end| end > self.bytes / WORD) {
+            return false;
+        }
+        let before = into.len();
+        into.resize(before + words * WORD, 0);
+        for (at, chunk) in (first..).zip(into[before..].chunks_exact_mut(WORD)) {
+            chunk.copy_from_slice(&self.word(at).unwrap_or_default().to_ne_bytes());
+        }
+        into.truncate(before + count);
+        true
     }
 
     /// Writes bytes from the beginning of an element on; false, and nothing is written, if there is no room.

@@ -45,12 +45,33 @@ pub struct Parsed {
 ///
 /// Every mistake of the file, up to [`DIAGNOSTICS_MAX`], and the warnings. A file with a mistake means nothing.
 pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, Diagnostics> {
+    parse_by(file_name, bytes, Rules::Hold)
+}
+
+/// Reads a file that was accepted before, maybe by another version: what the rules between its keys say against it is a
+/// warning, so that no new rule takes it out of force.
+///
+/// # Errors
+///
+/// As for [`parse`]: words and values that are not known mean nothing.
+pub fn recall(file_name: &str, bytes: &[u8]) -> Result<Parsed, Diagnostics> {
+    parse_by(file_name, bytes, Rules::Advise)
+}
+
+/// What the rules between keys are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    Hold,
+    Advise,
+}
+
+fn parse_by(file_name: &str, bytes: &[u8], rules: Rules) -> Result<Parsed, Diagnostics> {
     let mut diagnoses = Diagnoses::default();
     let Some(text) = text::check(bytes, &mut diagnoses) else {
         let shown = bytes.get(..bytes.len().min(FILE_BYTES_MAX)).unwrap_or_default();
         return Err(diagnoses.finish(file_name, &String::from_utf8_lossy(shown)));
     };
-    let config = read(text, &mut diagnoses);
+    let config = read(text, rules, &mut diagnoses);
     let errors = diagnoses.errors();
     let found = diagnoses.finish(file_name, text);
     match config {
@@ -59,7 +80,7 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, Diagnostics> {
     }
 }
 
-fn read(text: &str, diagnoses: &mut Diagnoses) -> Option<Config> {
+fn read(text: &str, rules: Rules, diagnoses: &mut Diagnoses) -> Option<Config> {
     let (table, soundness) = document::build(text, diagnoses);
     let trust = match soundness {
         Soundness::Sound => Trust::Whole,
@@ -73,7 +94,12 @@ fn read(text: &str, diagnoses: &mut Diagnoses) -> Option<Config> {
     let top = raw::Top::read(&item, &mut raw::Reader::new(text, trust, diagnoses))?;
     drop(item);
     if trust == Trust::Whole {
-        check::check(&top, diagnoses);
+        let mut said = Diagnoses::default();
+        check::check(&top, &mut said);
+        if rules == Rules::Advise {
+            said.soften();
+        }
+        diagnoses.append(said);
     }
     if diagnoses.errors() > 0 {
         return None;

@@ -17,7 +17,7 @@ pub use backoff::Backoff;
 pub use brake::{Brake, DELETES_MAX_UNASKED, DELETES_PERCENT_MAX_UNASKED};
 pub use outcome::{Outcome, Phase, Status};
 pub use pacing::{FLIPS_MAX, FLIPS_WITHIN, Pacing};
-pub use plan::{Action, Conflict, Held, Plan, PlanId, Remark, Step, Totals, Unread, plan};
+pub use plan::{Action, Compared, Conflict, Held, Plan, PlanId, Remark, Step, Totals, Unread, plan};
 pub use resource::{
     Described, Desired, DesiredKind, FieldChange, Key, KindName, Need, Observation, Observed, Reading,
     ResourceId, Spec, Table,

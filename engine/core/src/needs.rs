@@ -108,11 +108,13 @@ mod tests {
                 let needs = [Need::One(id(GROUND, "a")), Need::AnyOf(ROOM)];
                 desired.needs = BTreeMap::from([(Key::new("s"), needs.into())]);
             }
-            (*kind, Ok(desired))
+            (*kind, Ok(desired.into()))
         };
         let reading = |(kind, owned): (&KindName, Option<&[(&str, &'static str)]>)| {
             let reading = match owned {
-                Some(owned) => Reading::Known(Observation { owned: table(owned), ..Observation::default() }),
+                Some(owned) => {
+                    Reading::Known(Observation { owned: table(owned), ..Observation::default() }.into())
+                }
                 None => Reading::Unknown("dark".into()),
             };
             (*kind, reading)

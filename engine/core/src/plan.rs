@@ -1,10 +1,12 @@
 //! The difference between what is wanted and what is there, in the order in which it can be closed.
 
 use crate::needs;
-use crate::resource::{Desired, FieldChange, Key, KindName, Observed, Reading, ResourceId, Spec, Table};
+use crate::resource::{
+    Desired, DesiredKind, FieldChange, Key, KindName, Observation, Observed, Reading, ResourceId, Spec,
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -207,76 +209,185 @@ impl Plan {
 /// out: what is unknown is not empty.
 #[must_use]
 pub fn plan(order: &[KindName], desired: &Desired, observed: &Observed) -> Plan {
-    let mut plan = Plan::default();
-    let mut deletes: Vec<Vec<Step>> = Vec::new();
-    for &kind in order {
-        let wanted = match desired.0.get(kind) {
-            Some(Ok(wanted)) => wanted,
-            Some(Err(reason)) => {
-                plan.unread.push(Unread { kind, reason: reason.clone() });
-                continue;
-            }
-            None => continue,
-        };
-        let found = match observed.0.get(kind) {
-            Some(Reading::Known(found)) => found,
-            Some(Reading::Unknown(reason)) => {
-                plan.unread.push(Unread { kind, reason: reason.clone() });
-                continue;
-            }
-            None => {
-                plan.unread.push(Unread { kind, reason: "it was not read".into() });
-                continue;
-            }
-        };
-        for (key, reason) in &wanted.held {
-            plan.held.push(Held { id: ResourceId { kind, key: key.clone() }, reason: reason.clone() });
-        }
-        let (up, conflicts) = coming_up(kind, &wanted.table, &found.owned, &found.foreign);
-        let keep: BTreeSet<&Key> = wanted.table.keys().chain(wanted.held.keys()).collect();
-        let down = going_down(kind, &keep, &found.owned);
-        plan.totals
-            .insert(kind, Totals { desired: keep.len(), observed: found.owned.len(), deletes: down.len() });
-        needs::add(&mut plan, up, &wanted.needs, observed);
-        plan.conflicts.extend(conflicts);
-        deletes.push(down);
-    }
-    plan.steps.extend(deletes.into_iter().rev().flatten());
-    plan
+    Compared::default().plan(order, desired, observed)
 }
 
-fn coming_up(
-    kind: KindName,
-    wanted: &Table,
-    owned: &Table,
-    foreign: &BTreeMap<Key, String>,
-) -> (Vec<Step>, Vec<Conflict>) {
-    let mut steps = Vec::new();
-    let mut conflicts = Vec::new();
-    for (key, to) in wanted {
-        let id = || ResourceId { kind, key: key.clone() };
-        match owned.get(key) {
-            Some(from) if to.satisfied_by(from.as_ref()) => {}
-            Some(from) => {
-                let action = Action::Update { from: Arc::clone(from), to: Arc::clone(to) };
-                steps.push(Step { id: id(), action });
+/// What came of comparing a kind's tables, kept for the next plan: the same two tables are not compared again.
+#[derive(Debug, Default)]
+pub struct Compared(BTreeMap<KindName, Comparison>);
+
+#[derive(Clone, Debug)]
+struct Comparison {
+    wanted: Arc<DesiredKind>,
+    found: Arc<Observation>,
+    up: Vec<Step>,
+    conflicts: Vec<Conflict>,
+    down: Vec<Step>,
+}
+
+impl Compared {
+    /// As [`plan`], with the same result.
+    #[must_use]
+    pub fn plan(&mut self, order: &[KindName], desired: &Desired, observed: &Observed) -> Plan {
+        let mut plan = Plan::default();
+        let mut deletes: Vec<Vec<Step>> = Vec::new();
+        for &kind in order {
+            let wanted = match desired.0.get(kind) {
+                Some(Ok(wanted)) => wanted,
+                Some(Err(reason)) => {
+                    plan.unread.push(Unread { kind, reason: reason.clone() });
+                    continue;
+                }
+                None => continue,
+            };
+            let found = match observed.0.get(kind) {
+                Some(Reading::Known(found)) => found,
+                Some(Reading::Unknown(reason)) => {
+                    plan.unread.push(Unread { kind, reason: reason.clone() });
+                    continue;
+                }
+                None => {
+                    plan.unread.push(Unread { kind, reason: "it was not read".into() });
+                    continue;
+                }
+            };
+            for (key, reason) in &wanted.held {
+                plan.held.push(Held { id: ResourceId { kind, key: key.clone() }, reason: reason.clone() });
             }
-            None => match foreign.get(key) {
-                Some(holder) => conflicts.push(Conflict { id: id(), holder: holder.clone() }),
-                None => steps.push(Step { id: id(), action: Action::Create { to: Arc::clone(to) } }),
+            let Comparison { up, conflicts, down, .. } = self.comparison(kind, wanted, found);
+            let held = wanted.held.keys().filter(|key| !wanted.table.contains_key(*key)).count();
+            let desired = wanted.table.len() + held;
+            plan.totals.insert(kind, Totals { desired, observed: found.owned.len(), deletes: down.len() });
+            needs::add(&mut plan, up, &wanted.needs, observed);
+            plan.conflicts.extend(conflicts);
+            deletes.push(down);
+        }
+        plan.steps.extend(deletes.into_iter().rev().flatten());
+        plan
+    }
+
+    fn comparison(
+        &mut self,
+        kind: KindName,
+        wanted: &Arc<DesiredKind>,
+        found: &Arc<Observation>,
+    ) -> Comparison {
+        let is_same =
+            |known: &&Comparison| Arc::ptr_eq(&known.wanted, wanted) && Arc::ptr_eq(&known.found, found);
+        if let Some(known) = self.0.get(kind).filter(is_same) {
+            return known.clone();
+        }
+        let comparison = compare(kind, wanted, found);
+        self.0.insert(kind, comparison.clone());
+        comparison
+    }
+}
+
+/// Walks both tables, which are in the order of their keys, side by side.
+fn compare(kind: KindName, wanted: &Arc<DesiredKind>, found: &Arc<Observation>) -> Comparison {
+    let (mut up, mut down, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
+    let id = |key: &Key| ResourceId { kind, key: key.clone() };
+    let mut owned = found.owned.iter().peekable();
+    let mut goes = |key: &Key, from: &Arc<dyn Spec>| {
+        if !wanted.held.contains_key(key) && !wanted.kept.contains(key) {
+            down.push(Step { id: id(key), action: Action::Delete { from: Arc::clone(from) } });
+        }
+    };
+    for (key, to) in &wanted.table {
+        while let Some((before, from)) = owned.next_if(|(before, _)| *before < key) {
+            goes(before, from);
+        }
+        match owned.next_if(|(same, _)| *same == key) {
+            Some((_, from)) if to.satisfied_by(from.as_ref()) => {}
+            Some((_, from)) => {
+                let action = Action::Update { from: Arc::clone(from), to: Arc::clone(to) };
+                up.push(Step { id: id(key), action });
+            }
+            None => match found.foreign.get(key) {
+                Some(holder) => conflicts.push(Conflict { id: id(key), holder: holder.clone() }),
+                None => up.push(Step { id: id(key), action: Action::Create { to: Arc::clone(to) } }),
             },
         }
     }
-    (steps, conflicts)
+    for (key, from) in owned {
+        goes(key, from);
+    }
+    Comparison { wanted: Arc::clone(wanted), found: Arc::clone(found), up, conflicts, down }
 }
 
-fn going_down(kind: KindName, keep: &BTreeSet<&Key>, owned: &Table) -> Vec<Step> {
-    owned
-        .iter()
-        .filter(|(key, _)| !keep.contains(key))
-        .map(|(key, from)| Step {
-            id: ResourceId { kind, key: key.clone() },
-            action: Action::Delete { from: Arc::clone(from) },
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Described;
+    use std::fmt::Write as _;
+
+    const KIND: KindName = "thing";
+
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Colour(&'static str);
+
+    impl Described for Colour {
+        fn summary(&self) -> String {
+            self.0.into()
+        }
+
+        fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+            vec![FieldChange::changed("colour", observed.0, self.0)]
+        }
+    }
+
+    fn table(keys: &[(&str, &'static str)]) -> crate::Table {
+        keys.iter().map(|(key, colour)| (Key::new(key), Arc::new(Colour(colour)) as Arc<dyn Spec>)).collect()
+    }
+
+    fn world(wanted: DesiredKind, owned: &[(&str, &'static str)]) -> (Desired, Observed) {
+        let found = Observation { owned: table(owned), ..Observation::default() };
+        (Desired([(KIND, Ok(wanted.into()))].into()), Observed([(KIND, Reading::Known(found.into()))].into()))
+    }
+
+    fn shown(plan: &Plan) -> String {
+        let mut text = String::new();
+        for step in &plan.steps {
+            let _ = write!(text, "{} {}; ", step.action.word(), step.id.key);
+        }
+        text
+    }
+
+    #[test]
+    fn what_is_neither_asked_for_nor_to_go_stays() {
+        let kept = [Key::new("b")].into();
+        let (desired, observed) =
+            world(DesiredKind { kept, ..DesiredKind::default() }, &[("a", "red"), ("b", "red")]);
+        let plan = plan(&[KIND], &desired, &observed);
+        assert_eq!(shown(&plan), "delete a; ");
+        assert_eq!(plan.totals.get(KIND), Some(&Totals { desired: 0, observed: 2, deletes: 1 }));
+    }
+
+    #[test]
+    fn tables_are_compared_key_by_key() {
+        let wanted = DesiredKind {
+            table: table(&[("b", "red"), ("c", "red"), ("e", "red"), ("g", "red")]),
+            held: [(Key::new("d"), "no device".into())].into(),
+            ..DesiredKind::default()
+        };
+        let owned = [("a", "red"), ("b", "red"), ("c", "blue"), ("d", "red"), ("f", "red")];
+        let (desired, observed) = world(wanted, &owned);
+        let plan = plan(&[KIND], &desired, &observed);
+        assert_eq!(shown(&plan), "update c; create e; create g; delete a; delete f; ");
+        assert_eq!(plan.totals.get(KIND), Some(&Totals { desired: 5, observed: 5, deletes: 2 }));
+    }
+
+    #[test]
+    fn the_same_tables_give_the_same_plan_and_others_another() {
+        let mut compared = Compared::default();
+        let wanted = || DesiredKind { table: table(&[("a", "red")]), ..DesiredKind::default() };
+        let (desired, observed) = world(wanted(), &[("a", "blue")]);
+        for _ in 0..2 {
+            assert_eq!(shown(&compared.plan(&[KIND], &desired, &observed)), "update a; ");
+        }
+        let (_, observed) = world(wanted(), &[("a", "red")]);
+        assert!(compared.plan(&[KIND], &desired, &observed).is_empty());
+        let (desired, _) = world(DesiredKind::default(), &[]);
+        assert_eq!(shown(&compared.plan(&[KIND], &desired, &observed)), "delete a; ");
+    }
 }

@@ -212,7 +212,7 @@ impl<T: Described> Spec for T {
 pub type Table = BTreeMap<Key, Arc<dyn Spec>>;
 
 /// What the file and the facts ask for, of one kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DesiredKind {
     /// Wanted, and possible.
     pub table: Table,
@@ -240,11 +240,11 @@ pub enum Need {
 }
 
 /// What the file and the facts ask for, by kind; `Err` says why it cannot be known now.
-#[derive(Debug, Default)]
-pub struct Desired(pub BTreeMap<KindName, Result<DesiredKind, String>>);
+#[derive(Clone, Debug, Default)]
+pub struct Desired(pub BTreeMap<KindName, Result<Arc<DesiredKind>, String>>);
 
 /// What is there, of one kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observation {
     /// The resources that netd owns.
     pub owned: Table,
@@ -258,7 +258,7 @@ pub struct Observation {
 #[derive(Debug)]
 pub enum Reading {
     /// The kind was read whole.
-    Known(Observation),
+    Known(Arc<Observation>),
     /// It could not be read; nothing of it is planned.
     Unknown(String),
 }

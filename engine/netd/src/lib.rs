@@ -32,6 +32,7 @@ pub mod pins;
 mod reach;
 pub mod reconcile;
 pub mod report;
+mod seen;
 pub mod source;
 pub mod speaker;
 pub mod target;

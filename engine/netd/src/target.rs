@@ -4,6 +4,7 @@ use crate::facts::Facts;
 use async_trait::async_trait;
 use netd_core::{DesiredKind, KindName, Observation, Outcome, Step};
 use netd_schema::Config;
+use std::sync::Arc;
 
 /// Reads and changes one kind of resource.
 #[async_trait]
@@ -18,6 +19,16 @@ pub trait Target: Send {
     ///
     /// A sentence. What could not be read whole is unknown: nothing of the kind is then planned.
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String>;
+
+    /// As [`Target::observe`]; the same value, not an equal one, when nothing differs from what it answered last, so that
+    /// nobody compares a hundred thousand backends with themselves.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::observe`].
+    async fn observe_again(&mut self, facts: &Facts) -> Result<Arc<Observation>, String> {
+        self.observe(facts).await.map(Arc::new)
+    }
 
     /// Makes the changes, all of this kind, in their order, and says what came of each.
     ///
@@ -58,6 +69,23 @@ pub struct KindEntry {
     ///
     /// An `Err` says what must be known first; nothing of the kind is then planned.
     pub desired: fn(&Config, &Facts) -> Result<DesiredKind, String>,
+    /// Pure: the same, found for less from what was wanted before, where that is possible.
+    pub again: Option<Again>,
     /// The world.
     pub target: Box<dyn Target>,
+}
+
+/// Finds what is wanted from what was wanted before; the result is that of [`KindEntry::desired`]. `None`: it has to be
+/// found anew.
+pub type Again = fn(&Config, &Facts, &Before<'_>) -> Option<Arc<DesiredKind>>;
+
+/// What a kind wanted, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The file.
+    pub config: &'a Config,
+    /// The node.
+    pub facts: &'a Facts,
+    /// What was wanted then.
+    pub desired: &'a Arc<DesiredKind>,
 }

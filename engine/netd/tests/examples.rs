@@ -112,9 +112,10 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
     let kinds = kinds::all(&Context { bpf_dir: nowhere.into(), page: Some(page()), speaker, wireguard });
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-    let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default()))).collect();
+    let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default().into()))).collect();
     let config = netd::allocation::from_the_file_alone(&config);
-    let wanted = kinds.iter().map(|kind| (kind.name, (kind.desired)(&config, &facts))).collect();
+    let wanted =
+        kinds.iter().map(|kind| (kind.name, (kind.desired)(&config, &facts).map(Into::into))).collect();
     netd_core::plan(&order, &Desired(wanted), &Observed(nothing))
 }
 

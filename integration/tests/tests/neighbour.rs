@@ -43,8 +43,9 @@ async fn facts() -> Facts {
 async fn planned(config: &Config) -> Plan {
     let facts = facts().await;
     let observed = NeighbourTarget::default().observe(&facts).await.unwrap();
-    let desired = Desired(BTreeMap::from([(neighbour::NAME, neighbour::desired(config, &facts))]));
-    let observed = Observed(BTreeMap::from([(neighbour::NAME, Reading::Known(observed))]));
+    let desired =
+        Desired(BTreeMap::from([(neighbour::NAME, neighbour::desired(config, &facts).map(Into::into))]));
+    let observed = Observed(BTreeMap::from([(neighbour::NAME, Reading::Known(observed.into()))]));
     plan(&[neighbour::NAME], &desired, &observed)
 }
 

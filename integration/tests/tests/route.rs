@@ -49,8 +49,9 @@ impl World {
     async fn plan(&mut self, config: &Config) -> (Plan, Facts) {
         let facts = self.reader.read().await.unwrap();
         let observed = self.target.observe(&facts).await.unwrap();
-        let desired = Desired(BTreeMap::from([(route::NAME, route::desired(config, &facts))]));
-        let observed = Observed(BTreeMap::from([(route::NAME, Reading::Known(observed))]));
+        let desired =
+            Desired(BTreeMap::from([(route::NAME, route::desired(config, &facts).map(Into::into))]));
+        let observed = Observed(BTreeMap::from([(route::NAME, Reading::Known(observed.into()))]));
         (plan(&[route::NAME], &desired, &observed), facts)
     }
 

@@ -72,6 +72,20 @@ impl Diagnoses {
         self.drafts.push(draft);
     }
 
+    /// Makes warnings of all errors.
+    pub(crate) fn soften(&mut self) {
+        self.drafts.iter_mut().for_each(|draft| draft.severity = Severity::Warning);
+        self.errors = 0;
+    }
+
+    /// Adds all of the others.
+    pub(crate) fn append(&mut self, others: Self) {
+        self.omitted += others.omitted;
+        for draft in others.drafts {
+            self.push(|| draft);
+        }
+    }
+
     /// How many errors there are so far.
     pub(crate) fn errors(&self) -> usize {
         self.errors

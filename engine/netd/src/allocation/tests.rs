@@ -253,7 +253,7 @@ fn without_memory_the_datapath_says_what_services_have_and_unread_is_not_nothing
     );
     let owned = service::desired(&served, &crate::facts::Facts::default()).unwrap().table;
     let observed = |reading| Observed([(service::NAME, reading)].into());
-    let known = observed(Reading::Known(Observation { owned, ..Observation::default() }));
+    let known = observed(Reading::Known(Observation { owned, ..Observation::default() }.into()));
     assert_eq!(carried(&known).unwrap(), in_force(&served, &Held::new()));
     let unknown = observed(Reading::Unknown("no".into()));
     assert_eq!(carried(&unknown).unwrap_err(), "no");

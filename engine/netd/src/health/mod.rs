@@ -30,4 +30,4 @@ pub use in_force::{InForce, in_force};
 pub use prober::{Orders, order, run};
 pub use source::{Seed, WithVerdicts, seed};
 pub use told::tell_why;
-pub use verdict::Verdicts;
+pub use verdict::{BackendId, Group, Unhealthy, Verdicts};

@@ -57,6 +57,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: link::desired,
+            again: None,
             target: Box::new(link::LinkTarget),
         },
         KindEntry {
@@ -64,6 +65,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: overlay::desired,
+            again: None,
             target: Box::new(overlay::OverlayTarget::new(&context.bpf_dir)),
         },
         KindEntry {
@@ -71,6 +73,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: neighbour::desired,
+            again: Some(neighbour::again),
             target: Box::new(neighbour::NeighbourTarget::default()),
         },
         KindEntry {
@@ -78,6 +81,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: wireguard_device::desired,
+            again: None,
             target: Box::new(wireguard_device::DeviceTarget::new(Arc::clone(&context.wireguard))),
         },
         KindEntry {
@@ -85,6 +89,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: true,
             carries_traffic: true,
             desired: wireguard_peer::desired,
+            again: None,
             target: Box::new(wireguard_peer::PeerTarget::new(Arc::clone(&context.wireguard))),
         },
         KindEntry {
@@ -92,6 +97,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: true,
             carries_traffic: true,
             desired: route::desired,
+            again: None,
             target: Box::new(route::RouteTarget::default()),
         },
         KindEntry {
@@ -99,6 +105,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: rule::desired,
+            again: None,
             target: Box::new(rule::RuleTarget::default()),
         },
         KindEntry {
@@ -106,6 +113,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: false,
             desired: notrack::desired,
+            again: None,
             target: Box::new(notrack::NotrackTarget::default()),
         },
         KindEntry {
@@ -113,6 +121,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: masquerade::desired,
+            again: None,
             target: Box::new(masquerade::MasqueradeTarget::new(&context.bpf_dir)),
         },
         KindEntry {
@@ -120,6 +129,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: decap::desired,
+            again: None,
             target: Box::new(decap::DecapTarget::new(&context.bpf_dir)),
         },
         KindEntry {
@@ -127,6 +137,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: balancer::desired,
+            again: None,
             target: Box::new(balancer::BalancerTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
@@ -134,6 +145,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: true,
             carries_traffic: true,
             desired: service::desired,
+            again: Some(service::again),
             target: Box::new(service::ServiceTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
@@ -141,6 +153,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: vip::desired,
+            again: Some(vip::again),
             target: Box::new(vip::VipTarget::new(Arc::clone(&balancer))),
         },
         KindEntry {
@@ -148,6 +161,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             guarded: false,
             carries_traffic: true,
             desired: attachment::desired,
+            again: None,
             target: Box::new(attachment::AttachmentTarget::new(balancer)),
         },
     ];
@@ -157,6 +171,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
         guarded: false,
         carries_traffic: false,
         desired: metrics::desired,
+        again: None,
         target: Box::new(metrics::MetricsTarget::new(page)),
     }));
     kinds
@@ -181,8 +196,14 @@ pub fn this_node<'c>(config: &'c Config, facts: &Facts) -> Result<Option<&'c Nod
 /// What tells the network of this node: after the datapath, and gone before it. The paths come before the peers, so that a
 /// session that opens anew begins with all of them: a peer that kept the routes meanwhile would drop what is missing.
 fn announcing(speaker: &speaker::Shared) -> Vec<KindEntry> {
-    let entry =
-        |name, guarded, desired, target| KindEntry { name, guarded, carries_traffic: false, desired, target };
+    let entry = |name, guarded, desired, target| KindEntry {
+        name,
+        guarded,
+        carries_traffic: false,
+        desired,
+        again: None,
+        target,
+    };
     let instance: Box<dyn Target> = Box::new(bgp_instance::InstanceTarget::new(Arc::clone(speaker)));
     let path = Box::new(bgp_path::PathTarget::new(Arc::clone(speaker)));
     let peer = Box::new(bgp_peer::PeerTarget::new(Arc::clone(speaker)));

@@ -3,6 +3,7 @@
 
 use super::document::{Document, Verdict};
 use super::look;
+use super::lowering::{Planning, order};
 use super::towards::{Given, held, plan_towards, renumbers};
 use crate::allocation::{self, Held};
 use crate::facts::Facts;
@@ -48,7 +49,7 @@ impl InForce {
 /// A view of the node.
 #[derive(Debug)]
 pub(crate) struct Look {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Arc<Facts>,
     pub(crate) observed: Observed,
 }
 
@@ -89,7 +90,7 @@ pub(crate) struct Braked {
 
 /// What the pass works towards.
 pub(crate) fn decide(
-    kinds: &[KindEntry],
+    planning: &mut Planning<'_>,
     verdict: &Verdict,
     in_force: Option<&InForce>,
     look: &Look,
@@ -103,10 +104,10 @@ pub(crate) fn decide(
             Err(why) => return Decided { unknown: Some(why), ..Decided::default() },
         };
         let given = Arc::new(Given::of(&candidate.config, held));
-        let (desired, plan) = plan_towards(kinds, &given, look);
-        let brakes = brakes(kinds, &plan, &candidate.config);
+        let (desired, plan) = plan_towards(planning, &given, look);
+        let brakes = brakes(planning.kinds, &plan, &candidate.config);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
-            let is_unjudged = is_guarded_kind_unread(kinds, &plan);
+            let is_unjudged = is_guarded_kind_unread(planning.kinds, &plan);
             let (accept, given) = (Some(candidate.clone()), Some(given));
             let withheld = BTreeSet::new();
             let decision = Decision { accept, given, is_unjudged, desired, plan, withheld };
@@ -115,7 +116,7 @@ pub(crate) fn decide(
         held_back = Some(Braked { plan: plan.id(), brakes });
     }
     let Some(in_force) = in_force else { return Decided { held_back, ..Decided::default() } };
-    let (decision, withheld) = keep(kinds, in_force, look, allowed);
+    let (decision, withheld) = keep(planning, in_force, look, allowed);
     Decided { decision: Some(decision), held_back: held_back.or(withheld), unknown: None }
 }
 
@@ -128,15 +129,15 @@ impl Decision {
     }
 
     /// What is wanted and what is left to do, after another look.
-    pub(crate) fn again(&self, kinds: &[KindEntry], look: &Look) -> (Desired, Plan) {
+    pub(crate) fn again(&self, planning: &mut Planning<'_>, look: &Look) -> (Desired, Plan) {
         match &self.given {
             Some(given) => {
-                let (desired, mut plan) = plan_towards(kinds, given, look);
+                let (desired, mut plan) = plan_towards(planning, given, look);
                 withhold(&mut plan, &self.withheld);
                 (desired, plan)
             }
             None => {
-                let again = Self::towards_nothing(kinds, look);
+                let again = Self::towards_nothing(planning.kinds, look);
                 (again.desired, again.plan)
             }
         }
@@ -145,14 +146,15 @@ impl Decision {
 
 /// The way towards the file in force. Its deletes were judged when it was accepted, as far as they could be.
 fn keep(
-    kinds: &[KindEntry],
+    planning: &mut Planning<'_>,
     in_force: &InForce,
     look: &Look,
     allowed: Option<&str>,
 ) -> (Decision, Option<Braked>) {
     let mut held_back = None;
     let given = in_force.given();
-    let (desired, mut plan) = plan_towards(kinds, &given, look);
+    let (desired, mut plan) = plan_towards(planning, &given, look);
+    let kinds = planning.kinds;
     let mut decision = Decision {
         accept: None,
         given: Some(given),
@@ -173,11 +175,6 @@ fn keep(
     }
     decision.plan = plan;
     (decision, held_back)
-}
-
-/// The kinds from the ground up.
-pub(crate) fn order(kinds: &[KindEntry]) -> Vec<KindName> {
-    kinds.iter().map(|kind| kind.name).collect()
 }
 
 /// What about a plan has to be allowed; a file that says that it may be empty is believed.

@@ -19,6 +19,8 @@ pub(crate) struct Document {
     pub(crate) doubts: String,
     /// Where it was read from.
     pub(crate) source: String,
+    /// What this version says against it, if another one accepted it.
+    pub(crate) outdated: Option<String>,
 }
 
 /// A reading that gives nothing to go by.
@@ -90,12 +92,17 @@ impl Documents {
         })
     }
 
-    /// The document of the last good file; an `Err` when this version does not accept it any more.
+    /// The document of the last good file. One that another version accepted, and this one would refuse, stays in force; an
+    /// `Err` when it means nothing to this version.
     pub(crate) fn recall(&mut self, last_good: &LastGood) -> Result<Document, Refusal> {
         let LastGood { text, sha256, source, .. } = last_good;
         let said = parse(text.as_bytes(), *sha256, source);
         self.remember(sha256.to_string(), said.clone());
-        said
+        said.or_else(|refusal| {
+            let recalled = netd_schema::recall(source, text.as_bytes()).map_err(|_| refusal.clone())?;
+            let outdated = Some(refusal.message);
+            Ok(Document { outdated, ..document(recalled, text.as_str().into(), *sha256, source) })
+        })
     }
 
     fn said_by(&mut self, text: &SourceText) -> Result<Document, Refusal> {
@@ -165,18 +172,23 @@ fn meaning(text: &SourceText) -> Result<Document, Refusal> {
 
 fn parse(bytes: &[u8], sha256: Digest, source: &str) -> Result<Document, Refusal> {
     match netd_schema::parse(source, bytes) {
-        Ok(parsed) => Ok(Document {
-            text: String::from_utf8_lossy(bytes).into(),
-            sha256,
-            config: Arc::new(parsed.config),
-            doubts: parsed.warnings.render(false),
-            source: source.to_owned(),
-        }),
+        Ok(parsed) => Ok(document(parsed, String::from_utf8_lossy(bytes).into(), sha256, source)),
         Err(diagnostics) => Err(Refusal {
             state: FileState::Invalid,
             message: first_line(&diagnostics),
             diagnostics: diagnostics.render(false),
         }),
+    }
+}
+
+fn document(parsed: netd_schema::Parsed, text: Arc<str>, sha256: Digest, source: &str) -> Document {
+    Document {
+        text,
+        sha256,
+        config: Arc::new(parsed.config),
+        doubts: parsed.warnings.render(false),
+        source: source.to_owned(),
+        outdated: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The end of a pass: what is published, and when to try again.
 
+use super::Reconciler;
 use super::apply::Outcomes;
 use super::decide::{Braked, InForce};
 use super::document::{Documents, Refusal, Verdict};
 use super::drift::Settled;
-use super::{Reconciler, decide};
+use super::lowering::order;
 use crate::clock::{self, Stopwatch};
 use crate::ledger::Ledger;
 use crate::report::{
@@ -73,7 +74,7 @@ impl Reconciler {
         held_back: Option<Braked>,
         settled: Settled,
     ) -> Report {
-        let order = decide::order(&self.setup.kinds);
+        let order = order(&self.setup.kinds);
         let config = self.config_report(verdict, held_back.is_some());
         let mut report = Report {
             word: overall(&config, held_back.is_some(), settled.standing.word(), self.in_force.is_some()),
@@ -96,7 +97,7 @@ impl Reconciler {
             config,
             ..Report::default()
         };
-        for kind in decide::order(&self.setup.kinds) {
+        for kind in order(&self.setup.kinds) {
             report.kinds.entry(kind.to_owned()).or_default().unread = Some(why.to_owned());
         }
         walk.needs_look = true;
@@ -177,9 +178,22 @@ impl Reconciler {
             state,
             message,
             diagnostics,
-            warnings: verdict.warnings.clone(),
+            warnings: verdict.warnings.iter().cloned().chain(self.last_good_warning()).collect(),
             sha256: verdict.sha256.clone(),
             in_force,
+        }
+    }
+
+    /// What is to be said about the file in force, or about a last good one that is not.
+    fn last_good_warning(&self) -> Option<String> {
+        match &self.in_force {
+            Some(now) => now.document.outdated.as_ref().map(|why| {
+                format!(
+                    "number {} of the history stays in force, as another version accepted it; this one would refuse it: {why}",
+                    now.number
+                )
+            }),
+            None => self.unusable.clone(),
         }
     }
 
@@ -221,17 +235,29 @@ fn overall(config: &ConfigReport, is_held_back: bool, resources: Word, has_file:
     }
 }
 
-/// The file in force as the state remembers it. A last good file that this version refuses is only reported.
-pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Option<InForce> {
-    let last_good = ledger.last_good()?;
+/// The file in force as the state remembers it; an `Err` says why a last good file means nothing to this version. Then
+/// everything stays as it is until a file is accepted.
+pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Result<Option<InForce>, String> {
+    let Some(last_good) = ledger.last_good() else { return Ok(None) };
+    let LastGood { number, is_unjudged, addresses, .. } = last_good;
     match documents.recall(last_good) {
         Ok(document) => {
-            let LastGood { number, is_unjudged, addresses, .. } = last_good;
-            Some(InForce::new(document, *number, *is_unjudged, addresses.clone()))
+            if let Some(why) = &document.outdated {
+                tracing::warn!(number, why, "the file in force would be refused by this version");
+            }
+            Ok(Some(InForce::new(document, *number, *is_unjudged, addresses.clone())))
         }
         Err(refusal) => {
-            tracing::error!(why = refusal.message, "the last good file is not accepted by this version");
-            None
+            tracing::error!(
+                number,
+                why = refusal.message,
+                "the last good file means nothing to this version"
+            );
+            Err(format!(
+                "the last good file, number {number} of the history, means nothing to this version: {}; what is there \
+                 stays as it is until a file is accepted",
+                refusal.message
+            ))
         }
     }
 }

@@ -4,12 +4,12 @@ use crate::facts::Facts;
 use crate::target::KindEntry;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use netd_core::{Desired, DesiredKind, KindName, Observed, Reading};
-use netd_schema::Config;
+use netd_core::{Desired, KindName, Observed, Reading};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Reads the facts; the kernel's reader in the program, a fake in tests.
@@ -56,7 +56,7 @@ pub(crate) async fn read_facts(reader: &mut dyn ReadFacts) -> Result<Facts, Stri
 pub(crate) async fn observe(kinds: &mut [KindEntry], facts: &Facts) -> Observed {
     let mut observed = BTreeMap::new();
     for kind in kinds {
-        let reading = match guarded("reading it", OBSERVE_MAX, kind.target.observe(facts)).await {
+        let reading = match guarded("reading it", OBSERVE_MAX, kind.target.observe_again(facts)).await {
             Ok(Ok(observation)) => Reading::Known(observation),
             Ok(Err(why)) | Err(why) => Reading::Unknown(why),
         };
@@ -86,26 +86,9 @@ pub(crate) async fn dismantle(kinds: &mut [KindEntry]) -> BTreeMap<KindName, Str
     failed
 }
 
-/// What the file and the facts ask for, of every kind.
-pub(crate) fn desired(kinds: &[KindEntry], config: &Config, facts: &Facts) -> Desired {
-    let named = short_name(config, facts).map(|node| Facts { node: node.to_owned(), ..facts.clone() });
-    let facts = named.as_ref().unwrap_or(facts);
-    let of = |kind: &KindEntry| {
-        catch_unwind(AssertUnwindSafe(|| (kind.desired)(config, facts)))
-            .unwrap_or_else(|panic| Err(format!("deciding what is wanted panicked: {}", panic_text(&*panic))))
-    };
-    Desired(kinds.iter().map(|kind| (kind.name, of(kind))).collect())
-}
-
-/// A host may be called by its full name while the file lists the first label of it.
-fn short_name<'a>(config: &Config, facts: &'a Facts) -> Option<&'a str> {
-    let (short, _) = facts.node.split_once('.')?;
-    (config.node(&facts.node).is_none() && config.node(short).is_some()).then_some(short)
-}
-
 /// Nothing of any kind: what a teardown asks for.
 pub(crate) fn nothing(kinds: &[KindEntry]) -> Desired {
-    Desired(kinds.iter().map(|kind| (kind.name, Ok(DesiredKind::default()))).collect())
+    Desired(kinds.iter().map(|kind| (kind.name, Ok(Arc::default()))).collect())
 }
 
 /// Runs a subsystem's work to its end, its panic or its time limit.
@@ -125,7 +108,8 @@ pub(crate) async fn guarded<T>(
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
 }

@@ -15,6 +15,7 @@ mod document;
 mod drift;
 mod finish;
 mod look;
+mod lowering;
 mod record;
 mod status;
 mod towards;
@@ -35,10 +36,11 @@ use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
 use crate::target::KindEntry;
 use apply::{Manner, Outcomes};
-use decide::{Decision, InForce, Look, order};
+use decide::{Decision, InForce, Look};
 use document::{Documents, Verdict};
 use drift::Settled;
 use finish::{Walk, log_outcomes, recall};
+use lowering::{Memory, Planning, order};
 use netd_core::{Backoff, Brake, Plan};
 use netd_schema::Config;
 use record::Records;
@@ -73,7 +75,10 @@ pub struct Reconciler {
     setup: Setup,
     documents: Documents,
     in_force: Option<InForce>,
+    /// Why the last good file is not in force, if so.
+    unusable: Option<String>,
     records: Records,
+    memory: Memory,
     settled: Settled,
     turns: Turns,
     /// For what no resource stands for: a node or a kind that cannot be read, a key that somebody else holds.
@@ -108,13 +113,18 @@ impl Reconciler {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let mut documents = Documents::default();
-        let in_force = recall(&mut documents, &setup.ledger);
+        let (in_force, unusable) = match recall(&mut documents, &setup.ledger) {
+            Ok(in_force) => (in_force, None),
+            Err(why) => (None, Some(why)),
+        };
         let turns = Turns::of(&setup.node, &setup.instance);
         Self {
             setup,
             documents,
             in_force,
+            unusable,
             records: Records::default(),
+            memory: Memory::default(),
             settled: Settled::default(),
             turns,
             backoff: Backoff::default(),
@@ -187,7 +197,8 @@ impl Reconciler {
         let look = self.look().await?;
         let held = towards::held(&document.config, self.in_force.as_ref(), &look)?;
         let given = Given::of(&document.config, held);
-        let (_, plan) = towards::plan_towards(&self.setup.kinds, &given, &look);
+        let mut planning = Planning { kinds: &self.setup.kinds, memory: &mut self.memory };
+        let (_, plan) = towards::plan_towards(&mut planning, &given, &look);
         let is_judged = self
             .in_force
             .as_ref()
@@ -237,8 +248,13 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back, unknown } =
-            decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, allowed);
+        let decide::Decided { decision, held_back, unknown } = decide::decide(
+            &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory },
+            &verdict,
+            self.in_force.as_ref(),
+            &look,
+            allowed,
+        );
         if let Some(why) = unknown {
             return self.finish_blind(&verdict, walk, &why);
         }
@@ -272,8 +288,13 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back, unknown } =
-            decide::decide(&self.setup.kinds, &verdict, self.in_force.as_ref(), &look, None);
+        let decide::Decided { decision, held_back, unknown } = decide::decide(
+            &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory },
+            &verdict,
+            self.in_force.as_ref(),
+            &look,
+            None,
+        );
         if let Some(why) = unknown {
             return self.finish_blind(&verdict, walk, &why);
         }
@@ -315,6 +336,7 @@ impl Reconciler {
     async fn look_timed(&mut self, took: &mut Stages, watch: &mut Stopwatch) -> Result<Look, String> {
         let mut facts = look::read_facts(self.setup.facts.as_mut()).await?;
         facts.node.clone_from(&self.setup.node);
+        let facts = Arc::new(facts);
         took.facts_us = micros(watch.lap());
         if let Some(in_force) = &self.in_force {
             self.setup.kinds.iter_mut().for_each(|kind| kind.target.aim(&in_force.document.config));
@@ -381,7 +403,8 @@ impl Reconciler {
                     break;
                 }
             }
-            (desired, plan) = decision.again(&self.setup.kinds, &look);
+            let planning = &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory };
+            (desired, plan) = decision.again(planning, &look);
             waiting.take_from(&mut plan);
             walk.took.verify_us += micros(walk.watch.lap());
             if !has_progressed {

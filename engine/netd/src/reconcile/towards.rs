@@ -1,9 +1,8 @@
 //! The way towards a file: its services get their addresses, the kinds say what they want, and the plan follows.
 
-use super::decide::{InForce, Look, order};
-use super::look;
+use super::decide::{InForce, Look};
+use super::lowering::Planning;
 use crate::allocation::{self, AddressReport, Allocation, Held};
-use crate::target::KindEntry;
 use netd_core::{Brake, Desired, Plan};
 use netd_schema::Config;
 use std::borrow::Cow;
@@ -47,12 +46,12 @@ impl Given {
 }
 
 /// What is wanted for a file, and the way there.
-pub(crate) fn plan_towards(kinds: &[KindEntry], given: &Given, look: &Look) -> (Desired, Plan) {
-    let mut desired = look::desired(kinds, &given.resolved, &look.facts);
-    let mut plan = netd_core::plan(&order(kinds), &desired, &look.observed);
+pub(crate) fn plan_towards(planning: &mut Planning<'_>, given: &Given, look: &Look) -> (Desired, Plan) {
+    let mut desired = planning.desired(&given.resolved, &look.facts);
+    let mut plan = planning.plan(&desired, &look.observed);
     if allocation::uses_pools(&given.config) {
         let addresses = allocation::desired(&given.allocation, &given.alone);
-        desired.0.insert(allocation::NAME, Ok(addresses));
+        desired.0.insert(allocation::NAME, Ok(addresses.into()));
         allocation::remark(&given.allocation, &given.held, &given.config, &mut plan);
     }
     (desired, plan)

@@ -74,6 +74,7 @@ impl Node {
             guarded: false,
             carries_traffic,
             desired,
+            again: None,
             target: Box::new(Watched { kind: name, node: self.clone() }),
         };
         Reconciler::new(Setup {

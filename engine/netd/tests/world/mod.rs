@@ -94,7 +94,7 @@ impl Shared {
     pub fn kinds(&self) -> Vec<KindEntry> {
         let entry = |name, guarded, desired| {
             let target = Box::new(FakeTarget { kind: name, world: self.clone() });
-            KindEntry { name, guarded, carries_traffic: true, desired, target }
+            KindEntry { name, guarded, carries_traffic: true, desired, again: None, target }
         };
         vec![
             entry(ROUTE, true, routes),

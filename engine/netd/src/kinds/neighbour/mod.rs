@@ -4,8 +4,10 @@
 //! that the kernel resolved by itself keeps its MAC when it becomes managed. Entries that somebody fixed, manages or
 //! marked as theirs do what is needed already; they are not asked for.
 
+mod again;
 mod target;
 
+pub use again::again;
 pub use target::NeighbourTarget;
 
 use crate::facts::{AttachedMode, Facts, Link, Neighbour, PathResolver};
@@ -69,15 +71,15 @@ impl Described for NeighbourSpec {
 /// None: a backend without a route has no next hop, which the service says.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    let backends: BTreeSet<IpAddr> =
-        config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect();
-    if backends.is_empty() {
+    let backends =
+        || config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address);
+    if backends().next().is_none() {
         return Ok(desired);
     }
     let resolver = PathResolver::new(facts);
     let balancing = balancing(config, facts);
     let mut seen = BTreeSet::new();
-    for hop in backends.into_iter().filter_map(|backend| resolver.hop(backend).ok()) {
+    for hop in backends().filter_map(|backend| resolver.hop(backend).ok()) {
         let (address, link) = (hop.next_hop, hop.link);
         if link.mac.is_none() || !seen.insert((link.index, address)) {
             continue;

@@ -4,6 +4,7 @@
 //! An update costs no packet: the new backends and the new ring are written beside the old ones, then one map entry
 //! is replaced. Flows whose slot moves are kept on their backend, see `rings.rs`.
 
+mod again;
 mod counters;
 mod kept;
 mod layout;
@@ -16,6 +17,7 @@ mod rings;
 mod room;
 mod round;
 mod shift;
+mod sight;
 mod sources;
 mod space;
 mod spec;
@@ -23,6 +25,7 @@ pub mod tables;
 mod target;
 mod tend;
 
+pub use again::again;
 pub use counters::{BackendTraffic, ServiceTraffic, traffic};
 pub use kept::{KeptFlows, kept_flows};
 pub(crate) use names::Names;
@@ -53,23 +56,33 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let mut paths = Paths::new(config, facts);
     for service in &config.services {
-        let asked = Asked { config, service, policy: Policy::of(service).shared() };
-        for &vip in &service.vips {
-            let in_force = in_force(service, vip, &facts.health);
-            for port in &service.ports {
-                let (spec, problems) = frontend(&asked, (vip, port), &in_force, &mut paths);
-                let key = spec.key();
-                if let Some(note) = note(&problems.notes) {
-                    desired.notes.insert(key.clone(), note);
-                }
-                if problems.is_coming {
-                    desired.coming.insert(key.clone());
-                }
-                desired.table.insert(key, Arc::new(spec));
-            }
-        }
+        lower(&mut desired, (config, service), facts, &mut paths);
     }
     Ok(desired)
+}
+
+/// Adds the frontends of a service.
+fn lower(
+    desired: &mut DesiredKind,
+    (config, service): (&Config, &Service),
+    facts: &Facts,
+    paths: &mut Paths<'_>,
+) {
+    let asked = Asked { config, service, policy: Policy::of(service).shared() };
+    for &vip in &service.vips {
+        let in_force = in_force(service, vip, &facts.health);
+        for port in &service.ports {
+            let (spec, problems) = frontend(&asked, (vip, port), &in_force, paths);
+            let key = spec.key();
+            if let Some(note) = note(&problems.notes) {
+                desired.notes.insert(key.clone(), note);
+            }
+            if problems.is_coming {
+                desired.coming.insert(key.clone());
+            }
+            desired.table.insert(key, Arc::new(spec));
+        }
+    }
 }
 
 /// How many backends without a path are named in a note.

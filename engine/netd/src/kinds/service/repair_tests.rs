@@ -63,8 +63,8 @@ async fn maps_grow_after_most_services_have_gone() {
 async fn steps_to(target: &mut ServiceTarget, specs: &[ServiceSpec]) -> Vec<Step> {
     let look = target.observe(&Facts::default()).await.unwrap();
     let desired = DesiredKind { table: table(specs.to_vec()), ..DesiredKind::default() };
-    let desired = Desired([(NAME, Ok(desired))].into());
-    plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look))].into())).steps
+    let desired = Desired([(NAME, Ok(desired.into()))].into());
+    plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look.into()))].into())).steps
 }
 
 #[test]

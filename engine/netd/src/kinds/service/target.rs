@@ -1,20 +1,17 @@
 //! Frontends in the maps: reads them whole, writes new blocks beside the old ones and turns the entries over.
 
 use super::layout::{self, Held};
-use super::paths::HeldPaths;
 use super::room;
 use super::round::{Stop, apply};
+use super::sight::Sight;
 use crate::balancer::Balancer;
 use crate::clock;
 use crate::facts::Facts;
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::Maps;
-use netd_bpf::abi::{
-    self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, Source, SourceKey, WIDE_PREVIOUS, WIDE_SLOTS,
-};
+use netd_bpf::abi::{self, Frontend, FrontendKey, KEEP_FLOWS, LINE_BYTES, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_core::{Observation, Outcome, Step};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -28,6 +25,7 @@ const STEPS_PER_ROUND: usize = 4096;
 pub struct ServiceTarget {
     balancer: Arc<Balancer>,
     grace: Grace,
+    sight: Sight,
 }
 
 /// Waits, beside other work, until no packet is under way through what a round let go of. It takes some 10 ms.
@@ -55,16 +53,21 @@ impl ServiceTarget {
     /// The target that writes to this load balancer's maps.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer, grace: Grace::default() }
+        Self { balancer, grace: Grace::default(), sight: Sight::default() }
     }
 }
 
 #[async_trait]
 impl Target for ServiceTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        self.observe_again(facts).await.map(Arc::unwrap_or_clone)
+    }
+
+    async fn observe_again(&mut self, facts: &Facts) -> Result<Arc<Observation>, String> {
+        let sight = &mut self.sight;
         self.balancer.with_maps(|maps| match maps {
-            Some(maps) => observe(maps, facts),
-            None => Ok(Observation::default()),
+            Some(maps) => sight.look(maps, facts).map_err(|error| sentence(&error)),
+            None => Ok(Arc::default()),
         })?
     }
 
@@ -170,37 +173,6 @@ pub(super) fn held(maps: &dyn Maps, key: &FrontendKey, frontend: &Frontend) -> O
 /// The largest byte of a narrow previous ring is no position.
 fn widened(slot: u16) -> u16 {
     if slot >= super::rings::NARROW_POSITIONS { super::rings::NO_GUESS } else { slot }
-}
-
-fn observe(maps: &mut dyn Maps, facts: &Facts) -> Result<Observation, String> {
-    let frontends = maps.frontends().map_err(|error| sentence(&error))?;
-    let mut observation = Observation::default();
-    let mut paths = HeldPaths::new(facts);
-    let mut sources: BTreeMap<u32, Vec<(SourceKey, Source)>> = BTreeMap::new();
-    for (key, source) in maps.sources().map_err(|error| sentence(&error))? {
-        sources.entry(key.service).or_default().push((key, source));
-    }
-    for (key, frontend) in &frontends {
-        let mut spec = match held(maps, key, frontend) {
-            Some(held) => {
-                layout::spec(key, &held, maps.service_name(frontend.service).unwrap_or_default(), &mut paths)
-            }
-            // An entry that names what is not there was not written by netd as it is; it is written anew.
-            None => layout::spec(key, &damaged(), String::new(), &mut paths),
-        };
-        if let (Some(spec), true) = (&mut spec, frontend.flags & abi::SOURCES != 0) {
-            let held = sources.get(&frontend.service);
-            Arc::make_mut(&mut spec.policy).add_sources(held.into_iter().flatten());
-        }
-        if let Some(spec) = spec {
-            observation.owned.insert(spec.key(), Arc::new(spec));
-        }
-    }
-    Ok(observation)
-}
-
-fn damaged() -> Held {
-    Held { frontend: Frontend::default(), lines: Vec::new(), ring: Vec::new(), previous: None, intact: false }
 }
 
 #[cfg(test)]

@@ -52,10 +52,18 @@ fn table(specs: impl IntoIterator<Item = ServiceSpec>) -> Table {
     specs.into_iter().map(|spec| (spec.key(), Arc::new(spec) as Arc<dyn Spec>)).collect()
 }
 
+fn observe(maps: &dyn Maps, facts: &Facts) -> netd_bpf::Result<Arc<Observation>> {
+    Sight::default().look(maps, facts)
+}
+
 fn plan_to(maps: &mut dyn Maps, specs: impl IntoIterator<Item = ServiceSpec>) -> Plan {
     let desired = DesiredKind { table: table(specs), ..DesiredKind::default() };
     let found = observe(maps, &Facts::default()).unwrap();
-    plan(&[NAME], &Desired([(NAME, Ok(desired))].into()), &Observed([(NAME, Reading::Known(found))].into()))
+    plan(
+        &[NAME],
+        &Desired([(NAME, Ok(desired.into()))].into()),
+        &Observed([(NAME, Reading::Known(found))].into()),
+    )
 }
 
 fn go_to(maps: &mut dyn Maps, specs: impl IntoIterator<Item = ServiceSpec> + Clone) {
@@ -283,13 +291,13 @@ async fn maps_grow_with_the_services_and_keep_what_they_hold() {
             ..service(&IpAddr::from((0xc000_0200 + host).to_be_bytes()).to_string(), [backend(2), backend(3)])
         });
         let desired = DesiredKind { table: table(specs), ..DesiredKind::default() };
-        let desired = Desired([(NAME, Ok(desired))].into());
+        let desired = Desired([(NAME, Ok(desired.into()))].into());
         let look = target.observe(&facts).await.unwrap();
-        let steps = plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look))].into())).steps;
+        let steps = plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look.into()))].into())).steps;
         let outcomes = target.apply(&steps, &facts).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Applied), "{:?}", outcomes.first());
         let look = target.observe(&facts).await.unwrap();
-        let left = plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look))].into()));
+        let left = plan(&[NAME], &desired, &Observed([(NAME, Reading::Known(look.into()))].into()));
         assert!(left.is_empty(), "{count}: {} left", left.steps.len());
     }
 }
@@ -338,7 +346,7 @@ fn k8_a_way_by_a_device_whose_index_another_one_got_is_forgotten() {
         let found = observe(maps, facts).unwrap();
         plan(
             &[NAME],
-            &Desired([(NAME, Ok(desired))].into()),
+            &Desired([(NAME, Ok(desired.into()))].into()),
             &Observed([(NAME, Reading::Known(found))].into()),
         )
     };

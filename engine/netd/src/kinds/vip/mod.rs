@@ -4,8 +4,10 @@
 //! Key: the VIP, or the pool's prefix. Mark of ownership: everything in the maps that are pinned under netd's own
 //! directory. An update costs no packet: one entry is replaced.
 
+mod again;
 mod target;
 
+pub use again::again;
 pub use target::VipTarget;
 
 use crate::facts::Facts;

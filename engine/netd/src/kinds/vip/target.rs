@@ -4,37 +4,51 @@ use super::{NAME, VipSpec};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::kinds::service::{Names, sentence, smallest_capacity, with_room_for};
+use crate::seen::{News, Seen};
 use crate::target::Target;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use netd_bpf::Maps;
 use netd_bpf::abi::{Frontend, FrontendKey, PING, Pool, PoolKey, UNKNOWN_DROP, UNKNOWN_REJECT};
-use netd_core::{Action, Observation, Outcome, Step};
+use netd_core::{Action, Observation, Outcome, Spec, Step};
 use netd_schema::UnknownPort;
+use std::net::IpAddr;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The target of VIPs: entries beside those of the frontends, and the prefixes of pools.
 pub struct VipTarget {
     balancer: Arc<Balancer>,
+    seen: Seen<Place>,
+}
+
+/// Where a resource is: an entry beside those of the frontends, or a pool's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Vip(IpAddr),
+    Pool(IpAddr, u8),
 }
 
 impl VipTarget {
     /// The target that writes to this load balancer's maps.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer }
+        Self { balancer, seen: Seen::default() }
     }
 }
 
 #[async_trait]
 impl Target for VipTarget {
-    async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
-        let found = self.balancer.with_maps(|maps| maps.map_or(Ok(Vec::new()), |maps| observe(maps)))?;
-        let mut observation = Observation::default();
-        for spec in found.map_err(|error| sentence(&error))? {
-            observation.owned.insert(spec.key(), Arc::new(spec));
-        }
-        Ok(observation)
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        self.observe_again(facts).await.map(Arc::unwrap_or_clone)
+    }
+
+    async fn observe_again(&mut self, _facts: &Facts) -> Result<Arc<Observation>, String> {
+        let seen = &mut self.seen;
+        self.balancer.with_maps(|maps| match maps {
+            Some(maps) => look(seen, maps).map_err(|error| sentence(&error)),
+            None => Ok(Arc::default()),
+        })?
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -107,29 +121,39 @@ fn pool_key(spec: &VipSpec) -> PoolKey {
     PoolKey::new(spec.prefix.ip(), spec.prefix.prefix())
 }
 
-fn observe(maps: &dyn Maps) -> netd_bpf::Result<Vec<VipSpec>> {
+/// Reads everything; only what differs from the last look is taken apart.
+fn look(seen: &mut Seen<Place>, maps: &dyn Maps) -> netd_bpf::Result<Arc<Observation>> {
     let mut found = Vec::new();
-    for (key, entry) in maps.frontends()? {
-        if key == FrontendKey::vip_entry(key.address) {
-            found.push(VipSpec {
-                prefix: IpNetwork::from(key.address),
-                counted_for: maps.service_name(entry.service)?,
-                ping: entry.flags & PING != 0,
-                unknown_port: policy(entry.flags),
-            });
+    maps.each_frontend(&mut |key, entry| {
+        if *key == FrontendKey::vip_entry(key.address) {
+            found.push((Place::Vip(key.address), entry.flags, entry.service));
         }
-    }
+    })?;
     for (key, pool) in maps.pools()? {
         let (address, bits) = key.prefix();
-        let Ok(prefix) = IpNetwork::new(address, bits) else { continue };
-        found.push(VipSpec {
-            prefix,
-            counted_for: maps.service_name(pool.service)?,
-            ping: false,
-            unknown_port: policy(pool.flags),
-        });
+        found.push((Place::Pool(address, bits), pool.flags, pool.service));
     }
-    Ok(found)
+    seen.begin();
+    let mut news = Vec::new();
+    for (entry, flags, service) in found {
+        let counted_for = maps.service_name(service)?;
+        let print = xxh3_64_with_seed(counted_for.as_bytes(), u64::from(flags) << 32 | u64::from(service));
+        if !seen.is_known(&entry, print) {
+            let spec = meaning(entry, flags, counted_for);
+            let meaning = spec.map(|spec| (spec.key(), Arc::new(spec) as Arc<dyn Spec>));
+            news.push(News { entry, print, meaning });
+        }
+    }
+    Ok(seen.end(news))
+}
+
+/// What an entry means; `None` for a prefix that is none.
+fn meaning(place: Place, flags: u32, counted_for: String) -> Option<VipSpec> {
+    let (prefix, ping) = match place {
+        Place::Vip(address) => (IpNetwork::from(address), flags & PING != 0),
+        Place::Pool(address, bits) => (IpNetwork::new(address, bits).ok()?, false),
+    };
+    Some(VipSpec { prefix, counted_for, ping, unknown_port: policy(flags) })
 }
 
 fn policy(flags: u32) -> UnknownPort {
@@ -170,15 +194,17 @@ mod tests {
         for spec in &specs {
             put(&mut maps, &mut names, spec).unwrap();
         }
-        let found = observe(&maps).unwrap();
-        assert!(found.len() == specs.len() && specs.iter().all(|spec| found.contains(spec)));
+        let mut seen = Seen::default();
+        let found = look(&mut seen, &maps).unwrap();
+        let is_found = |spec: &VipSpec| found.owned[&spec.key()].as_any().downcast_ref() == Some(spec);
+        assert!(found.owned.len() == specs.len() && specs.iter().all(is_found));
         let numbers: std::collections::BTreeSet<u32> =
             maps.frontends().unwrap().iter().map(|(_, entry)| entry.service).collect();
         assert_eq!(numbers.len(), 1);
         for spec in &specs {
             delete(&mut maps, spec).unwrap();
         }
-        assert_eq!(observe(&maps).unwrap(), []);
+        assert!(look(&mut seen, &maps).unwrap().owned.is_empty());
     }
 
     #[test]
