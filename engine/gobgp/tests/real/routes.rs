@@ -177,6 +177,15 @@ async fn a_prefix_goes_to_those_it_is_for_and_comes_and_goes_without_a_reset() {
 }
 
 pub async fn far_client(site: &Site, asn: u32) -> Client {
+    let far = speaking(site, asn).await;
+    // Only one side opens the session: two gobgpds that try at the same moments get into each other's way.
+    let left = PeerConfig { import: true, passive: true, ..peer(ip("10.9.1.1"), ASN) };
+    far.add_peer(&left, asn, Restarting::No).await.unwrap();
+    far
+}
+
+/// The second router in this AS, without a peer.
+pub async fn speaking(site: &Site, asn: u32) -> Client {
     let endpoint = crate::site::unix(&site.file("far.sock"));
     let mut far = None;
     wait_until("a second gobgpd", async || {
@@ -188,9 +197,6 @@ pub async fn far_client(site: &Site, asn: u32) -> Client {
     let global = netd_gobgp::Global { asn, router_id: [10, 9, 1, 2].into(), listen_port: Some(179) };
     far.start(&global).await.unwrap();
     far.prepare().await.unwrap();
-    // Only one side opens the session: two gobgpds that try at the same moments get into each other's way.
-    let left = PeerConfig { import: true, passive: true, ..peer(ip("10.9.1.1"), ASN) };
-    far.add_peer(&left, asn, Restarting::No).await.unwrap();
     far
 }
 

@@ -1,5 +1,6 @@
 //! Sessions with FRR and BIRD: up, refused, changed, left alone.
 
+use crate::routes::{second_router, speaking};
 use crate::site::{Site, ip};
 use crate::{ASN, OTHER_ASN, PATIENCE, peer, wait_until};
 use netd_gobgp::{Client, Event, Password, PeerConfig, Restarting, SessionState, Ttl, UpdateEffect};
@@ -125,6 +126,21 @@ async fn b6_a_wrong_password_keeps_the_session_down_and_the_right_one_brings_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_with_another_gobgpd_comes_up_with_a_password() {
+    let Some(site) = Site::new() else { return };
+    let (_daemon, client) = site.daemon().await;
+    let (_far, _running) = second_router(&site);
+    let (left, right) = (ip("10.9.1.1"), ip("10.9.1.2"));
+    let far = speaking(&site, OTHER_ASN).await;
+    let theirs = PeerConfig { password: password("s3cret"), passive: true, ..peer(left, ASN) };
+    far.add_peer(&theirs, OTHER_ASN, Restarting::No).await.unwrap();
+    let wanted = PeerConfig { password: password("s3cret"), ..peer(right, OTHER_ASN) };
+    client.add_peer(&wanted, ASN, Restarting::No).await.unwrap();
+    established(&client, right).await;
+    assert_eq!(state(&far, left).await, SessionState::Established);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_is_given_up_is_given_up_by_the_listening_socket_too() {
     let Some(site) = Site::new() else { return };
     let (_daemon, client) = site.daemon().await;
@@ -142,14 +158,22 @@ async fn a_password_that_is_given_up_is_given_up_by_the_listening_socket_too() {
 async fn b6_a_wrong_as_is_told_apart_from_a_peer_that_is_not_there() {
     let Some(site) = Site::new() else { return };
     let (_daemon, client) = site.daemon().await;
-    let address = ip(Site::RIGHT_V4);
-    client.add_peer(&peer(address, 64999), ASN, Restarting::No).await.unwrap();
+    let both = [Site::RIGHT_V4, Site::RIGHT_V6].map(ip);
+    for address in both {
+        client.add_peer(&peer(address, 64999), ASN, Restarting::No).await.unwrap();
+    }
     client.add_peer(&peer(ip("10.9.0.99"), OTHER_ASN), ASN, Restarting::No).await.unwrap();
     let _frr = both_ways(&site, OTHER_ASN, "");
-    wait_until("ended", async || client.peers().await.unwrap()[&address].notifications != (0, 0)).await;
+    wait_until("ended", async || {
+        let peers = client.peers().await.unwrap();
+        both.iter().all(|address| peers[address].notifications != (0, 0))
+    })
+    .await;
     let peers = client.peers().await.unwrap();
     let expected = "the session was ended from here: is the peer of another AS than the file says?";
-    assert_eq!(peers[&address].hindrance(), Some(expected), "{:?}", peers[&address]);
+    for address in both {
+        assert_eq!(peers[&address].hindrance(), Some(expected), "{:?}", peers[&address]);
+    }
     let expected = "no connection: the peer does not listen, is not reachable, or wants a password";
     assert_eq!(peers[&ip("10.9.0.99")].hindrance(), Some(expected));
 }
