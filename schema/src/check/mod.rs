@@ -18,6 +18,7 @@ mod requests;
 mod ring;
 mod rss_source;
 mod services;
+mod strict;
 mod vips;
 mod wireguard;
 
@@ -49,6 +50,7 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         network::check(&at.value, top, diagnoses);
     }
     wireguard::check(top, diagnoses);
+    strict::check(top, diagnoses);
     if let Some(at) = &top.masquerade {
         masquerade::check(at, top, diagnoses);
     }

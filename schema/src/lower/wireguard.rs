@@ -1,7 +1,8 @@
 //! What `[wireguard]` and `nodes.wireguard` mean.
 
-use crate::model::{NodeWireguard, Wireguard};
+use crate::model::{NodeWireguard, Strict, StrictEgress, Wireguard};
 use crate::raw;
+use std::collections::BTreeSet;
 
 pub(super) fn lower(raw: &raw::Wireguard) -> Wireguard {
     let standard = Wireguard::default();
@@ -17,7 +18,20 @@ pub(super) fn lower(raw: &raw::Wireguard) -> Wireguard {
         rule_priority: raw.rule_priority.map_or(standard.rule_priority, |at| at.value.wide()),
         device: raw.device.map_or(standard.device, |at| at.value),
         generation: raw.generation.map_or(standard.generation, |at| at.value.wide()),
+        strict: raw.strict.as_ref().map_or(standard.strict, |at| strict(&at.value)),
     }
+}
+
+fn strict(raw: &raw::Strict) -> Strict {
+    let egress = match raw.egress.as_ref().map(|at| &at.value) {
+        None | Some(raw::StrictEgress::Off) => StrictEgress::Off,
+        Some(raw::StrictEgress::Pods) => StrictEgress::Pods,
+        Some(raw::StrictEgress::Listed(listed)) => {
+            let sorted: BTreeSet<_> = listed.items.iter().map(|at| at.value.0).collect();
+            StrictEgress::Listed(sorted.into_iter().collect())
+        }
+    };
+    Strict { egress, ingress: raw.ingress.is_some_and(|at| at.value) }
 }
 
 pub(super) fn node(raw: &raw::NodeWireguard) -> NodeWireguard {

@@ -1,6 +1,7 @@
 //! Encryption between the nodes.
 
 use super::Mtu;
+use ipnetwork::IpNetwork;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub struct Wireguard {
     pub device: WireguardDevice,
     /// Which of two devices sends: an even number stands for the first, an odd one for the second.
     pub generation: u32,
+    /// What is dropped because it is to be encrypted and is not.
+    pub strict: Strict,
 }
 
 impl Default for Wireguard {
@@ -52,8 +55,30 @@ impl Default for Wireguard {
             rule_priority: 1,
             device: WireguardDevice::default(),
             generation: 0,
+            strict: Strict::default(),
         }
     }
+}
+
+/// What is dropped because it is to be encrypted and is not.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Strict {
+    /// Destinations for which nothing leaves in clear.
+    pub egress: StrictEgress,
+    /// Whether nothing comes in in clear from pods of any node.
+    pub ingress: bool,
+}
+
+/// Destinations for which nothing leaves in clear.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum StrictEgress {
+    /// None.
+    #[default]
+    Off,
+    /// The pods of all nodes.
+    Pods,
+    /// These, sorted.
+    Listed(Vec<IpNetwork>),
 }
 
 /// What is encrypted.

@@ -3,6 +3,7 @@
 use super::bgp_word::AbsolutePath;
 use super::duration::Lasting;
 use super::number::{PortNumber, Within};
+use super::strict::Strict;
 use super::table::raw_table;
 use super::word::{Address, DeviceName, Refused, Word, word_schema};
 use super::{Raw, Reader};
@@ -58,6 +59,8 @@ raw_table! {
         /// second device, called as the first with a `b` behind, at the next port, and takes packets by both. An even
         /// number sends by the first, an odd one by the second.
         optional generation: Generation = 0, like 1;
+        /// Drops what is to be encrypted and is not.
+        optional strict: Strict;
     }
 }
 
