@@ -10,7 +10,9 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
+mod frame;
 mod queue;
+pub use frame::send_frame;
 pub(crate) use queue::Queue;
 
 const MAP_CREATE: libc::c_long = 0;
@@ -156,12 +158,36 @@ pub(crate) fn xdp_run(
     frame: &[u8],
     ingress: Option<u32>,
 ) -> io::Result<(u32, Vec<u8>)> {
-    let mut out = vec![0; frame.len() + FRAME_ROOM];
     let context =
         ingress.map(|ingress| XdpContext { end: frame.len() as u32, ingress, ..XdpContext::zeroed() });
+    test_run(program, frame, context.as_ref().map_or(&[], bytemuck::bytes_of))
+}
+
+/// Runs a tc program once on a frame of the loopback device: its verdict, and the frame as it left it.
+pub(crate) fn skb_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    test_run(program, frame, &[])
+}
+
+/// As [`skb_run`], on a frame that has a firewall mark.
+pub(crate) fn skb_run_marked(program: BorrowedFd<'_>, frame: &[u8], mark: u32) -> io::Result<(u32, Vec<u8>)> {
+    test_run(program, frame, bytemuck::bytes_of(&SkbContext { mark, ..SkbContext::zeroed() }))
+}
+
+/// As [`skb_run`], on a frame that came in by a device; zero: it is of a socket.
+pub(crate) fn skb_run_from(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    came_in_by: u32,
+) -> io::Result<(u32, Vec<u8>)> {
+    test_run(program, frame, bytemuck::bytes_of(&SkbContext { came_in_by, ..SkbContext::zeroed() }))
+}
+
+/// Runs a program once on a frame, with the beginning of its context, which is of one kind for each kind of program.
+fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    let mut out = vec![0; frame.len() + FRAME_ROOM];
     let mut attr = TestRunAttr {
-        context_size_in: context.map_or(0, |_| size_of::<XdpContext>() as u32),
-        context_in: context.as_ref().map_or(0, |context| &raw const *context as u64),
+        context_size_in: context.len() as u32,
+        context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
         program: program.as_raw_fd() as u32,
         data_size_in: frame.len() as u32,
         data_size_out: out.len() as u32,
@@ -173,31 +199,6 @@ pub(crate) fn xdp_run(
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     out.truncate(attr.data_size_out as usize);
     Ok((attr.verdict, out))
-}
-
-/// Runs a tc program once on a frame of the loopback device: its verdict, and the frame as it left it.
-pub(crate) fn skb_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
-    // The kernel knows by the program what it runs; only the context, which is not given here, is of one kind.
-    xdp_run(program, frame, None)
-}
-
-/// Runs a tc program once on a frame of the loopback device that has a firewall mark: its verdict.
-pub(crate) fn skb_run_marked(program: BorrowedFd<'_>, frame: &[u8], mark: u32) -> io::Result<u32> {
-    let mut out = vec![0; frame.len() + FRAME_ROOM];
-    let context = SkbContext { length: 0, kind: 0, mark };
-    let mut attr = TestRunAttr {
-        context_size_in: size_of::<SkbContext>() as u32,
-        context_in: &raw const context as u64,
-        program: program.as_raw_fd() as u32,
-        data_size_in: frame.len() as u32,
-        data_size_out: out.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        data_out: out.as_mut_ptr() as u64,
-        ..TestRunAttr::zeroed()
-    };
-    // SAFETY: the buffers and the context live until after the call and have the lengths given.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
-    Ok(attr.verdict)
 }
 
 /// Waits until no program runs any more that ran before the call.
@@ -470,6 +471,8 @@ struct SkbContext {
     length: u32,
     kind: u32,
     mark: u32,
+    rest: [u32; 6],
+    came_in_by: u32,
 }
 
 fn info<I: Pod>(object: BorrowedFd<'_>) -> io::Result<I> {

@@ -177,7 +177,7 @@ impl Strict {
     pub fn run(&self, side: Side, frame: &[u8], mark: u32) -> Result<Verdict> {
         const SHOT: u32 = 2;
         let run = sys::skb_run_marked(self.program(side), frame, mark);
-        let verdict = run.map_err(|error| Error::kernel("test run", "tc_strict", error))?;
+        let (verdict, _) = run.map_err(|error| Error::kernel("test run", "tc_strict", error))?;
         Ok(if verdict == SHOT { Verdict::Drop } else { Verdict::Pass })
     }
 
