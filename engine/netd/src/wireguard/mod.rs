@@ -12,7 +12,9 @@ use crate::netlink::Connection;
 use netd_schema::Config;
 use netd_wireguard::{Access, Device, Error, Kernel, Peer, Program, PublicKey, Userspace};
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -231,6 +233,9 @@ impl Devices {
     }
 
     fn start(&mut self, interface: &str) -> Result<(), Trouble> {
+        // A command that acts without a daemon is the first to need it.
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(&self.runtime_dir);
+        made.map_err(|error| format!("make {}: {error}", self.runtime_dir.display()))?;
         self.program(interface).start().map_err(|error| Trouble::Failed(said(&error)))
     }
 

@@ -8,13 +8,16 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use netd_core::{Action, Observation, Outcome, Spec, Step};
 use netd_schema::Family;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, Nla as _};
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rustix::io::Errno;
 use std::sync::Arc;
+
+/// `FRA_DPORT_MASK`: since Linux 6.15.
+const DPORT_MASK: u16 = 29;
 
 /// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
 const TABLE_COMPAT: u8 = 252;
@@ -120,6 +123,7 @@ fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
             RuleAttribute::Priority(it) => priority = *it,
             RuleAttribute::Protocol(it) => protocol = u8::from(*it),
             RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            RuleAttribute::Other(it) if is_mask_of_one_port(it) => {}
             _ => is_strange = true,
         }
     }
@@ -133,6 +137,16 @@ fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
     is_strange |= is_udp != port.is_some();
     let is_ours = header.action == RuleAction::ToTable && !is_strange;
     is_ours.then_some((RuleSpec { family, priority, packets, table }, protocol))
+}
+
+/// Newer kernels say of one port that all of its bits count.
+fn is_mask_of_one_port(attribute: &DefaultNla) -> bool {
+    let mut mask = [0; 2];
+    let is_whole = attribute.kind() == DPORT_MASK && attribute.value_len() == mask.len();
+    if is_whole {
+        attribute.emit_value(&mut mask);
+    }
+    mask == [0xff; 2]
 }
 
 fn message(spec: &RuleSpec) -> RuleMessage {
@@ -187,6 +201,20 @@ mod tests {
             let spec = RuleSpec { family, priority: 7, packets, table };
             assert_eq!(read(&message(&spec)), Some((spec, PROTOCOL)));
         }
+    }
+
+    #[test]
+    fn a_rule_for_one_port_is_read_as_newer_kernels_say_it_and_one_for_some_bits_is_not() {
+        let packets = Packets::UdpTo(8472);
+        let spec = RuleSpec { family: Family::Ipv4, priority: 1, packets, table: 201 };
+        let said = |mask: u16| {
+            let mut said = message(&spec);
+            let mask = DefaultNla::new(DPORT_MASK, mask.to_ne_bytes().to_vec());
+            said.attributes.push(RuleAttribute::Other(mask));
+            read(&said).map(|(spec, _)| spec)
+        };
+        assert_eq!(said(0xffff), Some(spec.clone()));
+        assert_eq!(said(0xfff0), None);
     }
 
     #[test]

@@ -38,15 +38,15 @@ pub struct DeviceSpec {
     pub up: bool,
     /// The private key that it has: never the key, but which.
     pub key: KeyOf,
-    /// Whether the node has another key besides: each stays in its file then. Else the one that is left moves to the place
-    /// of the first. Not compared.
-    pub has_another: bool,
+    /// Whether its key is in the second file; wanted: whether it may be, because the node has another key in the first. One
+    /// that is left alone moves to the first.
+    pub may_be_next: bool,
 }
 
 /// Which private key a device has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyOf {
-    /// That of a file (`None`: of the usual one), which must be the one of this public key if there is one.
+    /// That of a file (`None`: of the usual one); wanted: which must be the one of this public key if there is one.
     File(Option<PathBuf>, Option<PublicKey>),
     /// None, or another one, or one that cannot be compared: what is said of it.
     Other(String),
@@ -61,8 +61,11 @@ impl DeviceSpec {
 
     fn words(&self) -> [(&'static str, String); 6] {
         let key = match &self.key {
-            KeyOf::File(Some(file), _) => format!("that of {}", file.display()),
-            KeyOf::File(None, _) => "its own".to_owned(),
+            KeyOf::File(file, key) => {
+                let file =
+                    file.as_ref().map_or("its own".to_owned(), |file| format!("that of {}", file.display()));
+                key.map_or(file.clone(), |key| format!("{file}, {}", key.fingerprint()))
+            }
             KeyOf::Other(said) => said.clone(),
         };
         [
@@ -103,8 +106,15 @@ impl Described for DeviceSpec {
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
         let is_free = self.device == WireguardDevice::Auto;
+        let is_any_key = matches!(
+            (&self.key, &observed.key),
+            (KeyOf::File(wanted, None), KeyOf::File(file, _)) if wanted == file
+        );
+        let is_same = |field: &str| (is_free && field == "device") || (is_any_key && field == "private key");
         let changes = FieldChange::among(observed.words(), self.words());
-        changes.into_iter().filter(|change| !(is_free && change.field == "device")).collect()
+        let moves = (observed.may_be_next && !self.may_be_next)
+            .then(|| FieldChange::changed("key file", "the next one's", "the first one's"));
+        changes.into_iter().filter(|change| !is_same(&change.field)).chain(moves).collect()
     }
 
     fn satisfied_by(&self, observed: &Self) -> bool {
@@ -151,7 +161,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             mark: settings.mark,
             mtu,
             up: true,
-            has_another: mesh.has_another_key(),
+            may_be_next: mesh.has_another_key(),
         };
         desired.table.insert(key, Arc::new(spec));
     }

@@ -7,7 +7,7 @@ use crate::wireguard::{Devices, Mesh, Own, Shared, Sort, Trouble, next_file, own
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Spec, Step};
 use netd_schema::{Config, WireguardDevice};
-use netd_wireguard::{Change, Device, PublicKey, read};
+use netd_wireguard::{Change, Device, read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,10 +66,9 @@ impl Target for DeviceTarget {
             }
         }
         for Own { link, sort, device } in own {
-            let lane = lanes.iter().find(|lane| lane.interface == link.name);
-            let key = match (&mesh, lane) {
-                (Some(mesh), Some(lane)) => which(&devices, mesh, mesh.key_of_lane(lane), &device),
-                _ => KeyOf::Other("unknown".to_owned()),
+            let (key, is_next) = match &mesh {
+                Some(mesh) => which(&devices, mesh, &device),
+                None => (KeyOf::Other("unknown".to_owned()), false),
             };
             let spec = DeviceSpec {
                 interface: link.name,
@@ -82,7 +81,7 @@ impl Target for DeviceTarget {
                 mtu: link.mtu,
                 up: link.up,
                 key,
-                has_another: mesh.as_ref().is_some_and(Mesh::has_another_key),
+                may_be_next: is_next,
             };
             let is_chosen =
                 mesh.as_ref().is_some_and(|mesh| mesh.settings.device == WireguardDevice::Userspace);
@@ -109,25 +108,18 @@ impl Target for DeviceTarget {
     }
 }
 
-/// Which key a device has, by the files.
-fn which(devices: &Devices, mesh: &Mesh<'_>, listed: Option<PublicKey>, device: &Device) -> KeyOf {
-    let Some(has) = device.public_key else { return KeyOf::Other("none".to_owned()) };
+/// Which key a device has, by the files, and whether it is in the second one.
+fn which(devices: &Devices, mesh: &Mesh<'_>, device: &Device) -> (KeyOf, bool) {
+    let Some(has) = device.public_key else { return (KeyOf::Other("none".to_owned()), false) };
     let named = mesh.settings.key_file.clone();
     let path = devices.key_file(named.as_ref());
-    let file = match read(&path) {
-        Ok(key) => key.public(),
-        Err(error) => return KeyOf::Other(said(&error)),
-    };
-    match listed {
-        None if has == file => KeyOf::File(named, None),
-        Some(listed) if has == listed && has == file => KeyOf::File(named, Some(listed)),
-        // A key that is the only one has its place in the first file.
-        Some(listed) if has == listed && mesh.has_another_key() => match read(&next_file(&path)) {
-            Ok(next) if next.public() == has => KeyOf::File(named, Some(listed)),
-            Ok(_) => KeyOf::Other(format!("that of {}", has.fingerprint())),
-            Err(error) => KeyOf::Other(said(&error)),
-        },
-        None | Some(_) => KeyOf::Other(format!("that of {}", has.fingerprint())),
+    let first = read(&path).map(|key| key.public());
+    let is_next = || read(&next_file(&path)).is_ok_and(|key| key.public() == has);
+    match first {
+        Ok(key) if key == has => (KeyOf::File(named, Some(has)), false),
+        _ if is_next() => (KeyOf::File(named, Some(has)), true),
+        Ok(_) => (KeyOf::Other(format!("that of {}", has.fingerprint())), false),
+        Err(error) => (KeyOf::Other(said(&error)), false),
     }
 }
 
@@ -168,7 +160,7 @@ fn key(devices: &Devices, to: &DeviceSpec) -> Result<(netd_wireguard::PrivateKey
     };
     let file = devices.key_file(named.as_ref());
     let (key, is_next) = own_key(&file, *listed)?;
-    Ok((key, (is_next && !to.has_another).then_some(file)))
+    Ok((key, (is_next && !to.may_be_next).then_some(file)))
 }
 
 fn sort(device: WireguardDevice) -> Sort {
