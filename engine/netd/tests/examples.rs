@@ -32,8 +32,8 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 14] = [
         "full",
         "lb-1",
         &[
-            ("wireguard_device", 1),
-            ("wireguard_peer", 1),
+            ("wireguard_device", 2),
+            ("wireguard_peer", 2),
             ("route", 8),
             ("rule", 2),
             ("bgp_peer", 4),
