@@ -210,7 +210,7 @@ impl<'c> Mesh<'c> {
     pub fn left_for_tunnel(&self, node: &Node, mtu: u32) -> u32 {
         let is_inside = self.settings.mode == WireguardMode::Overlay
             && self.own_key().is_some()
-            && self.others.iter().any(|other| other.node.name == node.name);
+            && node.wireguard.public_key.is_some();
         let most = match self.settings.mtu {
             Mtu::Fixed(bytes) => bytes,
             Mtu::Auto => u32::MAX,
