@@ -32,9 +32,12 @@ demo: deps ## build netd, then show it: traffic, a live edit, a drain, a kill (r
 
 test: deps ## all tests; those against the kernel need root, and make namespaces of their own
 	@[ "$$(id -u)" = 0 ] || echo "netd: not root: the tests against the kernel will be skipped"
-	$(CARGO) test --locked --workspace --no-fail-fast 2>&1 | .ci/count
+	@# Examples measure; that they compile is for `make check`.
+	{ $(CARGO) test --locked --workspace --no-fail-fast --lib --bins --tests; $(CARGO) test --locked --workspace --doc; } 2>&1 | .ci/count
+	@integration/linux-6.1/core
 
-test-6.1: deps ## the tests of kernel programs and of WireGuard on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
+test-6.1: deps ## all tests of kernel programs and of WireGuard on Linux 6.1, in an emulator (Debian, downloads its kernel; long)
+	integration/linux-6.1/core
 	integration/linux-6.1/wireguard
 	integration/linux-6.1/test
 

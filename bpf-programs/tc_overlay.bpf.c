@@ -8,9 +8,12 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -88,6 +91,9 @@ struct packet {
 	__u8 destination[16];
 	__u8 is_v6;
 	__u8 hops;
+	__u8 protocol;
+	// Bytes of the IP header; of IPv6 without what follows it.
+	__u8 header;
 };
 
 // What follows an IPv4 header's eighth byte, up to its addresses.
@@ -118,6 +124,8 @@ static __always_inline int parse(const struct __sk_buff *skb, struct packet *pac
 		map_v4(packet->destination, ip->daddr);
 		packet->is_v6 = 0;
 		packet->hops = ip->ttl;
+		packet->protocol = ip->protocol;
+		packet->header = ip->ihl * 4;
 		return 1;
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
@@ -128,6 +136,8 @@ static __always_inline int parse(const struct __sk_buff *skb, struct packet *pac
 		__builtin_memcpy(packet->destination, &ip->daddr, 16);
 		packet->is_v6 = 1;
 		packet->hops = ip->hop_limit;
+		packet->protocol = ip->nexthdr;
+		packet->header = sizeof(*ip);
 		return 1;
 	}
 	return 0;
@@ -140,6 +150,30 @@ static __always_inline int may_go(struct __sk_buff *skb, const struct packet *pa
 	__u32 mtu = 0;
 
 	return packet->hops > 1 && !bpf_check_mtu(skb, ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
+}
+
+// Whether the packet is no larger than the file allows, or each of those that it will be cut into by the device.
+static __always_inline int is_small_enough(struct __sk_buff *skb, const struct packet *packet)
+{
+	const __u32 first = 0;
+	const struct overlay_settings *const set = bpf_map_lookup_elem(&settings, &first);
+	struct tcphdr tcp;
+	__u32 header = sizeof(struct udphdr);
+
+	if (!set)
+		return 0;
+	if (!set->mtu)
+		return 1;
+	if (!skb->gso_size)
+		return skb->len - ETH_HLEN <= set->mtu;
+	if (packet->protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + packet->header, &tcp, sizeof(tcp)))
+			return 0;
+		header = tcp.doff * 4;
+	} else if (packet->protocol != IPPROTO_UDP) {
+		return 0;
+	}
+	return packet->header + header + skb->gso_size <= set->mtu;
 }
 
 // Takes one hop, as every router does.
@@ -218,7 +252,8 @@ int overlay_send(struct __sk_buff *skb)
 	__builtin_memcpy(key.address, packet.destination, 16);
 	way = bpf_map_lookup_elem(&ways, &key);
 	// A prefix of IPv6 may contain the mapped addresses, and is not meant for them.
-	if (!way || way->pods_are_v6 != packet.is_v6 || !may_go(skb, &packet, way->ifindex))
+	if (!way || way->pods_are_v6 != packet.is_v6 || !may_go(skb, &packet, way->ifindex) ||
+	    !is_small_enough(skb, &packet))
 		return TO_STACK;
 	if (take_hop(skb, &packet))
 		return TC_ACT_SHOT;

@@ -29,6 +29,8 @@ struct overlay_settings {
 	__u32 abi_version;
 	__u32 vni;
 	__u64 program_digest;
+	__u32 mtu;
+	__u32 zero;
 };
 
 // A line for each CPU.
@@ -43,7 +45,7 @@ struct overlay_counts {
 
 _Static_assert(sizeof(struct overlay_prefix) == 20, "keys have no padding");
 _Static_assert(sizeof(struct overlay_way) == 40, "values have no padding");
-_Static_assert(sizeof(struct overlay_settings) == 16, "settings have no padding");
+_Static_assert(sizeof(struct overlay_settings) == 24, "settings have no padding");
 _Static_assert(sizeof(struct overlay_counts) == 64, "counts of a CPU are a line");
 
 #endif

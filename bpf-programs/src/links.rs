@@ -1,7 +1,8 @@
 //! Programs on devices, by links: pinned ones for the load balancer, held ones for laboratories.
 //!
 //! A pinned link outlives netd, and nobody else can replace its program. Replacing it goes through the link: every
-//! packet meets the old program or the new one.
+//! packet meets the old program or the new one. Where the kernel has no links for what is to be attached, a filter of tc
+//! and a record of it take a link's place, and everything here is about them as well.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::bpffs::make_folder;
 use crate::decap;
 use crate::error::{Error, Result};
+use crate::filters::{self, Order, Place, RECORD};
 use crate::loader;
 use crate::sys;
 
@@ -77,6 +79,14 @@ pub enum LinkError {
     Other(#[from] Error),
 }
 
+/// What holds a program on a device.
+#[derive(Debug)]
+enum Held {
+    Link(OwnedFd),
+    /// On kernels without links for what the program is.
+    Filter(Place),
+}
+
 /// Attaches a program to a device by a link that is pinned under `root`.
 ///
 /// If this device has a link there already, its program is replaced, in the mode in which it runs. A link under the
@@ -103,18 +113,52 @@ pub(crate) fn attach_by(
     program: BorrowedFd<'_>,
     create: impl FnOnce() -> std::result::Result<OwnedFd, LinkError>,
 ) -> std::result::Result<(), LinkError> {
-    if let Some((link, info)) = open(root, device)? {
+    if keeps(root, device, ifindex, program)? {
+        return Ok(());
+    }
+    let link = create()?;
+    // When this fails, the link is dropped here, and with it the attachment.
+    pin(&link, &path(root, device)).map_err(LinkError::Other)
+}
+
+/// As [`attach`], by a filter of tc.
+pub(crate) fn attach_filter(
+    root: &Path,
+    device: &str,
+    place: Place,
+    order: Order,
+    program: BorrowedFd<'_>,
+) -> std::result::Result<(), LinkError> {
+    if keeps(root, device, place.ifindex, program)? {
+        return Ok(());
+    }
+    let record = record(root, device);
+    filters::attach(root, &record, place, order, program).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => LinkError::NoDevice { ifindex: place.ifindex },
+        Some(libc::EPERM | libc::EACCES) => LinkError::NoPermission,
+        _ => LinkError::Other(Error::kernel("attach by a filter", device, error)),
+    })
+}
+
+/// Whether what is there already runs the program now. What is there for another device is taken away, and there is a
+/// folder for what comes instead.
+fn keeps(
+    root: &Path,
+    device: &str,
+    ifindex: u32,
+    program: BorrowedFd<'_>,
+) -> std::result::Result<bool, LinkError> {
+    if let Some((held, info)) = open(root, device)? {
         if info.ifindex == ifindex && ifindex != 0 {
-            return Ok(replace(&link, device, program)?);
+            replace(root, &held, device, program)?;
+            return Ok(true);
         }
-        drop(link);
+        drop(held);
         detach(root, device)?;
     }
     let folder = folder(root);
     make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-    let link = create()?;
-    // When this fails, the link is dropped here, and with it the attachment.
-    pin(&link, &path(root, device)).map_err(LinkError::Other)
+    Ok(false)
 }
 
 /// Replaces the program of a device's link: not one packet passes without a program.
@@ -123,10 +167,10 @@ pub(crate) fn attach_by(
 ///
 /// `ENOENT` when the device has no link under `root`; `ENOLINK` when the device is gone.
 pub fn update(root: &Path, device: &str, program: BorrowedFd<'_>) -> Result<()> {
-    let Some((link, _)) = open(root, device)? else {
+    let Some((held, _)) = open(root, device)? else {
         return Err(Error::kernel("update", device, io::Error::from_raw_os_error(libc::ENOENT)));
     };
-    replace(&link, device, program)
+    replace(root, &held, device, program)
 }
 
 /// The links that are pinned under `root`, by name.
@@ -144,21 +188,33 @@ pub fn list(root: &Path) -> Result<Vec<LinkInfo>> {
         found.extend(open(root, &device)?.map(|(_, info)| info));
     }
     found.sort_unstable();
+    found.dedup();
     Ok(found)
 }
 
 /// Takes the program off a device and removes the pin. That there is none is success.
 pub fn detach(root: &Path, device: &str) -> Result<()> {
-    let Some((link, _)) = open(root, device)? else { return Ok(()) };
-    let path = path(root, device);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::kernel("unpin", path.display().to_string(), error));
+    match open(root, device)? {
+        None => Ok(()),
+        Some((Held::Link(link), _)) => {
+            unpin(&path(root, device))?;
+            // The link goes with its last holder; another process may hold it, so it is also emptied.
+            sys::link_detach(link.as_fd()).map_err(|error| Error::kernel("detach", device, error))
         }
-        _ => {}
+        Some((Held::Filter(place), _)) => {
+            filters::detach(root, place).map_err(|error| Error::kernel("detach", device, error))?;
+            unpin(&record(root, device))
+        }
     }
-    // The link goes with its last holder; another process may hold it, so it is also emptied.
-    sys::link_detach(link.as_fd()).map_err(|error| Error::kernel("detach", device, error))
+}
+
+fn unpin(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::kernel("unpin", path.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A program on a device for as long as this value lives, or its pin.
@@ -214,25 +270,43 @@ fn exists(ifindex: u32) -> bool {
     socket.is_ok_and(|socket| rustix::net::netdevice::index_to_name(socket, ifindex).is_ok())
 }
 
-fn replace(link: &OwnedFd, device: &str, program: BorrowedFd<'_>) -> Result<()> {
-    sys::link_update(link.as_fd(), program).map_err(|error| Error::kernel("update", device, error))
+fn replace(root: &Path, held: &Held, device: &str, program: BorrowedFd<'_>) -> Result<()> {
+    let done = match held {
+        Held::Link(link) => sys::link_update(link.as_fd(), program),
+        Held::Filter(place) => filters::replace(root, *place, program),
+    };
+    done.map_err(|error| Error::kernel("update", device, error))
 }
 
 fn pin(link: &OwnedFd, path: &Path) -> Result<()> {
     sys::pin(link.as_fd(), path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
 }
 
-fn open(root: &Path, device: &str) -> Result<Option<(OwnedFd, LinkInfo)>> {
+fn open(root: &Path, device: &str) -> Result<Option<(Held, LinkInfo)>> {
     let path = path(root, device);
     let failed = |call, error| Error::kernel(call, path.display().to_string(), error);
     let link = match sys::pinned(&path) {
         Ok(link) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return open_filter(root, device),
         Err(error) => return Err(failed("open", error)),
     };
     let info = sys::xdp_link_info(link.as_fd()).map_err(|error| failed("describe", error))?;
     let info = LinkInfo { device: device.to_owned(), ifindex: info.ifindex, program_id: info.program_id };
-    Ok(Some((link, info)))
+    Ok(Some((Held::Link(link), info)))
+}
+
+/// One that is gone from its device is like a link whose device is gone.
+fn open_filter(root: &Path, device: &str) -> Result<Option<(Held, LinkInfo)>> {
+    let Some(place) = filters::recorded(&record(root, device))? else { return Ok(None) };
+    let running = filters::running(root, place).map_err(|error| Error::kernel("look for", device, error))?;
+    let (ifindex, program_id) = running.map_or((0, 0), |program_id| (place.ifindex, program_id));
+    let info = LinkInfo { device: device.to_owned(), ifindex, program_id };
+    Ok(Some((Held::Filter(place), info)))
+}
+
+/// Where the record of a filter is.
+fn record(root: &Path, device: &str) -> PathBuf {
+    folder(root).join(device.replace('.', DOT) + RECORD)
 }
 
 fn folder(root: &Path) -> PathBuf {
@@ -245,5 +319,6 @@ fn path(root: &Path, device: &str) -> PathBuf {
 }
 
 fn device_of(file: &OsStr) -> Option<String> {
-    Some(file.to_str()?.replace(DOT, "."))
+    let name = file.to_str()?;
+    Some(name.strip_suffix(RECORD).unwrap_or(name).replace(DOT, "."))
 }

@@ -1,11 +1,14 @@
-//! Programs on what leaves by devices and on what comes in by them, by links that are pinned (Linux 6.6 and newer).
+//! Programs on what leaves by devices and on what comes in by them: by links that are pinned, and before Linux 6.6, which
+//! brought these, by filters.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::filters::{Order, Place};
 use crate::links::{self, LinkError, LinkInfo};
 use crate::sys;
 
@@ -33,8 +36,7 @@ pub fn attach(
     side: Side,
     program: BorrowedFd<'_>,
 ) -> std::result::Result<(), LinkError> {
-    let create = || create(device, ifindex, side, sys::TCX_BEHIND, program);
-    links::attach_by(root, device, ifindex, program, create)
+    attach_in(root, device, Place { ifindex, side }, Order::Behind, program)
 }
 
 /// As [`attach`], before those that are there: none of them can let a packet pass by it.
@@ -45,24 +47,53 @@ pub(crate) fn attach_first(
     side: Side,
     program: BorrowedFd<'_>,
 ) -> std::result::Result<(), LinkError> {
-    let create = || create(device, ifindex, side, sys::TCX_BEFORE, program);
-    links::attach_by(root, device, ifindex, program, create)
+    attach_in(root, device, Place { ifindex, side }, Order::First, program)
+}
+
+fn attach_in(
+    root: &Path,
+    device: &str,
+    place: Place,
+    order: Order,
+    program: BorrowedFd<'_>,
+) -> std::result::Result<(), LinkError> {
+    let linked =
+        links::attach_by(root, device, place.ifindex, program, || create(device, place, order, program));
+    match linked {
+        Err(LinkError::Other(Error::Kernel { source, .. }))
+            if source.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            links::attach_filter(root, device, place, order, program)
+        }
+        done => done,
+    }
 }
 
 fn create(
     device: &str,
-    ifindex: u32,
-    side: Side,
-    place: u32,
+    Place { ifindex, side }: Place,
+    order: Order,
     program: BorrowedFd<'_>,
 ) -> std::result::Result<OwnedFd, LinkError> {
-    sys::tcx_link_create(program, ifindex, side == Side::Egress, place).map_err(|error| {
-        match error.raw_os_error() {
-            Some(libc::ENODEV) => LinkError::NoDevice { ifindex },
-            Some(libc::EPERM | libc::EACCES) => LinkError::NoPermission,
-            _ => LinkError::Other(Error::kernel("attach", device, error)),
-        }
+    let before = match order {
+        Order::Behind => sys::TCX_BEHIND,
+        Order::First => sys::TCX_BEFORE,
+    };
+    let link = match has_links() {
+        true => sys::tcx_link_create(program, ifindex, side == Side::Egress, before),
+        // As the kernel says it.
+        false => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    };
+    link.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => LinkError::NoDevice { ifindex },
+        Some(libc::EPERM | libc::EACCES) => LinkError::NoPermission,
+        _ => LinkError::Other(Error::kernel("attach", device, error)),
     })
+}
+
+/// Whether links are tried at all: tests of what an older kernel is given say no, where netd was built for tests.
+fn has_links() -> bool {
+    !(cfg!(debug_assertions) && std::env::var_os("NETD_TEST_WITHOUT_TCX").is_some())
 }
 
 /// Where the links of one side are, of programs that have both.

@@ -5,7 +5,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of everything in this file; kept in [`Settings`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// [`Way::how`]: in the tunnel, to the end `remote`.
 pub const IN_TUNNEL: u8 = 1;
@@ -42,6 +42,10 @@ pub struct Settings {
     pub vni: u32,
     /// Digest of the object that the programs were loaded from.
     pub program_digest: u64,
+    /// The largest packet of a pod that is sent on, in bytes; 0: what the device takes.
+    pub mtu: u32,
+    /// Zero.
+    pub zero: u32,
 }
 
 /// What was counted on one CPU, or on all.
@@ -79,6 +83,6 @@ impl Counts {
 
 const _: () = {
     assert!(size_of::<Way>() == 40);
-    assert!(size_of::<Settings>() == 16);
+    assert!(size_of::<Settings>() == 24);
     assert!(size_of::<Counts>() == 64);
 };

@@ -116,8 +116,10 @@ impl Overlay {
     pub fn rules(&self) -> Result<Rules> {
         let address = |bytes: &[u8; 16]| -> IpAddr { Ipv6Addr::from(*bytes).to_canonical() };
         let ways = all(&self.maps.ways, "ways")?;
+        let settings = self.maps.settings.get(0).unwrap_or_default();
         Ok(Rules {
-            vni: self.maps.settings.get(0).unwrap_or_default().vni,
+            vni: settings.vni,
+            mtu: Some(settings.mtu).filter(|mtu| *mtu > 0),
             peers: all(&self.maps.peers, "peers")?.iter().map(|(key, _)| address(key)).collect(),
             ways: ways.iter().filter_map(|(key, entry)| Way::of_entry(key, entry)).collect(),
             pods: all(&self.maps.pods, "pods")?.iter().map(|(key, device)| (address(key), *device)).collect(),
@@ -135,6 +137,7 @@ impl Overlay {
         let spare_pods = add(&self.maps.pods, "pods", pods)?;
         let mut settings = self.maps.settings.get(0).unwrap_or_default();
         settings.vni = rules.vni;
+        settings.mtu = rules.mtu.unwrap_or(0);
         self.maps.settings.set(0, &settings);
         let spare_ways = add(&self.maps.ways, "ways", ways)?;
         delete_all(&self.maps.ways, "ways", &spare_ways)?;
@@ -205,7 +208,7 @@ fn make(folder: &Path) -> Result<(OwnedFd, OwnedFd, Maps)> {
     pin(send.as_fd(), folder.join(SEND))?;
     let mut maps = Maps::pinned(folder)?;
     let program_digest = loader::overlay_digest();
-    maps.settings.set(0, &Settings { abi_version: ABI_VERSION, vni: 0, program_digest });
+    maps.settings.set(0, &Settings { abi_version: ABI_VERSION, program_digest, ..Settings::default() });
     Ok((receive, send, maps))
 }
 

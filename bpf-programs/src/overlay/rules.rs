@@ -12,6 +12,8 @@ use crate::decap::Prefix;
 pub struct Rules {
     /// The virtual network of the nodes.
     pub vni: u32,
+    /// The largest packet of a pod that is sent on, in bytes; `None`: what the device takes.
+    pub mtu: Option<u32>,
     /// The ends of the other nodes: who is believed.
     pub peers: BTreeSet<IpAddr>,
     /// The ways to the pods of other nodes.

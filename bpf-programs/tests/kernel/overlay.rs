@@ -45,6 +45,7 @@ fn rules() -> Rules {
     ];
     Rules {
         vni: 7,
+        mtu: None,
         peers: ["10.0.0.2", "2001:db8::3"].map(address).into(),
         ways: ways.into_iter().map(|(prefix, bits, way)| ((address(prefix), bits), way)).collect(),
         pods: BTreeMap::from([(address("10.244.1.5"), DEVICE), (address("fd00:244:1::5"), DEVICE)]),
@@ -138,6 +139,19 @@ fn what_is_not_known_and_what_needs_an_answer_is_left_to_the_stack_as_it_came() 
 }
 
 #[test]
+fn what_is_larger_than_the_file_allows_is_left_to_the_stack_although_the_device_would_take_it() {
+    in_own_world(|root| {
+        let mut overlay = overlay(root);
+        overlay.set_rules(&Rules { mtu: Some(1300), ..rules() }).unwrap();
+        for (to, header) in [("10.244.9.9", 20 + 8), ("10.244.2.9", 20 + 8), ("fd00:244:3::9", 40 + 8)] {
+            for (payload, expected) in [(1300 - header, REDIRECT), (1301 - header, TO_STACK)] {
+                assert_eq!(overlay.run(Role::Send, &frame(to, 64, payload)).unwrap().0, expected, "{to}");
+            }
+        }
+    });
+}
+
+#[test]
 fn the_checksum_is_right_after_every_hop() {
     in_own_world(|root| {
         let overlay = overlay(root);
@@ -195,7 +209,7 @@ fn every_struct_has_the_same_members_at_the_same_places() {
     let user_space = BTreeMap::from([
         ("overlay_prefix", layout!(PoolKey: bits, address)),
         ("overlay_way", layout!(abi::Way: remote, local, ifindex, how, is_v6, pods_are_v6, zero)),
-        ("overlay_settings", layout!(Settings: abi_version, vni, program_digest)),
+        ("overlay_settings", layout!(Settings: abi_version, vni, program_digest, mtu, zero)),
         ("overlay_counts", layout!(Counts: sent, sent_directly, received, delivered, strangers, reserved)),
     ]);
     for (name, layout) in user_space {

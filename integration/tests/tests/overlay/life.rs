@@ -38,6 +38,36 @@ fn changing_the_mode_in_two_steps_loses_no_packet() {
     }
 }
 
+/// How many are lost is chance; what is sure is that those come through that are sent when both nodes are done.
+#[test]
+fn changing_the_mode_in_one_step_loses_packets_only_until_both_nodes_are_done() {
+    let Some(lab) = Lab::new() else { return };
+    let mesh = Mesh::new(&lab);
+    let change = |mode: &str| {
+        let lines = format!("mode = \"{mode}\"");
+        mesh.write(&lines);
+        for node in &mesh.nodes[..2] {
+            node.site.wait("settled", |report| {
+                let text = std::fs::read(node.site.config_file()).unwrap();
+                let digest = netd_integration_tests::netd::digest(&text);
+                let pending = report["not_ready"].as_array().map_or(0, Vec::len);
+                report["config"]["in_force"]["sha256"] == digest.as_str() && pending <= 4
+            });
+        }
+    };
+    mesh.write("mode = \"direct\"");
+    let daemons: Vec<_> = mesh.nodes[..2].iter().map(|node| node.site.start()).collect();
+    change("direct");
+    mesh.assert_reach(&[(0, 1)]);
+    for mode in ["vxlan", "direct"] {
+        let (sent, back) = mesh.stream(0, 1, || change(mode));
+        println!("to {mode} in one step: {} of {sent} packets were lost", sent - back);
+        let (sent, back) = mesh.stream(0, 1, || mesh.assert_reach(&[(1, 0)]));
+        assert!(sent > 0 && back == sent, "{} of {sent} packets were lost in mode {mode}", sent - back);
+    }
+    daemons.into_iter().for_each(netd_integration_tests::netd::Daemon::stop);
+}
+
 #[test]
 fn killing_and_restarting_netd_changes_nothing_and_loses_nothing() {
     let Some(lab) = Lab::new() else { return };

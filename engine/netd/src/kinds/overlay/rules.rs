@@ -7,7 +7,7 @@ use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_bpf::overlay::{self, Way};
 use netd_core::FieldChange;
-use netd_schema::Config;
+use netd_schema::{Config, Mtu};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,6 +17,9 @@ use std::net::IpAddr;
 pub struct Rules {
     /// The virtual network; 0 without a tunnel.
     pub vni: u32,
+    /// The largest packet of a pod that is sent on past the stack, in bytes; `None`: what the device takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// The ends of the other nodes.
     pub peers: BTreeSet<IpAddr>,
     /// The ways to the pods of other nodes, for packets that come from pods.
@@ -29,32 +32,36 @@ pub struct Rules {
 impl Rules {
     /// What the file asks for on this node.
     pub(super) fn wanted(config: &Config, facts: &Facts, reach: &Reach<'_>) -> Self {
-        let Some(tunnel) = config.network.tunnel else {
-            return Self { ways: ways(config, facts, reach), ..Self::default() };
+        let ways = ways(config, facts, reach);
+        let mtu = match config.network.mtu {
+            Mtu::Fixed(mtu) if !ways.is_empty() => Some(mtu),
+            Mtu::Fixed(_) | Mtu::Auto => None,
         };
+        let Some(tunnel) = config.network.tunnel else { return Self { ways, mtu, ..Self::default() } };
         Self {
             vni: tunnel.vni,
+            mtu,
             peers: reach.others().filter_map(|node| reach.ends(node).ok()).map(|(_, end)| end).collect(),
-            ways: ways(config, facts, reach),
+            ways,
             pods: pods(config, facts),
         }
     }
 
     /// What the programs are found to go by.
     pub(super) fn held(rules: overlay::Rules) -> Self {
-        let overlay::Rules { vni, peers, ways, pods } = rules;
+        let overlay::Rules { vni, mtu, peers, ways, pods } = rules;
         let network = |((address, bits), way)| Some((IpNetwork::new(address, bits).ok()?, way));
-        Self { vni, peers, ways: ways.into_iter().filter_map(network).collect(), pods }
+        Self { vni, mtu, peers, ways: ways.into_iter().filter_map(network).collect(), pods }
     }
 
     pub(super) fn for_program(&self) -> overlay::Rules {
-        let Self { vni, peers, ways, pods } = self.clone();
+        let Self { vni, mtu, peers, ways, pods } = self.clone();
         let prefix = |(network, way): (IpNetwork, Way)| ((network.network(), network.prefix()), way);
-        overlay::Rules { vni, peers, ways: ways.into_iter().map(prefix).collect(), pods }
+        overlay::Rules { vni, mtu, peers, ways: ways.into_iter().map(prefix).collect(), pods }
     }
 
     pub(super) fn summary(&self, role: Role) -> String {
-        let Self { vni, peers, ways, pods } = self;
+        let Self { vni, mtu: _, peers, ways, pods } = self;
         match role {
             Role::Receive => {
                 format!("of {} nodes with VNI {vni}, {} pods past the stack", peers.len(), pods.len())
@@ -76,7 +83,12 @@ impl Rules {
                 let device = |index: &u32| format!("interface {index}");
                 changes.extend(differing("pod", &observed.pods, &self.pods, device));
             }
-            Role::Send => changes.extend(differing("way", &observed.ways, &self.ways, |way| text(*way))),
+            Role::Send => {
+                let word =
+                    |mtu: Option<u32>| mtu.map_or("what the device takes".to_owned(), |mtu| mtu.to_string());
+                changes.extend(FieldChange::between("largest packet", word(observed.mtu), word(self.mtu)));
+                changes.extend(differing("way", &observed.ways, &self.ways, |way| text(*way)));
+            }
         }
         changes
     }

@@ -7,7 +7,7 @@ use crate::kinds::service::sentence;
 use crate::target::Target;
 use async_trait::async_trait;
 use netd_bpf::overlay::{self, Overlay};
-use netd_bpf::{Error, LinkError, links};
+use netd_bpf::{Error, links};
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,9 +136,6 @@ impl OverlayTarget {
         };
         match overlay.attach(role, &spec.device, spec.ifindex) {
             Ok(()) => Ok(Outcome::Applied),
-            Err(LinkError::Other(Error::Kernel { source, .. })) if is_unknown(&source) => {
-                Ok(Outcome::Failed("this kernel has no links for such programs (TCX, Linux 6.6)".to_owned()))
-            }
             Err(error) => Ok(Outcome::Failed(sentence(&error))),
         }
     }
@@ -168,11 +165,6 @@ impl OverlayTarget {
         };
         swept.map_err(|error| sentence(&error))
     }
-}
-
-/// What a kernel says of a kind of attachment that it does not know.
-fn is_unknown(error: &std::io::Error) -> bool {
-    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INVAL)
 }
 
 fn failed(error: Error) -> Outcome {

@@ -90,6 +90,13 @@ fn across_subnets_packets_are_sent_in_the_tunnel_and_directly_elsewhere() {
 }
 
 #[test]
+fn a_fixed_mtu_is_that_of_what_goes_past_the_stack() {
+    let of = |network: &str| specs(network)["lxc1"].rules.mtu;
+    assert_eq!(of("pod_devices = [\"lxc1\"]\nmtu = 1400"), Some(1400));
+    assert_eq!(of("pod_devices = [\"lxc1\"]"), None);
+}
+
+#[test]
 fn without_a_tunnel_and_devices_of_pods_there_is_nothing() {
     assert!(specs("mode = \"direct\"").is_empty());
     let devices: Vec<String> = specs("mode = \"direct\"\npod_devices = [\"lxc1\"]").into_keys().collect();
