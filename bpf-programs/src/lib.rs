@@ -11,6 +11,7 @@ pub mod decap;
 mod entries;
 mod error;
 mod fake;
+mod filters;
 mod frontends;
 mod generations;
 mod grace;
