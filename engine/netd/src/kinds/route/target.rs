@@ -194,10 +194,10 @@ impl Job {
     fn unchecked(&self) -> Vec<Request> {
         match self {
             Self::Create(to) => vec![adding(to, Beside::Nothing)],
-            Self::Update { from, to } if ways(from).any(|way| *way == to.way) => Vec::new(),
             Self::Update { from, to } if needs_stand_in(from, to) => {
                 vec![adding(&stand_in(to), Beside::Nothing)]
             }
+            Self::Update { from, to } if ways(from).any(|way| *way == to.way) => Vec::new(),
             Self::Update { to, .. } => vec![adding(to, Beside::Ours)],
             Self::Delete(from) => ways(from).map(|way| deleting(from, way)).collect(),
             Self::Unknown => Vec::new(),
@@ -208,9 +208,10 @@ impl Job {
     fn second(&self) -> Vec<Request> {
         match self {
             Self::Update { from, to } => {
-                let old = ways(from).filter(|way| **way != to.way).map(|way| deleting(from, way));
-                let mut requests: Vec<Request> = old.collect();
-                if needs_stand_in(from, to) {
+                let needs_stand_in = needs_stand_in(from, to);
+                let old = ways(from).filter(|way| needs_stand_in || **way != to.way);
+                let mut requests: Vec<Request> = old.map(|way| deleting(from, way)).collect();
+                if needs_stand_in {
                     let stand_in = stand_in(to);
                     requests.extend([adding(to, Beside::Nothing), deleting(&stand_in, &stand_in.way)]);
                 }
@@ -221,10 +222,12 @@ impl Job {
     }
 }
 
-/// Whether the new way cannot stand beside the old one: the kernel tells IPv6 routes apart by everything but their MTU.
+/// Whether the kernel cannot tell the new way from an old one when that is deleted: of IPv6 routes it compares device, router
+/// and metric only, and takes the first that fits, into whichever tunnel it leads.
 fn needs_stand_in(from: &RouteSpec, to: &RouteSpec) -> bool {
-    let is_same_but_mtu = |way: &Way| Way { mtu: to.way.mtu, source: to.way.source, ..way.clone() } == to.way;
-    to.prefix.is_ipv6() && ways(from).all(|way| *way != to.way) && ways(from).any(is_same_but_mtu)
+    let Way { mtu, source, tunnel, .. } = to.way;
+    let looks_the_same = |way: &Way| Way { mtu, source, tunnel, ..way.clone() } == to.way;
+    to.prefix.is_ipv6() && ways(from).any(|way| *way != to.way && looks_the_same(way))
 }
 
 /// What carries the packets while the old way goes and the new one comes: the new one, behind both.
