@@ -4,6 +4,7 @@
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 
+#include "nat_egress.h"
 #include "nat_maps.h"
 #include "nat_mappings.h"
 #include "nat_packet.h"
@@ -43,6 +44,14 @@ static __always_inline int look_up_rule(struct __sk_buff *skb, const struct nat_
 	rule->first_port = device->first_port;
 	rule->last_port = device->last_port;
 	return rule->first_port <= rule->last_port;
+}
+
+// Whether packets of pods that leave by this device are given an address at all.
+static __always_inline int is_masqueraded(struct __sk_buff *skb)
+{
+	const __u32 ifindex = skb->ifindex;
+
+	return bpf_map_lookup_elem(&devices, &ifindex) != NULL;
 }
 
 static __always_inline struct nat_flow leaving_flow(const struct nat_packet *packet)
@@ -131,7 +140,8 @@ static __noinline int translate_quoted(struct __sk_buff *skb, const struct nat_p
 		return NO_FLOW;
 	if (quoted.what == ECHO_REQUEST)
 		return IS_DIRECT;
-	if (!look_up_rule(skb, packet, &rule) || !contains(&sources, quoted.destination, quoted.is_v6))
+	if (!(has_egress && egress_address(find_egress(quoted.destination, quoted.source, quoted.is_v6), &rule)) &&
+	    (!look_up_rule(skb, packet, &rule) || !contains(&sources, quoted.destination, quoted.is_v6)))
 		return NO_FLOW;
 	attempt.given.flow = answered_flow(&quoted);
 	begin(&attempt, &rule);
@@ -142,7 +152,7 @@ static __noinline int translate_quoted(struct __sk_buff *skb, const struct nat_p
 	return rewrite_quoted(skb, packet, &quoted, DESTINATION, place) ? FAILED : TRANSLATED;
 }
 
-static __always_inline int error_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+static __noinline int error_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
 {
 	struct nat_place place = {};
 
@@ -176,7 +186,7 @@ static __always_inline int error_of_host(struct __sk_buff *skb, const struct nat
 	}
 }
 
-static __always_inline int later_fragment_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+static __noinline int later_fragment_leaving(struct __sk_buff *skb, const struct nat_packet *packet)
 {
 	const struct nat_fragment *const first = first_fragment(packet);
 	struct nat_place place = {};
@@ -192,15 +202,11 @@ static __always_inline int later_fragment_leaving(struct __sk_buff *skb, const s
 	return PASS;
 }
 
-// A packet of a pod to a destination that is not excluded.
-static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packet *packet)
+// A packet that leaves with what the rule says.
+static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packet *packet, const struct nat_rule *rule)
 {
-	struct nat_rule rule;
-
 	if (packet->fragment == FIRST)
 		forget_fragment(packet);
-	if (!look_up_rule(skb, packet, &rule))
-		return DROP(no_address);
 	if (packet->what == UNREADABLE)
 		return DROP(malformed);
 	if (packet->fragment == LATER)
@@ -211,7 +217,18 @@ static __always_inline int leaving(struct __sk_buff *skb, const struct nat_packe
 		return error_leaving(skb, packet);
 	if (packet->what == ECHO_REPLY)
 		return passed(packet);
-	return translate_leaving(skb, packet, &rule);
+	return translate_leaving(skb, packet, rule);
+}
+
+// Whether the host's packet may be from a port that was given away.
+static __always_inline int may_be_given(struct __sk_buff *skb, const struct nat_packet *packet, __u32 port)
+{
+	struct nat_rule rule;
+
+	if (look_up_rule(skb, packet, &rule) && is_same(rule.outer, packet->source) && port >= rule.first_port &&
+	    port <= rule.last_port)
+		return 1;
+	return has_egress && bpf_map_lookup_elem(&addresses, packet->source);
 }
 
 // The host takes back a port that it uses itself.
@@ -221,13 +238,11 @@ static __noinline int leaving_of_host(struct __sk_buff *skb, const struct nat_pa
 	const __u32 port = bpf_ntohs(flow.inner_port);
 	struct nat_mapping *mapping;
 	struct nat_key key = {};
-	struct nat_rule rule;
 	__u64 seen_ns;
 
 	if (packet->what != TCP_SEGMENT && packet->what != UDP_PACKET && packet->what != ECHO_REQUEST)
 		return PASS;
-	if (!look_up_rule(skb, packet, &rule) || !is_same(rule.outer, packet->source) || port < rule.first_port ||
-	    port > rule.last_port)
+	if (!may_be_given(skb, packet, port))
 		return PASS;
 	__builtin_memcpy(key.remote, flow.remote, 16);
 	__builtin_memcpy(key.outer, flow.inner, 16);
@@ -241,6 +256,23 @@ static __noinline int leaving_of_host(struct __sk_buff *skb, const struct nat_pa
 	if (was_alive(&key, mapping, seen_ns) && yield_port(&key, mapping, seen_ns))
 		COUNT(yielded);
 	return PASS;
+}
+
+// Whether the packet came in by a device; others are of the host's own sockets.
+static __always_inline int is_forwarded(const struct __sk_buff *skb)
+{
+	return skb->ingress_ifindex != 0;
+}
+
+// What has another source than pods.
+static __always_inline int leaving_of_others(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	if (packet->fragment == LATER)
+		return PASS;
+	if (packet->what == ICMP_ERROR)
+		return packet->fragment == WHOLE ? error_of_host(skb, packet) : PASS;
+	// A packet that came in, and has an outer address, was given it on another device.
+	return is_forwarded(skb) ? PASS : leaving_of_host(skb, packet);
 }
 
 // Zero: no packet that is looked at.
@@ -259,17 +291,30 @@ static __always_inline int read_frame(struct __sk_buff *skb, struct nat_packet *
 SEC("classifier")
 int nat_egress(struct __sk_buff *skb)
 {
+	const struct nat_egress_rule *found = NULL;
 	struct nat_packet packet;
+	struct nat_rule rule;
 
 	if (!read_frame(skb, &packet))
 		return PASS;
-	if (contains(&sources, packet.source, packet.is_v6))
-		return contains(&exclude, packet.destination, packet.is_v6) ? PASS : leaving(skb, &packet);
-	if (packet.fragment == LATER)
-		return PASS;
-	if (packet.what == ICMP_ERROR)
-		return packet.fragment == WHOLE ? error_of_host(skb, &packet) : PASS;
-	return leaving_of_host(skb, &packet);
+	if (has_egress && is_forwarded(skb)) {
+		found = find_egress(packet.source, packet.destination, packet.is_v6);
+		if (found && found->what == NAT_TUNNEL)
+			return send_in_tunnel(skb, found);
+		if (found && found->what == NAT_NEXT_HOP)
+			return send_to_next_hop(skb, found);
+		if (found && found->what == NAT_DROP)
+			return DROP(no_gateway);
+	}
+	if (!egress_address(found, &rule)) {
+		if (!contains(&sources, packet.source, packet.is_v6))
+			return leaving_of_others(skb, &packet);
+		if (contains(&exclude, packet.destination, packet.is_v6) || !is_masqueraded(skb))
+			return PASS;
+		if (!look_up_rule(skb, &packet, &rule))
+			return DROP(no_address);
+	}
+	return leaving(skb, &packet, &rule);
 }
 
 static __noinline int translate_error_coming(struct __sk_buff *skb, const struct nat_packet *packet)
@@ -337,6 +382,23 @@ static __noinline int translate_coming(struct __sk_buff *skb, const struct nat_p
 	return PASS;
 }
 
+// Somebody sent to a pod's own address, unless it is an answer that was turned around on another device.
+static __noinline int came_for_pod(struct __sk_buff *skb, const struct nat_packet *packet)
+{
+	struct attempt attempt = { .skb = skb, .given.flow = answered_flow(packet) };
+	struct nat_rule rule;
+
+	if (saw_direct(&attempt.given.flow))
+		return 0;
+	if (look_up_rule(skb, packet, &rule)) {
+		begin(&attempt, &rule);
+		if (find(&attempt))
+			return 0;
+	}
+	record_direct(&attempt.given.flow);
+	return 0;
+}
+
 SEC("classifier")
 int nat_ingress(struct __sk_buff *skb)
 {
@@ -357,11 +419,8 @@ int nat_ingress(struct __sk_buff *skb)
 	}
 	if ((packet.what == UDP_PACKET || (packet.what == TCP_SEGMENT && !(packet.tcp_flags & TCP_RST))) &&
 	    packet.fragment != LATER && contains(&sources, packet.destination, packet.is_v6) &&
-	    !contains(&exclude, packet.source, packet.is_v6)) {
-		const struct nat_flow flow = answered_flow(&packet);
-
-		record_direct(&flow);
-	}
+	    !contains(&exclude, packet.source, packet.is_v6))
+		came_for_pod(skb, &packet);
 	return PASS;
 }
 

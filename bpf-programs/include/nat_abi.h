@@ -82,15 +82,46 @@ struct nat_device {
 	__u8 zero[2];
 };
 
+// What packets of a source go by: the value of a prefix in `egress_sources`.
+struct nat_class {
+	__u32 family;
+	__u32 class;
+};
+
+struct nat_egress_key {
+	__u32 bits;
+	__u32 class;
+	__u8 address[16];
+};
+
+// What a rule of an egress policy says.
+#define NAT_TRANSLATE 1
+#define NAT_TUNNEL 2
+#define NAT_NEXT_HOP 3
+#define NAT_DROP 4
+#define NAT_PASS 5
+
+struct nat_egress_rule {
+	__u8 address[16];
+	__u32 ifindex;
+	__u32 vni;
+	__u16 first_port;
+	__u16 last_port;
+	__u8 what;
+	__u8 family;
+	__u8 is_v6;
+	__u8 zero;
+};
+
 struct nat_settings {
 	__u32 abi_version;
-	__u32 zero;
+	__u32 has_egress;
 	__u64 seed;
 	__u64 program_digest;
 	__u64 swept_ns;
 };
 
-// Two lines for each CPU.
+// Three lines for each CPU.
 struct nat_counts {
 	__u64 out_packets;
 	__u64 in_packets;
@@ -108,6 +139,9 @@ struct nat_counts {
 	__u64 malformed;
 	__u64 unsupported;
 	__u64 fragment_lost;
+	__u64 steered;
+	__u64 no_gateway;
+	__u64 zero[6];
 };
 
 _Static_assert(sizeof(struct nat_prefix) == 20, "keys have no padding");
@@ -119,7 +153,10 @@ _Static_assert(sizeof(struct nat_port) == 8, "a port is a word");
 _Static_assert(sizeof(struct nat_fragment_key) == 40, "keys have no padding");
 _Static_assert(sizeof(struct nat_fragment) == 24, "a fragment is three words");
 _Static_assert(sizeof(struct nat_device) == 40, "devices have no padding");
+_Static_assert(sizeof(struct nat_class) == 8, "a class is two words");
+_Static_assert(sizeof(struct nat_egress_key) == 24, "keys have no padding");
+_Static_assert(sizeof(struct nat_egress_rule) == 32, "a rule is half a line");
 _Static_assert(sizeof(struct nat_settings) == 32, "settings are half a line");
-_Static_assert(sizeof(struct nat_counts) == 128, "counts of a CPU are two lines");
+_Static_assert(sizeof(struct nat_counts) == 192, "counts of a CPU are three lines");
 
 #endif

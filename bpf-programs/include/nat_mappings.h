@@ -386,7 +386,7 @@ static __always_inline int take(struct attempt *attempt)
 }
 
 // Makes a mapping for a flow that has none; zero: it cannot have one, which was counted. The attempt's key becomes its.
-static __noinline int make(struct attempt *attempt)
+static __always_inline int make(struct attempt *attempt)
 {
 	bpf_loop(CANDIDATES, try_candidate, attempt, 0);
 	if (attempt->is_full && sweep()) {

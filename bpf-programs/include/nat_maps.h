@@ -27,6 +27,26 @@ struct nat_prefixes {
 struct nat_prefixes sources SEC(".maps");
 struct nat_prefixes exclude SEC(".maps");
 
+// Egress policies: whose packets they take, and what they say by destination. Without any, nothing of this is in the
+// programs: the constant is set when they are loaded.
+const volatile __u32 has_egress = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, PREFIXES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+	__type(key, struct nat_prefix);
+	__type(value, struct nat_class);
+} egress_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, PREFIXES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+	__type(key, struct nat_egress_key);
+	__type(value, struct nat_egress_rule);
+} egress_rules SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, ADDRESSES_MAX);

@@ -109,7 +109,9 @@ pub(crate) struct LoadedNat {
 /// the maps that are there.
 pub(crate) fn nat(size: Size, ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedNat> {
     let mut loader = EbpfLoader::new();
+    let has_egress = u32::from(size.has_egress);
     loader
+        .override_global("has_egress", &has_egress, true)
         .map_max_entries("mappings", size.flows.max(1))
         .map_max_entries("turns", size.flows.max(1))
         .map_max_entries("moved", size.flows.max(1))

@@ -331,7 +331,14 @@ impl<K: Pod, V: Pod> Hash<K, V> {
     }
 
     /// Shows every entry. One that comes or goes meanwhile may be missed, one that is replaced may be shown twice.
-    pub(crate) fn for_each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
+    pub(crate) fn for_each(&self, show: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.sample(usize::MAX, show).map(drop)
+    }
+
+    /// Shows every entry, or of a hash map with more than `enough` about so many, of the buckets before the one that is
+    /// said then.
+    pub(crate) fn sample(&self, enough: usize, mut show: impl FnMut(&K, &V)) -> io::Result<Option<u32>> {
+        let mut shown = 0;
         let mut size = BATCH.min(self.capacity.max(1) as usize);
         const { assert!(size_of::<K>() >= size_of::<u32>(), "a position fits a key") };
         let mut position: Option<K> = None;
@@ -363,8 +370,12 @@ impl<K: Pod, V: Pod> Hash<K, V> {
             for (key, value) in keys.iter().zip(&values).take(attr.count as usize) {
                 show(key, value);
             }
+            shown += attr.count as usize;
             if last {
-                return Ok(());
+                return Ok(None);
+            }
+            if shown >= enough {
+                return Ok(bytemuck::bytes_of(&next).first_chunk().copied().map(u32::from_ne_bytes));
             }
             position = Some(next);
         }

@@ -140,14 +140,71 @@ pub struct Device {
     pub zero: [u8; 2],
 }
 
+/// Value of `egress_sources`, whose keys are prefixes: what packets of the source go by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Class {
+    /// The family of the prefix.
+    pub family: u32,
+    /// The first part of the keys of its rules.
+    pub class: u32,
+}
+
+/// Key of `egress_rules`: a prefix of a class and a destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct EgressKey {
+    /// How many bits count: 32 of the class, and those of the destination.
+    pub bits: u32,
+    /// The class.
+    pub class: u32,
+    /// The destination.
+    pub address: [u8; 16],
+}
+
+/// What [`EgressRule::what`] says: the packet leaves with `address` and a port of the range.
+pub const TRANSLATE: u8 = 1;
+/// It goes to `address` in the tunnel `vni` of the device `ifindex`.
+pub const TUNNEL: u8 = 2;
+/// It goes to `address` by the device `ifindex`.
+pub const NEXT_HOP: u8 = 3;
+/// It is dropped.
+pub const DROP: u8 = 4;
+/// It leaves as if there were no policy.
+pub const PASS: u8 = 5;
+
+/// Value of `egress_rules`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct EgressRule {
+    /// The egress address, the tunnel's other end, or the next hop.
+    pub address: [u8; 16],
+    /// The device.
+    pub ifindex: u32,
+    /// The virtual network.
+    pub vni: u32,
+    /// The range's first port, host order.
+    pub first_port: u16,
+    /// The range's last port, host order.
+    pub last_port: u16,
+    /// [`TRANSLATE`] to [`PASS`].
+    pub what: u8,
+    /// The destination's family.
+    pub family: u8,
+    /// Zero or one: the family of `address`.
+    pub is_v6: u8,
+    /// Zero.
+    pub zero: u8,
+}
+
 /// The only element of `settings`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Settings {
     /// [`ABI_VERSION`] of the netd that made the maps.
     pub abi_version: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Zero or one: whether the programs look for rules of egress policies.
+    pub has_egress: u32,
     /// What the hash that ports are chosen by begins with: a secret.
     pub seed: u64,
     /// Digest of the object that the programs were loaded from.
@@ -163,18 +220,20 @@ macro_rules! counts {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
         pub struct Counts {
             $($(#[$doc])+ pub $name: u64,)+
+            /// Zero.
+            pub zero: [u64; 6],
         }
 
         impl Counts {
             /// The sum.
             #[must_use]
             pub fn plus(self, other: Self) -> Self {
-                Self { $($name: self.$name.wrapping_add(other.$name),)+ }
+                Self { $($name: self.$name.wrapping_add(other.$name),)+ zero: [0; 6] }
             }
 
             /// Every count with its name, in the order of the specification.
             #[must_use]
-            pub fn named(&self) -> [(&'static str, u64); 16] {
+            pub fn named(&self) -> [(&'static str, u64); COUNTS] {
                 [$((stringify!($name), self.$name),)+]
             }
         }
@@ -214,7 +273,14 @@ counts! {
     unsupported,
     /// Fragments dropped whose first one was not seen.
     fragment_lost,
+    /// Packets that were sent to the gateway of their egress policy.
+    steered,
+    /// Packets dropped because their egress policy has no gateway.
+    no_gateway,
 }
+
+/// How many counts there are.
+pub const COUNTS: usize = 18;
 
 /// An address as it is in maps.
 #[must_use]
@@ -234,6 +300,9 @@ const _: () = {
     assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<Fragment>() == 24);
     assert!(size_of::<Device>() == 40);
+    assert!(size_of::<Class>() == 8);
+    assert!(size_of::<EgressKey>() == 24);
+    assert!(size_of::<EgressRule>() == 32);
     assert!(size_of::<Settings>() == 32);
-    assert!(size_of::<Counts>() == 128);
+    assert!(size_of::<Counts>() == 192);
 };

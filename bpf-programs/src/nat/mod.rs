@@ -5,6 +5,7 @@
 //! and `out/links/<device>`, `in/links/<device>`. `docs/nat.md` says what the programs do.
 
 pub mod abi;
+mod egress;
 mod rules;
 mod table;
 
@@ -12,12 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub use egress::{EgressRule, EgressRules};
 pub use rules::{Outer, Ports, Rules};
 pub use table::{Fullest, Usage};
 
 use self::abi::{
-    ABI_VERSION, Counts, Device, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port, Settings,
+    ABI_VERSION, Class, Counts, Device, EgressKey, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port,
+    Settings,
 };
+use crate::abi::PoolKey;
 use crate::bpffs::{make_folder, remove_folder};
 use crate::decap::Prefixes;
 use crate::error::{Error, Result};
@@ -32,7 +36,8 @@ use crate::sys::{self, Hash, Queue};
 use crate::tc::{self, Side};
 
 /// Maps that another generation takes over whatever its sizes.
-const KEPT: [&str; 5] = ["sources", "exclude", "devices", "addresses", "counts"];
+const KEPT: [&str; 7] =
+    ["sources", "exclude", "devices", "addresses", "egress_sources", "egress_rules", "counts"];
 
 /// Maps whose sizes are configured.
 const SIZED: [&str; 5] = ["mappings", "turns", "moved", "direct", "nat_fragments"];
@@ -43,7 +48,7 @@ const SETTINGS: &str = "settings";
 /// The pin of the program for what comes in.
 const INGRESS: &str = "ingress";
 
-/// How many entries the maps have room for.
+/// What the programs are loaded for: how many entries the maps have room for, and what is looked for in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Mappings.
@@ -52,6 +57,8 @@ pub struct Size {
     pub direct: u32,
     /// Packets in fragments at the same time.
     pub fragments: u32,
+    /// Whether packets are asked for rules of egress policies. Without this, such rules are kept and change nothing.
+    pub has_egress: bool,
 }
 
 /// What the programs say about a packet.
@@ -61,6 +68,8 @@ pub enum Verdict {
     Pass,
     /// It is dropped.
     Drop,
+    /// It goes to the gateway of its egress policy.
+    Steer,
 }
 
 /// The programs with their maps.
@@ -77,6 +86,8 @@ struct Maps {
     exclude: Prefixes,
     devices: Hash<u32, Device>,
     addresses: Hash<[u8; 16], u32>,
+    egress_sources: Hash<PoolKey, Class>,
+    egress_rules: Hash<EgressKey, abi::EgressRule>,
     mappings: Hash<Key, Mapping>,
     turns: Queue<Key>,
     moved: Hash<Given, Port>,
@@ -140,6 +151,7 @@ impl Nat {
             flows: self.maps.mappings.capacity(),
             direct: self.maps.direct.capacity(),
             fragments: self.maps.fragments.capacity(),
+            has_egress: self.maps.settings.get(0).is_some_and(|set| set.has_egress != 0),
         }
     }
 
@@ -152,6 +164,17 @@ impl Nat {
     /// and these translate to the same address keep their ports, also where the range is another.
     pub fn set_rules(&mut self, rules: &Rules) -> Result<()> {
         self.maps.set_rules(rules)
+    }
+
+    /// What packets of egress policies go by.
+    pub fn egress(&self) -> Result<EgressRules> {
+        self.maps.egress()
+    }
+
+    /// Changes what packets of egress policies go by, entry by entry; what stays the same is not touched. Flows that keep
+    /// their egress address keep their ports, also where the range is another.
+    pub fn set_egress(&mut self, rules: &EgressRules) -> Result<()> {
+        self.maps.set_egress(rules)
     }
 
     /// What was counted since the maps were made.
@@ -182,13 +205,23 @@ impl Nat {
     }
 
     /// Runs the program of a side once on an Ethernet frame, which is the loopback device's: what it says, and the frame
-    /// as it left it.
+    /// as it left it. The frame is one of the host's own.
     pub fn run(&self, side: Side, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+        self.run_from(side, frame, 0)
+    }
+
+    /// As [`Nat::run`], on a frame that came in by a device; zero: it is one of the host's own.
+    pub fn run_from(&self, side: Side, frame: &[u8], came_in_by: u32) -> Result<(Verdict, Vec<u8>)> {
         const SHOT: u32 = 2;
-        let program = self.program(side);
-        let (verdict, out) =
-            sys::skb_run(program, frame).map_err(|error| Error::kernel("test run", "tc_nat", error))?;
-        Ok((if verdict == SHOT { Verdict::Drop } else { Verdict::Pass }, out))
+        const REDIRECT: u32 = 7;
+        let ran = sys::skb_run_from(self.program(side), frame, came_in_by);
+        let (verdict, out) = ran.map_err(|error| Error::kernel("test run", "tc_nat", error))?;
+        let verdict = match verdict {
+            SHOT => Verdict::Drop,
+            REDIRECT => Verdict::Steer,
+            _ => Verdict::Pass,
+        };
+        Ok((verdict, out))
     }
 
     /// Puts the programs on a device: first what turns answers around. Where older ones are, these take their places.
@@ -255,6 +288,7 @@ fn make(folder: &Path, size: Size, seed: u64, before: Option<&Nat>) -> Result<(O
     let known = before.and_then(|before| before.maps.settings.get(0)).map(|settings| settings.seed);
     let settings = Settings {
         abi_version: ABI_VERSION,
+        has_egress: size.has_egress.into(),
         seed: known.unwrap_or(seed),
         program_digest: loader::nat_digest(),
         ..Settings::default()
@@ -304,6 +338,8 @@ impl Maps {
             exclude: Prefixes::new(hash(folder, "exclude")?, "exclude"),
             devices: hash(folder, "devices")?,
             addresses: hash(folder, "addresses")?,
+            egress_sources: hash(folder, "egress_sources")?,
+            egress_rules: hash(folder, "egress_rules")?,
             mappings: hash(folder, "mappings")?,
             turns: generations::queue(folder, "turns")?,
             moved: hash(folder, "moved")?,

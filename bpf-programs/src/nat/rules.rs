@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::Pod;
 
-use super::abi::{self, Device};
+use super::abi::{self, Device, EgressKey, EgressRule};
 use super::{Maps, table};
 use crate::decap::Prefix;
 use crate::error::Result;
@@ -83,15 +83,10 @@ impl Maps {
     pub(super) fn set_rules(&mut self, rules: &Rules) -> Result<()> {
         let devices: BTreeMap<u32, Device> =
             rules.devices.iter().map(|(index, outer)| (*index, outer.entry())).collect();
+        let given = rules.devices.values().flat_map(Outer::addresses).map(abi::mapped);
         let addresses: BTreeMap<[u8; 16], u32> =
-            rules.devices.values().flat_map(Outer::addresses).map(|at| (abi::mapped(at), 1)).collect();
-        // A flow of an old range is found by what is written here, whatever its first candidate becomes.
-        let before = held(&self.devices, "devices")?;
-        let is_other =
-            |index: &u32, entry: &Device| before.get(index).is_some_and(|found| range(found) != range(entry));
-        if devices.iter().any(|(index, entry)| is_other(index, entry)) {
-            table::fix_ports(&self.mappings, &self.moved)?;
-        }
+            given.chain(self.egress_addresses()?).map(|at| (at, 1)).collect();
+        self.fix_ports(&devices, &held(&self.egress_rules, "egress_rules")?)?;
         // Answers are turned around before anything leaves that they could be answers to.
         add(&self.addresses, "addresses", &addresses)?;
         self.exclude.add(&rules.exclude)?;
@@ -104,15 +99,54 @@ impl Maps {
     }
 }
 
-fn range(entry: &Device) -> (u16, u16) {
-    (entry.first_port, entry.last_port)
+impl Maps {
+    /// Has every flow found where it is, if these rules may give it the same address with another range: its first candidate
+    /// then is another one.
+    pub(super) fn fix_ports(
+        &self,
+        devices: &BTreeMap<u32, Device>,
+        egress: &BTreeMap<EgressKey, EgressRule>,
+    ) -> Result<()> {
+        let before = (held(&self.devices, "devices")?, held(&self.egress_rules, "egress_rules")?);
+        if (&before.0, &before.1) == (devices, egress) {
+            return Ok(());
+        }
+        let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+            (ranges(&before.0, &before.1).collect(), ranges(devices, egress).collect());
+        let addresses: BTreeSet<_> = before.iter().map(|(address, ..)| address).collect();
+        // An address that is new may have been there once, with flows that go on.
+        if after.is_subset(&before) && addresses.len() == before.len() {
+            return Ok(());
+        }
+        table::fix_ports(&self.mappings, &self.moved)
+    }
+
+    /// Every outer address of a device.
+    pub(super) fn masquerade_addresses(&self) -> Result<BTreeSet<[u8; 16]>> {
+        let devices = held(&self.devices, "devices")?;
+        let outers = devices.values().map(Outer::of);
+        Ok(outers.flat_map(|outer| outer.addresses().map(abi::mapped).collect::<Vec<_>>()).collect())
+    }
 }
 
-fn held<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<BTreeMap<K, V>> {
+/// Outer addresses with the ranges of their ports.
+fn ranges(
+    devices: &BTreeMap<u32, Device>,
+    egress: &BTreeMap<EgressKey, EgressRule>,
+) -> impl Iterator<Item = ([u8; 16], u16, u16)> {
+    let given = devices.values().flat_map(|entry| {
+        let addresses = Outer::of(entry).addresses().map(abi::mapped).collect::<Vec<_>>();
+        addresses.into_iter().map(|address| (address, entry.first_port, entry.last_port))
+    });
+    let translated = egress.values().filter(|rule| rule.what == abi::TRANSLATE);
+    given.chain(translated.map(|rule| (rule.address, rule.first_port, rule.last_port)))
+}
+
+pub(super) fn held<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str) -> Result<BTreeMap<K, V>> {
     Ok(all(map, name)?.into_iter().collect())
 }
 
-fn add<K: Pod + Ord, V: Pod + PartialEq>(
+pub(super) fn add<K: Pod + Ord, V: Pod + PartialEq>(
     map: &Hash<K, V>,
     name: &'static str,
     wanted: &BTreeMap<K, V>,
@@ -122,7 +156,11 @@ fn add<K: Pod + Ord, V: Pod + PartialEq>(
     put_all(map, name, &missing.map(|(key, value)| (*key, *value)).collect::<Vec<_>>())
 }
 
-fn keep<K: Pod + Ord, V: Pod>(map: &Hash<K, V>, name: &'static str, wanted: &BTreeMap<K, V>) -> Result<()> {
+pub(super) fn keep<K: Pod + Ord, V: Pod>(
+    map: &Hash<K, V>,
+    name: &'static str,
+    wanted: &BTreeMap<K, V>,
+) -> Result<()> {
     let others: Vec<K> =
         all(map, name)?.into_iter().map(|(key, _)| key).filter(|key| !wanted.contains_key(key)).collect();
     delete_all(map, name, &others)

@@ -17,7 +17,11 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 
 const QUESTIONS_PORT: [u8; 2] = 53_u16.to_be_bytes();
 
-/// How much of the table is used.
+/// So many mappings are read to say how full a table is. Of a larger one the rest is estimated: reading all of it takes a
+/// tenth of a second, and this is asked for in every pass.
+const ENOUGH: usize = 8192;
+
+/// How much of the table is used. Of a table with more than some thousand entries it is estimated, to about a percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Mappings that are alive.
@@ -48,7 +52,7 @@ pub struct Fullest {
 pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage> {
     let (mut flows, mut over) = (0, 0);
     let mut remotes: BTreeMap<Key, u32> = BTreeMap::new();
-    let read = mappings.for_each(|key, mapping| {
+    let read = mappings.sample(ENOUGH, |key, mapping| {
         if !is_alive(key, mapping, now_ns) {
             over += 1;
             return;
@@ -56,23 +60,32 @@ pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage>
         flows += 1;
         *remotes.entry(Key { outer_port: [0; 2], ..*key }).or_default() += 1;
     });
-    read.map_err(|error| Error::kernel("lookup", "mappings", error))?;
+    let capacity = mappings.capacity();
+    let buckets = read.map_err(|error| Error::kernel("lookup", "mappings", error))?;
+    // The kernel's hash spreads entries over as many buckets as there is room for, rounded up to a power of two.
+    let all = |count: u32| match buckets {
+        Some(read @ 1..) => {
+            let estimate = u64::from(count) * u64::from(capacity.next_power_of_two()) / u64::from(read);
+            u32::try_from(estimate).unwrap_or(u32::MAX).min(capacity)
+        }
+        _ => count,
+    };
     let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
     let fullest = remotes.into_iter().map(|(key, ports)| Fullest {
-        ports,
+        ports: all(ports),
         protocol: key.protocol,
         remote: address(key.remote),
         remote_port: u16::from_be_bytes(key.remote_port),
         outer: address(key.outer),
     });
-    Ok(Usage { flows, over, capacity: mappings.capacity(), fullest: fullest.max() })
+    Ok(Usage { flows: all(flows), over: all(over), capacity, fullest: fullest.max() })
 }
 
 /// Writes entries of `moved` for all flows. Of a flow that has several mappings, earlier ones whose time is over, the entry
 /// names the one that was used last.
 pub(super) fn fix_ports(mappings: &Hash<Key, Mapping>, moved: &Hash<Given, Port>) -> Result<()> {
     let mut found = all(mappings, "mappings")?;
-    found.sort_by_key(|(_, mapping)| mapping.seen_ns.cast_signed());
+    found.sort_by_key(|(_, mapping)| (mapping.seen_ns > IS_OVER, mapping.seen_ns.cast_signed()));
     let entries: BTreeMap<Given, Port> = found
         .iter()
         .map(|(key, mapping)| (given(key, mapping), Port { port: key.outer_port, zero: [0; 6] }))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use netd_bpf::nat::abi::{self, ANSWERED, Counts, FIN_IN, FIN_OUT, IS_OVER, RESET};
-use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
+use netd_bpf::nat::{EgressRules, Nat, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
 use super::model::{Key, Model};
@@ -12,7 +12,7 @@ use crate::bed::{INGRESS, hex};
 use crate::cases::layers::Family;
 use crate::decap::bed::prefixes;
 
-pub const SIZE: Size = Size { flows: 65_536, direct: 4096, fragments: 4096 };
+pub const SIZE: Size = Size { flows: 65_536, direct: 4096, fragments: 4096, has_egress: true };
 pub const SEED: u64 = 0x0123_4567_89ab_cdef;
 pub const PORTS: Ports = Ports { first: 1024, last: 32_767 };
 
@@ -27,6 +27,8 @@ pub const OTHER_OF_NODE: Both = Both("192.0.2.2", "2001:db8:1::2");
 pub const REMOTE: Both = Both("198.51.100.7", "2001:db8:9::7");
 pub const OTHER_REMOTE: Both = Both("198.51.100.8", "2001:db8:9::8");
 pub const ROUTER: Both = Both("203.0.113.1", "2001:db8:ffff::1");
+/// The egress address of policies.
+pub const EGRESS: Both = Both("203.0.113.77", "2001:db8:77::77");
 /// In the cluster.
 pub const EXCLUDED: Both = Both("10.244.2.9", "fd00:244:2::9");
 
@@ -51,6 +53,8 @@ pub fn rules() -> Rules {
 pub struct Bed {
     pub nat: Nat,
     pub model: Model,
+    /// The device by which frames that leave came in; zero: they are the host's.
+    pub came_in_by: u32,
     /// What was counted before the model began.
     before: Counts,
 }
@@ -64,13 +68,15 @@ impl Bed {
         let mut nat = Nat::prepare(root, size, SEED, None).unwrap_or_else(|error| panic!("{error}"));
         nat.set_rules(&rules).unwrap();
         let model = Model::new(rules, INGRESS, SEED, size.flows as usize);
-        Self { nat, model, before: Counts::default() }
+        Self { nat, model, came_in_by: 0, before: Counts::default() }
     }
 
     /// Everything is forgotten, and the rules are these.
     pub fn restart(&mut self, rules: Rules) {
         self.nat.forget().unwrap();
         self.nat.set_rules(&rules).unwrap();
+        self.nat.set_egress(&EgressRules::default()).unwrap();
+        self.came_in_by = 0;
         self.before = self.nat.counts();
         self.model = Model::new(rules, INGRESS, SEED, self.nat.size().flows as usize);
     }
@@ -81,6 +87,12 @@ impl Bed {
         self.model.set_rules(rules, INGRESS);
     }
 
+    /// The rules of egress policies are these from now on.
+    pub fn set_egress(&mut self, egress: EgressRules) {
+        self.nat.set_egress(&egress).unwrap();
+        self.model.set_egress(egress);
+    }
+
     pub fn age(&mut self, seconds: u64) {
         self.nat.age(seconds).unwrap();
         self.model.age(seconds);
@@ -88,9 +100,9 @@ impl Bed {
 
     /// What the program says; it has to be what the model says.
     pub fn run(&mut self, side: Side, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let ran = self.nat.run(side, frame).unwrap();
+        let ran = self.nat.run_from(side, frame, self.came_in_by).unwrap();
         let expected = match side {
-            Side::Egress => self.model.leaving(frame),
+            Side::Egress => self.model.leaving(frame, self.came_in_by != 0),
             Side::Ingress => self.model.coming(frame),
         };
         assert!(

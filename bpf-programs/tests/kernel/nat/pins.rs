@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::mem::offset_of;
 
 use netd_bpf::Error;
-use netd_bpf::nat::abi::{Counts, Device, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port, Settings};
+use netd_bpf::nat::abi::{
+    Class, Counts, Device, EgressKey, EgressRule, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port,
+    Settings,
+};
 use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
@@ -160,6 +163,28 @@ fn every_mapping_of_a_large_table_has_its_turn() {
     });
 }
 
+/// The bounds are six standard deviations of what a sample of 8192 says.
+#[test]
+fn how_full_a_large_table_is_is_estimated_from_a_part_of_it() {
+    in_own_world(|root| {
+        let mut nat = made(root);
+        let send = |nat: &Nat, flows: u16, to: u16| {
+            for number in 0..flows {
+                nat.run(Side::Egress, &Tuple(POD.0, 40_000 + number, REMOTE.0, to).udp(b"")).unwrap();
+            }
+        };
+        send(&nat, 8000, SERVER);
+        nat.age(200).unwrap();
+        send(&nat, 16_000, 80);
+        let usage = nat.usage(now_ns()).unwrap();
+        // A third of the sample, or more, is of a kind.
+        let near =
+            |found: u32, of: u32| f64::from(found.abs_diff(of)) < 6.0 * f64::from(of) / 2700.0_f64.sqrt();
+        assert!(near(usage.flows, 16_000) && near(usage.over, 8000), "{usage:?}");
+        assert!(usage.fullest.is_some_and(|fullest| near(fullest.ports, 16_000)), "{usage:?}");
+    });
+}
+
 #[test]
 fn twenty_eight_thousand_flows_to_one_destination_have_a_port_each() {
     in_own_world(|root| {
@@ -238,11 +263,18 @@ fn every_struct_has_the_same_members_at_the_same_places() {
         ("nat_fragment_key", layout!(FragmentKey: source, destination, id, protocol, zero)),
         ("nat_fragment", layout!(Fragment: address, seen_ns)),
         ("nat_device", layout!(Device: outer_v4, outer_v6, first_port, last_port, has_v4, has_v6, zero)),
-        ("nat_settings", layout!(Settings: abi_version, zero, seed, program_digest, swept_ns)),
+        ("nat_class", layout!(Class: family, class)),
+        ("nat_egress_key", layout!(EgressKey: bits, class, address)),
+        (
+            "nat_egress_rule",
+            layout!(EgressRule: address, ifindex, vni, first_port, last_port, what, family, is_v6, zero),
+        ),
+        ("nat_settings", layout!(Settings: abi_version, has_egress, seed, program_digest, swept_ns)),
         (
             "nat_counts",
             layout!(Counts: out_packets, in_packets, errors_out, errors_in, created, reused, yielded, direct,
-                ports_in_use, exhausted, table_full, no_mapping, no_address, malformed, unsupported, fragment_lost),
+                ports_in_use, exhausted, table_full, no_mapping, no_address, malformed, unsupported, fragment_lost,
+                steered, no_gateway, zero),
         ),
     ]);
     for (name, layout) in user_space {

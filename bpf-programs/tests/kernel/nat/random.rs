@@ -6,14 +6,17 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use netd_bpf::nat::{Outer, Ports, Rules, Size, Verdict};
+use netd_bpf::nat::abi::COUNTS;
+use netd_bpf::nat::{EgressRule, EgressRules, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
 use super::bed::{
-    Bed, Both, EXCLUDED, NODE, OTHER_OF_NODE, OTHER_POD, OTHER_REMOTE, POD, REMOTE, ROUTER, outer, rules,
+    Bed, Both, EGRESS, EXCLUDED, NODE, OTHER_OF_NODE, OTHER_POD, OTHER_REMOTE, POD, REMOTE, ROUTER, outer,
+    rules,
 };
 use crate::bed::{INGRESS, in_own_world};
 use crate::cases::layers::{ACK, FAMILIES, FIN, Family, Layers, PUSH, RST, SYN, ip};
+use crate::decap::bed::prefixes;
 use crate::random::dice::Dice;
 
 /// Packets of one run of the tests.
@@ -23,7 +26,7 @@ const ROUND: u64 = 4000;
 /// No time that is compared is as near to another: where a busy machine takes longer, the round has fewer packets.
 const ROUND_MAX: Duration = Duration::from_millis(500);
 /// So few that the table is full now and then; the kernel counts larger tables only roughly.
-const SIZE: Size = Size { flows: 96, direct: 4096, fragments: 4096 };
+const SIZE: Size = Size { flows: 96, direct: 4096, fragments: 4096, has_egress: true };
 /// Time passes in steps that are far from every lifetime, and from every sum of them with others.
 const STEP_SECONDS: u64 = 45;
 
@@ -32,7 +35,7 @@ fn the_programs_say_of_random_packets_what_the_model_says() {
     in_own_world(|root| {
         let mut bed = Bed::with(root, rules(), SIZE);
         let only = std::env::var("NETD_SEED").ok().map(|seed| seed.parse().unwrap());
-        let mut seen = [0; 16];
+        let mut seen = [0; COUNTS];
         let (mut seed, mut packets) = (only.unwrap_or(0), 0);
         while packets < only.map_or(PACKETS, |_: u64| 1) {
             println!("seed {seed}");
@@ -56,6 +59,7 @@ fn the_programs_say_of_random_packets_what_the_model_says() {
 fn round(bed: &mut Bed, seed: u64) -> u64 {
     let mut dice = Dice::new(seed);
     bed.restart(random_rules(&mut dice));
+    bed.set_egress(random_egress(&mut dice));
     let began = Instant::now();
     let mut packets = 0;
     while packets < ROUND && began.elapsed() < ROUND_MAX {
@@ -63,8 +67,17 @@ fn round(bed: &mut Bed, seed: u64) -> u64 {
         if dice.one_in(200) {
             bed.age(STEP_SECONDS);
         }
+        if dice.one_in(500) {
+            bed.set_rules(random_rules(&mut dice));
+            bed.set_egress(random_egress(&mut dice));
+        }
         let side = if dice.one_in(2) { Side::Egress } else { Side::Ingress };
-        let mut frame = packet(&mut dice, bed, side).bytes();
+        let packet = packet(&mut dice, bed, side);
+        // What pods send always comes in by a device.
+        let is_of_pod =
+            [POD, OTHER_POD].iter().any(|pod| [pod.0, pod.1].contains(&&*packet.source.to_string()));
+        bed.came_in_by = if is_of_pod { 7 } else { dice.of(&[0, 0, 7]) };
+        let mut frame = packet.bytes();
         if dice.one_in(8) {
             damage(&mut dice, &mut frame);
         }
@@ -131,6 +144,47 @@ fn random_rules(dice: &mut Dice) -> Rules {
     Rules { devices: [(INGRESS, device)].into(), ..rules() }
 }
 
+/// Rules for one destination or more of two classes, of which one takes what the other one has.
+fn random_egress(dice: &mut Dice) -> EgressRules {
+    let mut egress = EgressRules::default();
+    let network = |text: &str| *prefixes(&[text]).first().unwrap();
+    let sources = [
+        ("10.244.0.0/16", 1),
+        ("fd00:244::/32", 1),
+        ("10.244.1.6/32", 2),
+        ("fd00:244:1::6/128", 2),
+        ("::/0", 2),
+    ];
+    let destinations =
+        ["0.0.0.0/0", "::/0", "198.51.100.0/24", "2001:db8:9::/64", "198.51.100.8/32", "2001:db8:9::8/128"];
+    for (source, class) in sources {
+        if dice.one_in(2) {
+            egress.sources.insert(network(source), class);
+        }
+    }
+    for class in [1, 2] {
+        for to in destinations.map(network) {
+            if dice.one_in(3) {
+                egress.rules.insert((class, to), random_rule(dice, to.0.is_ipv4()));
+            }
+        }
+    }
+    egress
+}
+
+fn random_rule(dice: &mut Dice, is_v4: bool) -> EgressRule {
+    let family = if is_v4 { Family::V4 } else { Family::V6 };
+    let address = of(dice, family, &[&EGRESS, &EGRESS, &EGRESS, &NODE]).parse().unwrap();
+    let (first, last) = dice.of(&[(32_768, 65_535), (40_000, 40_007), (5000, 5001)]);
+    match dice.roll(8) {
+        0 => EgressRule::Tunnel { remote: address, vni: 1, ifindex: 3 },
+        1 => EgressRule::NextHop { address, ifindex: 3 },
+        2 => EgressRule::Drop,
+        3 => EgressRule::Pass,
+        _ => EgressRule::Translate { address, ports: Ports { first, last } },
+    }
+}
+
 fn packet(dice: &mut Dice, bed: &Bed, side: Side) -> Layers {
     let family = dice.of(&FAMILIES);
     let mut bare = if side == Side::Egress { leaving(dice, family) } else { coming(dice, family) };
@@ -154,14 +208,15 @@ fn of(dice: &mut Dice, family: Family, all: &[&Both]) -> &'static str {
 }
 
 fn leaving(dice: &mut Dice, family: Family) -> Layers {
-    let from = of(dice, family, &[&POD, &POD, &POD, &OTHER_POD, &OTHER_POD, &NODE, &OTHER_OF_NODE]);
+    let from = of(dice, family, &[&POD, &POD, &POD, &OTHER_POD, &OTHER_POD, &NODE, &OTHER_OF_NODE, &EGRESS]);
     let to = of(dice, family, &[&REMOTE, &REMOTE, &REMOTE, &OTHER_REMOTE, &EXCLUDED]);
     ip(family).from(from).to(to)
 }
 
 fn coming(dice: &mut Dice, family: Family) -> Layers {
     let from = of(dice, family, &[&REMOTE, &REMOTE, &REMOTE, &OTHER_REMOTE, &ROUTER]);
-    let to = of(dice, family, &[&NODE, &NODE, &NODE, &NODE, &OTHER_OF_NODE, &POD, &OTHER_POD]);
+    let to =
+        of(dice, family, &[&NODE, &NODE, &NODE, &NODE, &EGRESS, &EGRESS, &OTHER_OF_NODE, &POD, &OTHER_POD]);
     ip(family).from(from).to(to)
 }
 

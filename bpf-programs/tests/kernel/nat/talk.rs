@@ -28,9 +28,11 @@ pub enum Then<'a> {
     /// Its drop has this name.
     Drops(&'static str),
     Becomes(&'a Layers),
+    /// To the gateway of its policy.
+    Steers,
 }
 
-pub use Then::{Becomes, Drops, Passes};
+pub use Then::{Becomes, Drops, Passes, Steers};
 
 pub struct Talk<'a> {
     pub bed: &'a mut Bed,
@@ -85,11 +87,17 @@ impl Talk<'_> {
 
     /// It leaves, under whatever port or number that is free, and that is returned.
     pub fn leaves_by_port(&mut self, packet: &Layers) -> u16 {
+        self.leaves_as(packet, &NODE)
+    }
+
+    /// As [`Talk::leaves_by_port`], with this address.
+    pub fn leaves_as(&mut self, packet: &Layers, outer: &Both) -> u16 {
         let (verdict, out) = self.bed.run(Side::Egress, &packet.bytes());
         assert_eq!(verdict, Verdict::Pass);
         let at = if self.is_v4() { 34 } else { 54 } + if packet.protocol() == self.icmp() { 4 } else { 0 };
         let port = u16::from_be_bytes([out[at], out[at + 1]]);
-        assert_eq!(out, self.outer(&packet.clone().with_source_port(port)).bytes(), "from port {port}");
+        let expected = packet.clone().from(self.address(outer)).with_source_port(port);
+        assert_eq!(out, expected.bytes(), "from port {port}");
         port
     }
 
@@ -107,6 +115,7 @@ impl Talk<'_> {
             Passes => (Verdict::Pass, frame.clone()),
             Drops(_) => (Verdict::Drop, frame.clone()),
             Becomes(other) => (Verdict::Pass, other.bytes()),
+            Steers => (Verdict::Steer, frame.clone()),
         };
         assert!(
             (verdict, &out) == (expected.0, &expected.1),

@@ -146,9 +146,15 @@ fn left_alone() -> Vec<Case> {
             t.leaves(&t.pod().raw(132, &[0; 20]), Drops("no_address"));
             t.leaves(&t.from(&NODE).udp(PORT, 80), Passes);
         }),
-        case("a device without a rule lets nothing of pods leave", |t| {
+        case("on a device that is not listed nothing is masqueraded", |t| {
             let mut rules = super::super::bed::rules();
             rules.devices = rules.devices.into_values().map(|outer| (77, outer)).collect();
+            t.bed.restart(rules);
+            t.leaves(&t.pod().udp(PORT, 80), Passes);
+        }),
+        case("a device without an address of a family lets nothing of it leave", |t| {
+            let mut rules = super::super::bed::rules();
+            rules.devices.values_mut().for_each(|outer| (outer.v4, outer.v6) = (None, None));
             t.bed.restart(rules);
             t.leaves(&t.pod().udp(PORT, 80), Drops("no_address"));
         }),

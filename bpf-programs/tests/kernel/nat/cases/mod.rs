@@ -2,6 +2,7 @@
 //! says; a case asks neither.
 
 mod direct;
+mod egress;
 mod errors;
 mod flows;
 mod fragments;
@@ -27,6 +28,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("errors", errors::cases()),
         ("fragments", fragments::cases()),
         ("reading", reading::cases()),
+        ("egress", egress::cases()),
     ]
 }
 

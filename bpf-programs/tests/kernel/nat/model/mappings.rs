@@ -103,10 +103,13 @@ impl Model {
 
     /// What netd does before a range changes.
     pub fn write_down_ports(&mut self) {
-        let mut all: Vec<_> =
-            self.mappings.iter().map(|(key, it)| (it.seen, given(key, it), key.outer_port)).collect();
+        let mut all: Vec<_> = self
+            .mappings
+            .iter()
+            .map(|(key, it)| (!it.is_over, it.seen, given(key, it), key.outer_port))
+            .collect();
         all.sort();
-        self.moved.extend(all.into_iter().map(|(_, given, port)| (given, port)));
+        self.moved.extend(all.into_iter().map(|(_, _, given, port)| (given, port)));
     }
 
     fn put(&mut self, flow: &Flow, key: Key, is_moved: bool) -> Result<Key, Refusal> {

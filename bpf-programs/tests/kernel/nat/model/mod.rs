@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use netd_bpf::decap::Prefix;
 use netd_bpf::nat::abi::Counts;
-use netd_bpf::nat::{Outer, Rules, Verdict};
+use netd_bpf::nat::{EgressRule, EgressRules, Outer, Ports, Rules, Verdict};
 
 use mappings::{Refusal, Rule};
 use packet::{Packet, Part, What};
@@ -57,6 +57,7 @@ type FragmentId = (IpAddr, IpAddr, u32, u8);
 /// The rules, and everything that packets change.
 pub struct Model {
     pub rules: Rules,
+    pub egress: EgressRules,
     pub device: Option<Outer>,
     pub seed: u64,
     /// Protocols and ports that sockets of the host listen on.
@@ -104,6 +105,7 @@ impl Model {
         Self {
             device: rules.devices.get(&device).copied(),
             rules,
+            egress: EgressRules::default(),
             seed,
             sockets: BTreeSet::new(),
             room,
@@ -120,11 +122,38 @@ impl Model {
 
     /// The end of section 3.
     pub fn set_rules(&mut self, rules: Rules, device: u32) {
-        let after = rules.devices.get(&device).copied();
-        if self.device.map(|outer| outer.ports) != after.map(|outer| outer.ports) {
+        let before = self.ranges();
+        self.device = rules.devices.get(&device).copied();
+        self.rules = rules;
+        self.keep_ports(before);
+    }
+
+    /// As for [`Model::set_rules`].
+    pub fn set_egress(&mut self, egress: EgressRules) {
+        let before = self.ranges();
+        self.egress = egress;
+        self.keep_ports(before);
+    }
+
+    fn keep_ports(&mut self, before: BTreeSet<(IpAddr, Ports)>) {
+        let after = self.ranges();
+        let addresses: BTreeSet<IpAddr> = before.iter().map(|(address, _)| *address).collect();
+        if !after.is_subset(&before) || addresses.len() < before.len() {
             self.write_down_ports();
         }
-        (self.device, self.rules) = (after, rules);
+    }
+
+    /// The ranges of every outer address.
+    fn ranges(&self) -> BTreeSet<(IpAddr, Ports)> {
+        let devices = self.rules.devices.values().flat_map(|outer| {
+            let addresses = [outer.v4.map(IpAddr::from), outer.v6.map(IpAddr::from)];
+            addresses.into_iter().flatten().map(|address| (address, outer.ports))
+        });
+        let egress = self.egress.rules.values().filter_map(|rule| match *rule {
+            EgressRule::Translate { address, ports } => Some((address, ports)),
+            _ => None,
+        });
+        devices.chain(egress).collect()
     }
 
     pub fn age(&mut self, seconds: u64) {
@@ -132,27 +161,44 @@ impl Model {
     }
 
     /// Section 2.
-    pub fn leaving(&mut self, frame: &[u8]) -> Said {
+    pub fn leaving(&mut self, frame: &[u8], is_forwarded: bool) -> Said {
         let Some(packet) = Packet::of_frame(frame) else { return pass(frame) };
-        if !is_in(&self.rules.sources, packet.source) {
-            return self.leaving_of_host(frame, &packet);
+        if is_forwarded {
+            match self.egress_rule(packet.source, packet.destination) {
+                Some(EgressRule::Translate { address, ports }) => {
+                    return self.leaving_as(frame, &packet, &Rule { outer: address, ports });
+                }
+                Some(EgressRule::Tunnel { .. } | EgressRule::NextHop { .. }) => {
+                    self.counts.steered += 1;
+                    return (Verdict::Steer, frame.to_vec());
+                }
+                Some(EgressRule::Drop) => return drop(frame, &mut self.counts.no_gateway),
+                Some(EgressRule::Pass) | None => {}
+            }
         }
-        if is_in(&self.rules.exclude, packet.destination) {
+        if !is_in(&self.rules.sources, packet.source) {
+            return self.leaving_of_others(frame, &packet, is_forwarded);
+        }
+        if is_in(&self.rules.exclude, packet.destination) || self.device.is_none() {
             return pass(frame);
         }
-        self.forget_fragment(&packet);
         let Some(rule) = self.rule(&packet) else { return drop(frame, &mut self.counts.no_address) };
+        self.leaving_as(frame, &packet, &rule)
+    }
+
+    fn leaving_as(&mut self, frame: &[u8], packet: &Packet, rule: &Rule) -> Said {
+        self.forget_fragment(packet);
         if packet.what == What::Unreadable {
             return drop(frame, &mut self.counts.malformed);
         }
         if packet.part == Part::Later {
-            return self.later_leaving(frame, &packet);
+            return self.later_leaving(frame, packet);
         }
         match packet.what {
-            What::Error if packet.part == Part::Whole => self.error_leaving(frame, &packet, true),
+            What::Error if packet.part == Part::Whole => self.error_leaving(frame, packet, true),
             What::Error | What::Unsupported => drop(frame, &mut self.counts.unsupported),
-            What::Reply => self.goes_as_it_is(frame, &packet),
-            _ => self.translate(frame, &packet, &rule),
+            What::Reply => self.goes_as_it_is(frame, packet),
+            _ => self.translate(frame, packet, rule),
         }
     }
 
@@ -208,10 +254,14 @@ impl Model {
             if is_of_pod { drop(frame, &mut counts.no_mapping) } else { pass(frame) }
         };
         let Some(quoted) = Packet::quoted_by(frame, packet) else { return no_flow(&mut self.counts) };
-        if quoted.what == What::Request || (!is_of_pod && !is_in(&self.rules.sources, quoted.destination)) {
+        if quoted.what == What::Request {
             return pass(frame);
         }
-        let Some(rule) = self.rule(packet) else { return no_flow(&mut self.counts) };
+        let rule = match self.egress_rule(quoted.destination, quoted.source) {
+            Some(EgressRule::Translate { address, ports }) => Some(Rule { outer: address, ports }),
+            _ => self.rule(packet).filter(|_| is_in(&self.rules.sources, quoted.destination)),
+        };
+        let Some(rule) = rule else { return no_flow(&mut self.counts) };
         let flow = Flow::coming(&quoted);
         let Some(key) = self.find(&flow, &rule) else {
             return if !quoted.is_echo() && self.is_direct(&flow) {
@@ -230,16 +280,13 @@ impl Model {
     }
 
     /// Section 6.
-    fn leaving_of_host(&mut self, frame: &[u8], packet: &Packet) -> Said {
+    fn leaving_of_others(&mut self, frame: &[u8], packet: &Packet, is_forwarded: bool) -> Said {
         if packet.what == What::Error && packet.part == Part::Whole {
             return self.error_leaving(frame, packet, false);
         }
         let own = Flow::leaving(packet);
-        if matches!(packet.what, What::Tcp | What::Udp | What::Request)
-            && let Some(rule) = self.rule(packet)
-            && rule.outer == packet.source
-            && (rule.ports.first..=rule.ports.last).contains(&own.inner_port)
-        {
+        let is_asked_for = matches!(packet.what, What::Tcp | What::Udp | What::Request);
+        if is_asked_for && !is_forwarded && self.is_outer(packet.source) {
             let key = own.key(own.inner, own.inner_port);
             if self.alive(&key).is_some() {
                 self.end(&key);
@@ -252,9 +299,7 @@ impl Model {
     /// Section 7.
     pub fn coming(&mut self, frame: &[u8]) -> Said {
         let Some(packet) = Packet::of_frame(frame) else { return pass(frame) };
-        let outers = self.rules.devices.values();
-        let mut addresses = outers.flat_map(|at| [at.v4.map(IpAddr::from), at.v6.map(IpAddr::from)]);
-        if addresses.any(|address| address == Some(packet.destination)) {
+        if self.is_outer(packet.destination) {
             return self.coming_to_outer(frame, &packet);
         }
         let records = matches!(packet.what, What::Tcp | What::Udp) && !packet.resets();
@@ -262,7 +307,11 @@ impl Model {
             && is_in(&self.rules.sources, packet.destination)
             && !is_in(&self.rules.exclude, packet.source)
         {
-            self.record_direct(Flow::coming(&packet));
+            let flow = Flow::coming(&packet);
+            let is_known = self.rule(&packet).is_some_and(|rule| self.find(&flow, &rule).is_some());
+            if self.is_direct(&flow) || !is_known {
+                self.record_direct(flow);
+            }
         }
         pass(frame)
     }
@@ -309,6 +358,22 @@ impl Model {
         let to = (mapping.inner, mapping.inner_port);
         let out = rewrite::quoting(frame, packet, &quoted, End::Source, to);
         (Verdict::Pass, rewrite::error(&out, packet, End::Destination, mapping.inner))
+    }
+
+    /// Whether it is an outer address of any rule.
+    fn is_outer(&self, address: IpAddr) -> bool {
+        let mut outers = self.rules.devices.values();
+        let mut egress = self.egress.rules.values();
+        outers.any(|at| at.v4.map(IpAddr::from) == Some(address) || at.v6.map(IpAddr::from) == Some(address))
+            || egress.any(|rule| matches!(rule, EgressRule::Translate { address: at, .. } if *at == address))
+    }
+
+    /// Section 10.
+    fn egress_rule(&self, source: IpAddr, destination: IpAddr) -> Option<EgressRule> {
+        let sources = self.egress.sources.iter().filter(|(from, _)| has(from, source));
+        let (_, class) = sources.max_by_key(|((_, bits), _)| *bits)?;
+        let rules = self.egress.rules.iter().filter(|((of, to), _)| of == class && has(to, destination));
+        rules.max_by_key(|((_, (_, bits)), _)| *bits).map(|(_, rule)| *rule)
     }
 
     fn rule(&self, packet: &Packet) -> Option<Rule> {
@@ -389,7 +454,11 @@ fn drop(frame: &[u8], count: &mut u64) -> Said {
 }
 
 fn is_in(prefixes: &BTreeSet<Prefix>, address: IpAddr) -> bool {
-    prefixes.iter().any(|(network, bits)| match (network, address) {
+    prefixes.iter().any(|prefix| has(prefix, address))
+}
+
+fn has((network, bits): &Prefix, address: IpAddr) -> bool {
+    match (network, address) {
         (IpAddr::V4(network), IpAddr::V4(address)) => {
             (network.to_bits() ^ address.to_bits()).checked_shr(32 - u32::from(*bits)).unwrap_or(0) == 0
         }
@@ -397,5 +466,5 @@ fn is_in(prefixes: &BTreeSet<Prefix>, address: IpAddr) -> bool {
             (network.to_bits() ^ address.to_bits()).checked_shr(128 - u32::from(*bits)).unwrap_or(0) == 0
         }
         _ => false,
-    })
+    }
 }

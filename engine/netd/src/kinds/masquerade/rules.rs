@@ -26,6 +26,8 @@ pub struct Rules {
     pub exclude: BTreeSet<IpNetwork>,
     /// Room for flows.
     pub flows: u32,
+    /// Whether packets are asked for rules of egress policies.
+    pub has_egress: bool,
 }
 
 /// What packets get that leave by a device.
@@ -57,7 +59,7 @@ impl Rules {
         let exclude = masquerade.exclude.iter().copied().chain(pods).chain(source.iter().copied());
         let exclude = exclude.chain(nodes.copied().map(IpNetwork::from)).chain(many);
         let exclude = exclude.collect();
-        Ok(Self { source: source.into_iter().collect(), exclude, flows: masquerade.flows })
+        Ok(Self { source: source.into_iter().collect(), exclude, flows: masquerade.flows, has_egress: false })
     }
 
     /// What programs are found to go by.
@@ -65,7 +67,12 @@ impl Rules {
         let networks = |prefixes: &BTreeSet<Prefix>| {
             prefixes.iter().filter_map(|&(address, bits)| IpNetwork::new(address, bits).ok()).collect()
         };
-        Self { source: networks(&rules.sources), exclude: networks(&rules.exclude), flows: size.flows }
+        Self {
+            source: networks(&rules.sources),
+            exclude: networks(&rules.exclude),
+            flows: size.flows,
+            has_egress: size.has_egress,
+        }
     }
 
     pub(super) fn sources(&self) -> BTreeSet<Prefix> {
@@ -89,6 +96,10 @@ impl Rules {
             changes.extend(before.difference(now).map(|gone| FieldChange::removed(name, gone)));
             changes.extend(now.difference(before).map(|new| FieldChange::added(name, new)));
         }
+        if self.has_egress != observed.has_egress {
+            let word = |has: bool| if has { "asked for" } else { "not asked for" };
+            changes.push(FieldChange::changed("egress rules", word(observed.has_egress), word(self.has_egress)));
+        }
         if self.flows != observed.flows {
             changes.push(FieldChange::changed("room for flows", observed.flows, self.flows));
         }
@@ -97,6 +108,9 @@ impl Rules {
 }
 
 impl Given {
+    /// Packets are not masqueraded.
+    pub const NOTHING: Self = Self { v4: None, v6: None, first_port: 0, last_port: 0 };
+
     /// The file's addresses, and of a family without one the device's own.
     pub(super) fn wanted(masquerade: &Masquerade, facts: &Facts, link: &Link) -> Result<Self, String> {
         if let Some(missing) = masquerade.addresses.iter().find(|address| !facts.is_own_address(**address)) {
@@ -121,7 +135,7 @@ impl Given {
     }
 
     pub(super) fn held(outer: Option<&nat::Outer>) -> Self {
-        outer.map_or(Self { v4: None, v6: None, first_port: 0, last_port: 0 }, |outer| Self {
+        outer.map_or(Self::NOTHING, |outer| Self {
             v4: outer.v4,
             v6: outer.v6,
             first_port: outer.ports.first,

@@ -52,6 +52,15 @@ pub fn counted(bpf_dir: &Path) -> Result<Option<(Counts, Usage)>, String> {
     Ok(Some((nat.counts(), usage)))
 }
 
+/// The programs in force below this folder, if there are any.
+///
+/// # Errors
+///
+/// A sentence, if they cannot be read.
+pub fn programs(bpf_dir: &Path) -> Result<Option<Nat>, String> {
+    open(&bpf_dir.join(FOLDER))
+}
+
 #[async_trait]
 impl Target for MasqueradeTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
@@ -94,9 +103,9 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
         }
         None => (nat::Rules::default(), String::new()),
     };
-    let size = found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0 }, Nat::size);
+    let size = found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0, has_egress: false }, Nat::size);
     let rules = Arc::new(Rules::held(&held, size));
-    let current = found.as_ref().filter(|nat| nat.is_current(size_for(size.flows)));
+    let current = found.as_ref().filter(|nat| nat.is_current(size_for(size.flows, size.has_egress)));
     let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
     for device in names {
         let links = [Side::Ingress, Side::Egress].map(|side| attached.get(&(device.clone(), side)));
@@ -140,6 +149,7 @@ fn told(counts: &Counts, usage: &Usage) -> String {
         (counts.unsupported, "had a protocol without ports"),
         (counts.malformed, "could not be read"),
         (counts.fragment_lost, "were fragments without their first one"),
+        (counts.no_gateway, "found no egress gateway"),
     ] {
         if count > 0 {
             said.push(format!("{count} packets were dropped that {what}"));
@@ -169,7 +179,7 @@ impl MasqueradeTarget {
 
     /// Has the programs go by the rules, and the device run them.
     fn put(&self, spec: &MasqueradeSpec) -> Result<Outcome, Outcome> {
-        let mut nat = self.loaded(size_for(spec.rules.flows))?;
+        let mut nat = self.loaded(size_for(spec.rules.flows, spec.rules.has_egress))?;
         let mut rules = nat.rules().map_err(failed)?;
         let attached = self.indices()?;
         rules.devices.retain(|index, _| attached.contains(index));
@@ -180,12 +190,22 @@ impl MasqueradeTarget {
         (rules.sources, rules.exclude) = (spec.rules.sources(), spec.rules.excluded());
         nat.set_rules(&rules).map_err(failed)?;
         match nat.attach(&spec.device, spec.ifindex) {
-            Ok(()) => Ok(Outcome::Applied),
+            Ok(()) => self.turn_others(&nat),
             Err(LinkError::Other(Error::Kernel { source, .. })) if source.raw_os_error() == Some(EINVAL) => {
                 Ok(Outcome::Failed("this kernel has no links for such programs (TCX, Linux 6.6)".to_owned()))
             }
             Err(error) => Ok(Outcome::Failed(sentence(&error))),
         }
+    }
+
+    /// Has every other device with programs run these, also one that is only kept: one table knows the flows of all.
+    fn turn_others(&self, nat: &Nat) -> Result<Outcome, Outcome> {
+        for ((device, side), link) in Nat::attached(&self.root).map_err(failed)? {
+            if link.ifindex > 0 && link.program_id != nat.program_id(side).map_err(failed)? {
+                nat.attach(&device, link.ifindex).map_err(|error| Outcome::Failed(sentence(&error)))?;
+            }
+        }
+        Ok(Outcome::Applied)
     }
 
     /// Forgets what packets get on devices that no program is on any more.
@@ -233,8 +253,8 @@ impl MasqueradeTarget {
 /// The kernel's answer to an attach type that it does not know.
 const EINVAL: i32 = 22;
 
-fn size_for(flows: u32) -> Size {
-    Size { flows, direct: (flows / DIRECT_SHARE).max(1), fragments: FRAGMENTS }
+fn size_for(flows: u32, has_egress: bool) -> Size {
+    Size { flows, direct: (flows / DIRECT_SHARE).max(1), fragments: FRAGMENTS, has_egress }
 }
 
 fn now_ns() -> u64 {
