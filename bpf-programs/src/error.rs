@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::kernel::advice;
+
 /// A failure of a map, a program or a pin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,6 +49,18 @@ pub enum Error {
         /// On what.
         object: String,
     },
+    /// The kernel refused to make any map.
+    #[error("bpf(2) is refused: {}", advice(source))]
+    NoBpf {
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel had no memory while it was asked what it can do, and that is not asked again.
+    #[error(
+        "the kernel was short of memory when netd asked what it can do: restart netd; traffic goes on meanwhile"
+    )]
+    Forgotten,
     /// The kernel's verifier, or the loader before it, refused the program.
     #[error("the kernel did not take program {program}: {reason}{}", last_words(log))]
     Rejected {

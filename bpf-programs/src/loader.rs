@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use aya::maps::Map;
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 
 use crate::abi::{EntryV4, EntryV6, Settings};
 use crate::entries::{buckets_for, shift_for};
 use crate::error::{Error, Result};
+use crate::kernel::loader;
 use crate::maps::Capacity;
 use crate::nat::Size;
 
@@ -48,7 +49,7 @@ pub(crate) fn load_balancer(
     // As many lines as entries: twice as many as keys.
     let lines = v4.saturating_mul(EntryV4::PER_BUCKET).saturating_add(v6.saturating_mul(EntryV6::PER_BUCKET));
     let (shift_v4, shift_v6, mask_v4, mask_v6) = (shift_for(v4), shift_for(v6), v4 - 1, v6 - 1);
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader()?;
     loader
         .override_global("counter_stride", &capacity.counters, true)
         .override_global("service_stride", &capacity.services, true)
@@ -86,7 +87,7 @@ pub(crate) fn decap_digest() -> u64 {
 
 /// Loads the program that strips outer headers, for `ncpu` CPUs.
 pub(crate) fn decap(ncpu: u32) -> Result<Loaded> {
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader()?;
     loader.map_max_entries("counts", ncpu);
     let mut object = loader.load(DECAP).map_err(|error| not_loaded("xdp_decap", error))?;
     let program = xdp(&mut object, "xdp_decap")?;
@@ -108,7 +109,7 @@ pub(crate) struct LoadedNat {
 /// Loads the translating programs with maps of the given sizes, for `ncpu` CPUs; of `pinned`, by name and path, they use
 /// the maps that are there.
 pub(crate) fn nat(size: Size, ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedNat> {
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader()?;
     let has_egress = u32::from(size.has_egress);
     loader
         .override_global("has_egress", &has_egress, true)
@@ -141,7 +142,7 @@ pub(crate) struct LoadedOverlay {
 
 /// Loads the overlay's programs, for `ncpu` CPUs.
 pub(crate) fn overlay(ncpu: u32) -> Result<LoadedOverlay> {
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader()?;
     loader.map_max_entries("counts", ncpu);
     let mut object = loader.load(OVERLAY).map_err(|error| not_loaded("tc_overlay", error))?;
     let receive = classifier(&mut object, "overlay_receive")?;
@@ -163,7 +164,7 @@ pub(crate) struct LoadedStrict {
 
 /// Loads the programs of strict mode, for `ncpu` CPUs; of `pinned`, by name and path, they use the maps that are there.
 pub(crate) fn strict(ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedStrict> {
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader()?;
     loader.map_max_entries("counts", ncpu);
     for (name, path) in pinned {
         loader.map_pin_path(name, path.as_path());
@@ -176,7 +177,7 @@ pub(crate) fn strict(ncpu: u32, pinned: &[(&str, PathBuf)]) -> Result<LoadedStri
 
 /// Loads the program that lets everything pass.
 pub(crate) fn pass() -> Result<OwnedFd> {
-    let mut object = EbpfLoader::new().load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
+    let mut object = loader()?.load(PASS).map_err(|error| not_loaded("xdp_pass", error))?;
     xdp(&mut object, "xdp_pass")
 }
 

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcError};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfLoader};
 
 use crate::error::{Error, Result};
+use crate::kernel::loader;
 use crate::loader::not_loaded;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_probe.o"));
@@ -93,7 +94,7 @@ impl ProbeTunnel {
     /// As [`ProbeTunnel::load`].
     pub fn load_for(hook: Hook) -> Result<Self> {
         let rejected = |error: ProgramError| not_loaded(PROGRAM, error.into());
-        let mut object = EbpfLoader::new().load(OBJECT).map_err(|error| not_loaded(PROGRAM, error))?;
+        let mut object = loader()?.load(OBJECT).map_err(|error| not_loaded(PROGRAM, error))?;
         program(&mut object)?.load().map_err(rejected)?;
         Ok(Self { object, hook, devices: BTreeMap::new() })
     }

@@ -159,7 +159,10 @@ impl Balancer {
             Some((loaded, capacity)) if loaded != settings => {
                 inner.grow(&capacity).map_err(|error| refused(&error))
             }
-            Some(_) | None => Ok(()),
+            Some(_) => Ok(()),
+            // Who fills the maps makes them, as large as they have to be. Whether that can be done is known before.
+            None if inner.root.is_some() => netd_bpf::check_kernel().map_err(|error| sentence(&error)),
+            None => Ok(()),
         }
     }
 
