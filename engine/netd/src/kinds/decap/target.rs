@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The folder of the pins, below that of the load balancer's.
 const FOLDER: &str = "decap";
 
+/// Of `rp_filter`: not 0, which is none, nor 2, which asks for any way back.
+const STRICT: u8 = 1;
+
 /// The target of decapsulation: one program, on some devices.
 pub struct DecapTarget {
     /// Where a BPF file system is, or will be.
@@ -88,11 +91,29 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
             program,
             rules: Arc::clone(&rules),
         });
-    for key in observation.owned.keys().filter(|_| told.is_some()) {
-        let notes = observation.notes.remove(key).into_iter().chain(told.clone());
-        observation.notes.insert(key.clone(), notes.collect::<Vec<_>>().join("; "));
+    for key in observation.owned.keys() {
+        let notes =
+            observation.notes.remove(key).into_iter().chain(told.clone()).chain(filters(key.as_str()));
+        let notes = notes.collect::<Vec<_>>();
+        if !notes.is_empty() {
+            observation.notes.insert(key.clone(), notes.join("; "));
+        }
     }
     Ok(observation)
+}
+
+/// What an operator should know of a device whose packets the kernel compares with the way back to their clients.
+fn filters(device: &str) -> Option<String> {
+    let value = |of: &str| -> Option<u8> {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter")).ok()?;
+        text.trim().parse().ok()
+    };
+    // The larger of the two is in force.
+    let in_force = [value("all"), value(device)].into_iter().flatten().max();
+    (in_force == Some(STRICT)).then(|| {
+        "strict reverse path filtering (rp_filter = 1) drops packets of clients to whom the way back is by another device"
+            .to_owned()
+    })
 }
 
 /// What an operator should know of packets that were not taken: a prefix may be missing in the file.
