@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
 
-use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Meta, Settings};
+use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Fragment, FragmentKey, Meta, Settings};
 use crate::bpffs::{make_folder, remove_folder};
 use crate::entries::{Entry, Table};
 use crate::error::{Error, Result};
@@ -191,6 +191,23 @@ impl Datapath {
     /// As [`Datapath::run`], on a frame that comes in by the device of the caller's namespace with this index.
     pub fn run_from(&self, frame: &[u8], ingress: u32) -> Result<(Verdict, Vec<u8>)> {
         run_by(self.program.as_fd(), frame, Some(ingress))
+    }
+
+    /// The record of a packet whose first fragment was seen.
+    pub fn fragment(&self, key: &FragmentKey) -> Result<Option<Fragment>> {
+        self.maps.fragments.get(key).map_err(|error| Error::kernel("look up", FRAGMENTS, error))
+    }
+
+    /// Makes it this one, or none.
+    pub fn set_fragment(&self, key: &FragmentKey, fragment: Option<&Fragment>) -> Result<()> {
+        let written = match fragment {
+            Some(fragment) => self.maps.fragments.update(&[(*key, *fragment)]).1,
+            None => match self.maps.fragments.delete(key) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                deleted => deleted,
+            },
+        };
+        written.map_err(|error| Error::kernel("write", FRAGMENTS, error))
     }
 
     /// Newer than all that are there, and than `after`, whose pins somebody may have removed.

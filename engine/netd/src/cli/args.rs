@@ -303,6 +303,10 @@ pub struct MaglevArgs {
 #[derive(Debug, Args)]
 pub struct PacketArgs {
     /// The packet: "tcp 198.51.100.7:4242 > 192.0.2.10:80", for TCP with syn (the default), ack, fin or rst behind it.
+    ///
+    /// Behind it may stand `length 1500`, `no-df`, and `first-fragment` or `later-fragment` with `id 7`.
+    /// A ping is "icmp 198.51.100.7 > 192.0.2.10". An ICMP error is "icmp 203.0.113.1 > 192.0.2.10 too-big tcp
+    /// 192.0.2.10:80 > 198.51.100.7:4242", with the packet that it is about, or the same with `unreachable` or `expired`.
     #[arg(required = true, value_name = "PACKET")]
     pub packet: Vec<String>,
     /// The device by which the packet comes in; that of the route to its client if not given.

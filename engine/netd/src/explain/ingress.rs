@@ -11,7 +11,7 @@ pub(super) struct Ingress {
     pub(super) ifindex: u32,
 }
 
-/// The device that was asked for; else that of the route to the client; else the first. `None` if the program is on
+/// The device that was asked for; else that of the route to the sender; else the first. `None` if the program is on
 /// none of this network namespace.
 ///
 /// # Errors
@@ -34,7 +34,7 @@ pub(super) fn ingress(
         let found = here.iter().find(|device| device.name == name).cloned();
         return found.map(Some).ok_or_else(|| format!("the program is not on {name}; it is on {on}"));
     }
-    let towards = PathResolver::new(facts).hop(packet.source.ip()).ok().map(|hop| hop.link.index);
+    let towards = PathResolver::new(facts).hop(packet.sender()).ok().map(|hop| hop.link.index);
     let likely = here.iter().find(|device| Some(device.ifindex) == towards).cloned();
     Ok(likely.or_else(|| here.into_iter().next()))
 }

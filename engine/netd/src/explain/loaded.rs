@@ -4,11 +4,11 @@ use super::counted::{Counting, because};
 use super::frame::{Sent, sent};
 use super::ingress::{Ingress, ingress};
 use super::promise::{self, Promise};
-use super::{Evidence, Explanation, Packet, Verdict};
+use super::{Evidence, Explanation, Kind, Packet, Verdict, wire};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::kinds::service::sentence;
-use netd_bpf::abi::FlowKey;
+use netd_bpf::abi::{FlowKey, FragmentKey};
 use netd_bpf::{Datapath, Maps, links};
 use std::net::SocketAddr;
 
@@ -54,12 +54,17 @@ fn run(
     let before = told(promise::records(datapath.maps_ref(), packet))?;
     let counting = promise.service.map(|service| Counting::begin(datapath.maps_ref(), service));
     let counting = told(counting.transpose())?;
-    let frame = packet.frame()?;
+    let frame = wire::frame(packet)?;
+    let fragment = fragment_key(packet);
+    let first = told(fragment.map(|key| datapath.fragment(&key)).transpose())?;
     let (verdict, frame) = told(match ingress {
         Some(device) => datapath.run_from(&frame, device.ifindex),
         None => datapath.run(&frame),
     })?;
     undo_records(datapath.maps(), packet, &before)?;
+    if let (Some(key), Some(first)) = (fragment, first) {
+        told(datapath.set_fragment(&key, first.as_ref()))?;
+    }
     let counted = told(counting.map(|counting| counting.end(datapath.maps_ref())).transpose())?;
     let ran = Ran { verdict, sent: sent(&frame), counted: counted.unwrap_or_default() };
     Ok(conclude(answer, &ran, &promise, ingress))
@@ -98,6 +103,19 @@ fn undo_records(
     told(maps.delete_flows(&new))
 }
 
+/// The record that a first fragment makes.
+fn fragment_key(packet: &Packet) -> Option<FragmentKey> {
+    let Kind::FirstFragment(id) = packet.kind else { return None };
+    Some(FragmentKey {
+        source: promise::mapped(packet.source.ip()),
+        destination: promise::mapped(packet.destination.ip()),
+        // As it lies in the header.
+        id: if packet.source.is_ipv4() { u32::from((id as u16).to_be()) } else { id.to_be() },
+        protocol: packet.protocol.number(),
+        zero: [0; 3],
+    })
+}
+
 /// What the program did, beside what the maps promised.
 fn conclude(mut answer: Explanation, ran: &Ran, promise: &Promise, ingress: Option<&Ingress>) -> Explanation {
     if !ran.counted.is_empty() {
@@ -119,8 +137,10 @@ fn conclude(mut answer: Explanation, ran: &Ran, promise: &Promise, ingress: Opti
             answer.ends(Verdict::Drop, "the program failed")
         }
         netd_bpf::Verdict::Transmit | netd_bpf::Verdict::Redirect => match &ran.sent {
+            Some(Sent::Pong) => answer.ends(Verdict::Answer, "the load balancer answers pings itself"),
             Some(Sent::Tunnel { source, destination, port, how }) => {
-                let backend = SocketAddr::new(*destination, *port);
+                let port = port.or_else(|| promise.port_of(*destination)).unwrap_or_default();
+                let backend = SocketAddr::new(*destination, port);
                 if let Some(promised) = answer.backend.filter(|promised| *promised != backend) {
                     answer.step("backend", format!("{backend}, by its record, instead of {promised}"));
                 } else {

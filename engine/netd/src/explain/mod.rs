@@ -10,11 +10,15 @@ mod ingress;
 mod loaded;
 pub mod offline;
 mod packet;
+mod parse;
 mod promise;
+mod size;
+mod wire;
 
 pub use flow_hash::{flow_hash, outer_source};
 pub use loaded::explain as loaded;
-pub use packet::{Packet, PacketError, TcpFlags};
+pub use packet::{Complaint, Kind, Packet, TcpFlags};
+pub use parse::PacketError;
 
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +33,8 @@ pub enum Verdict {
     Drop,
     /// It is dropped and the client is told.
     Reject,
+    /// It is a ping, and answered.
+    Answer,
     /// It is left to the kernel as it came.
     Pass,
 }
@@ -41,6 +47,7 @@ impl Verdict {
             Self::Forward => "forward",
             Self::Drop => "drop",
             Self::Reject => "reject",
+            Self::Answer => "answer",
             Self::Pass => "pass",
         }
     }

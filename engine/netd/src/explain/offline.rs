@@ -1,10 +1,11 @@
 //! What the file alone says about a packet: no node, no kernel, no privilege.
 
-use super::{Evidence, Explanation, Packet, TcpFlags, Verdict, flow_hash, outer_source};
+use super::promise::is_of_a_flow;
+use super::{Evidence, Explanation, Kind, Packet, Verdict, flow_hash, outer_source, size};
 use crate::facts::Facts;
 use crate::kinds::service::{self, ServiceSpec, maglev};
 use ipnetwork::IpNetwork;
-use netd_schema::{Algorithm, BackendState, Config, NoBackend, Protocol, UnknownPort};
+use netd_schema::{Algorithm, BackendState, Config, NoBackend, UnknownPort};
 use std::net::IpAddr;
 
 /// Explains what the file asks for.
@@ -15,6 +16,10 @@ use std::net::IpAddr;
 pub fn explain(config: &Config, packet: &Packet) -> Result<Explanation, String> {
     let mut answer = Explanation::new(packet, Evidence::File);
     let desired = service::desired(config, &Facts::default())?;
+    if packet.kind == Kind::Ping {
+        return Ok(pinged(config, packet, answer));
+    }
+    is_of_a_flow(packet, &mut answer);
     let wanted = format!("{}/{}", packet.destination, packet.protocol.name());
     let found = desired.table.get(wanted.as_str());
     let Some(spec) = found.and_then(|spec| spec.as_any().downcast_ref::<ServiceSpec>()) else {
@@ -24,7 +29,7 @@ pub fn explain(config: &Config, packet: &Packet) -> Result<Explanation, String> 
     answer.service = Some(spec.service.clone());
     answer.frontend = Some(wanted.clone());
     answer.step("frontend", format!("{wanted} of service {}", spec.service));
-    if let Some(reason) = denied(spec, packet.source.ip()) {
+    if let Some(reason) = denied(spec, packet) {
         answer.step("source", reason.clone());
         return Ok(answer.ends(Verdict::Drop, reason));
     }
@@ -66,6 +71,7 @@ fn balanced(config: &Config, spec: &ServiceSpec, packet: &Packet, mut answer: Ex
     if has_affinity {
         answer.step("affinity", "a client that is known keeps the backend that it has");
     }
+    size::step(&mut answer, packet, spec.policy.mode, backend.socket(), None);
     answer.outer_destination = Some(backend.address);
     let prefixes = &config.load_balancer.rss_source;
     let prefix = prefixes.iter().find(|prefix| prefix.is_ipv4() == backend.address.is_ipv4());
@@ -84,8 +90,12 @@ fn picked(packet: &Packet, prefix: &IpNetwork) -> IpAddr {
     outer_source(packet, prefix.network(), width - prefix.prefix())
 }
 
-/// Why a client is not let in; `None` if it is.
-pub(super) fn denied(spec: &ServiceSpec, client: IpAddr) -> Option<String> {
+/// Why a packet's client is not let in; `None` if it is, or if nobody asks.
+pub(super) fn denied(spec: &ServiceSpec, packet: &Packet) -> Option<String> {
+    if !packet.shows_its_client() {
+        return None;
+    }
+    let client = packet.source.ip();
     let longest = |prefixes: &[IpNetwork]| {
         prefixes.iter().filter(|prefix| prefix.contains(client)).max_by_key(|prefix| prefix.prefix()).copied()
     };
@@ -98,6 +108,19 @@ pub(super) fn denied(spec: &ServiceSpec, client: IpAddr) -> Option<String> {
         }
         (_, None) => None,
     }
+}
+
+/// A ping is answered where a service has its VIP and does not mind.
+fn pinged(config: &Config, packet: &Packet, mut answer: Explanation) -> Explanation {
+    let vip = packet.destination.ip();
+    let Some(service) = config.services.iter().find(|service| service.vips.contains(&vip)) else {
+        return unknown(config, packet, answer);
+    };
+    if service.ping {
+        answer.step("vip", format!("{vip} is a VIP of {}", service.name));
+        return answer.ends(Verdict::Answer, "the load balancer answers pings itself");
+    }
+    unknown(config, packet, answer)
 }
 
 /// A packet that no service takes.
@@ -120,12 +143,17 @@ fn unknown(config: &Config, packet: &Packet, mut answer: Explanation) -> Explana
     }
 }
 
-/// RFC 9293: a reset is never answered.
+/// Some packets are never answered: resets (RFC 9293), ICMP, fragments.
 fn rejected(answer: Explanation, packet: &Packet, reason: &str) -> Explanation {
-    if packet.protocol == Protocol::Tcp && packet.flags == TcpFlags::Rst {
-        return answer.ends(Verdict::Drop, format!("{reason}, and nobody answers a reset"));
+    if packet.is_refused_aloud() {
+        return answer.ends(Verdict::Reject, reason);
     }
-    answer.ends(Verdict::Reject, reason)
+    let whom = match packet.kind {
+        Kind::Whole => "a reset",
+        Kind::FirstFragment(_) | Kind::LaterFragment(_) => "a fragment",
+        Kind::Ping | Kind::Error { .. } => "ICMP",
+    };
+    answer.ends(Verdict::Drop, format!("{reason}, and nobody answers {whom} so"))
 }
 
 #[cfg(test)]

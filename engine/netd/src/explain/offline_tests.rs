@@ -78,3 +78,45 @@ fn a_service_without_backends_rejects_by_default() {
     assert_eq!((answer.verdict, answer.slot), (Verdict::Reject, None));
     assert!(answer.text().contains("verdict   reject: the service has no backend"), "{}", answer.text());
 }
+
+#[test]
+fn a_ping_of_a_vip_is_answered_and_never_refused() {
+    let ping = answer("icmp 10.1.2.3 > 192.0.2.10");
+    assert_eq!((ping.verdict, ping.backend, ping.flow_hash), (Verdict::Answer, None, None));
+    assert_eq!(answer("icmp 2001:db8::1 > 2001:db8:100::10").verdict, Verdict::Answer);
+    let unassigned = answer("icmp 10.1.2.3 > 192.0.2.99");
+    assert_eq!(unassigned.verdict, Verdict::Drop, "{}", unassigned.text());
+    assert!(unassigned.reason.contains("nobody answers ICMP so"));
+    assert_eq!(answer("icmp 10.1.2.3 > 198.51.100.1").verdict, Verdict::Pass);
+}
+
+#[test]
+fn an_icmp_error_goes_where_its_flow_goes_whoever_sends_it() {
+    let flow = answer("tcp 10.1.2.3:12345 > 192.0.2.10:80 ack");
+    let error = answer("icmp 203.0.113.1 > 192.0.2.10 too-big tcp 192.0.2.10:80 > 10.1.2.3:12345");
+    assert_eq!(error.verdict, Verdict::Forward);
+    assert_eq!((error.flow_hash, error.backend), (flow.flow_hash, flow.backend));
+    assert_eq!(error.outer_source, flow.outer_source);
+    let strange = answer("icmp 203.0.113.1 > 192.0.2.99 expired udp 192.0.2.99:81 > 10.1.2.3:12345");
+    assert_eq!(strange.verdict, Verdict::Drop);
+}
+
+#[test]
+fn a_fragment_goes_where_its_packet_goes_and_is_never_refused() {
+    let whole = answer("tcp 10.1.2.3:12345 > 192.0.2.10:80 ack");
+    let first = answer("tcp 10.1.2.3:12345 > 192.0.2.10:80 ack first-fragment id 7");
+    assert_eq!((first.verdict, first.backend), (Verdict::Forward, whole.backend));
+    let later = answer("tcp 10.66.1.1:12345 > 192.0.2.10:80 later-fragment");
+    assert_eq!(later.verdict, Verdict::Forward, "source ranges were looked at with the first");
+    assert!(later.text().contains("if that came at most 30 seconds before"), "{}", later.text());
+    assert_eq!(answer("udp 10.1.2.3:1 > 192.0.2.11:53 first-fragment").verdict, Verdict::Drop);
+}
+
+#[test]
+fn a_length_is_shown_as_it_is_in_the_tunnel() {
+    let v4 = answer("tcp 10.1.2.3:12345 > 192.0.2.10:80 length 1500").text();
+    assert!(v4.contains("size      1500 bytes, 1520 in the tunnel; whether that fits"), "{v4}");
+    let v6 = answer("tcp [2001:db8::1]:12345 > [2001:db8:100::10]:80 length 1500").text();
+    assert!(v6.contains("1500 bytes, 1540 in the tunnel"), "{v6}");
+    assert!(!answer("tcp 10.1.2.3:12345 > 192.0.2.10:80").text().contains("size"));
+}

@@ -1,7 +1,7 @@
 //! What the maps promise for a packet, before the program runs on it.
 
 use super::offline::denied;
-use super::{Explanation, Packet, flow_hash};
+use super::{Explanation, Kind, Packet, flow_hash, size};
 use crate::facts::{Facts, Mac};
 use crate::kinds::service::{HeldFrontend, held_frontend};
 use crate::kinds::vip::POOL_PREFIX;
@@ -25,6 +25,11 @@ impl Promise {
     pub(super) fn way_to(&self, backend: SocketAddr) -> Option<&Way> {
         self.ways.get(&backend)
     }
+
+    /// The port of a backend by its address, for packets that do not say it.
+    pub(super) fn port_of(&self, address: IpAddr) -> Option<u16> {
+        self.ways.keys().find(|backend| backend.ip() == address).map(SocketAddr::port)
+    }
 }
 
 /// The way to a backend.
@@ -34,6 +39,7 @@ pub(super) struct Way {
     pub(super) device: String,
     pub(super) ifindex: u32,
     pub(super) mac: Mac,
+    mtu: u16,
 }
 
 /// Says what the maps promise.
@@ -48,6 +54,10 @@ pub(super) fn promise(
         port: packet.destination.port(),
         protocol: packet.protocol.number(),
     };
+    if packet.kind == Kind::Ping {
+        return unknown(maps, &key, answer);
+    }
+    is_of_a_flow(packet, answer);
     let Some(frontend) = maps.frontend(&key)? else {
         answer.step("frontend", format!("no service has {}/{}", packet.destination, packet.protocol.name()));
         return unknown(maps, &key, answer);
@@ -59,11 +69,34 @@ pub(super) fn promise(
     };
     for backend in &held.spec.backends {
         let Some(path) = &backend.path else { continue };
-        let way = Way { device: path.device.clone(), ifindex: path.ifindex, mac: path.destination_mac };
+        let (device, mac) = (path.device.clone(), path.destination_mac);
+        let way = Way { device, ifindex: path.ifindex, mac, mtu: path.mtu };
         promise.ways.insert(backend.socket(), way);
     }
     of_frontend(maps, packet, &frontend, &held, answer)?;
+    if let Some(backend) = answer.backend {
+        let mtu = promise.ways.get(&backend).map(|way| way.mtu);
+        size::step(answer, packet, held.spec.policy.mode, backend, mtu);
+    }
     Ok(promise)
+}
+
+/// Says what a packet is that is not just one of its flow.
+pub(super) fn is_of_a_flow(packet: &Packet, answer: &mut Explanation) {
+    match packet.kind {
+        Kind::Whole | Kind::Ping => {}
+        Kind::FirstFragment(id) => {
+            answer.step("fragment", format!("the first: those of identification {id} that follow go after it"));
+        }
+        Kind::LaterFragment(id) => answer.step(
+            "fragment",
+            format!("a later one: goes after the first of identification {id}, if that came at most 30 seconds before"),
+        ),
+        Kind::Error { .. } => {
+            let flow = format!("{} {} > {}", packet.protocol.name(), packet.source, packet.destination);
+            answer.step("about", format!("the flow {flow}: it goes to the same backend"));
+        }
+    }
 }
 
 fn of_frontend(
@@ -77,7 +110,7 @@ fn of_frontend(
     answer.frontend = Some(held.spec.key().to_string());
     answer.step("frontend", format!("{} of service {service}", held.spec.key()));
     answer.service = Some(service);
-    if let Some(reason) = denied(&held.spec, packet.source.ip()) {
+    if let Some(reason) = denied(&held.spec, packet) {
         answer.step("source", reason);
         return Ok(());
     }
@@ -150,7 +183,8 @@ fn unknown(maps: &dyn Maps, key: &FrontendKey, answer: &mut Explanation) -> netd
     let address = key.address;
     let vip = maps.frontend(&FrontendKey::vip_entry(address))?;
     if let Some(vip) = vip {
-        answer.step("vip", format!("{address} is a VIP of {}", maps.service_name(vip.service)?));
+        let pings = if vip.flags & abi::PING == 0 { "; pings are not answered" } else { "" };
+        answer.step("vip", format!("{address} is a VIP of {}{pings}", maps.service_name(vip.service)?));
         return Ok(Promise { service: Some(vip.service), ways: BTreeMap::new() });
     }
     let pool = pool_of(maps, address)?;
@@ -177,10 +211,6 @@ fn pool_of(maps: &dyn Maps, address: IpAddr) -> netd_bpf::Result<Option<Pool>> {
 
 /// The records of the packet's flow and client.
 pub(super) fn records(maps: &dyn Maps, packet: &Packet) -> netd_bpf::Result<Vec<(FlowKey, abi::Flow)>> {
-    let mapped = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
     let of_flow = FlowKey {
         source: mapped(packet.source.ip()),
         destination: mapped(packet.destination.ip()),
@@ -193,4 +223,12 @@ pub(super) fn records(maps: &dyn Maps, packet: &Packet) -> netd_bpf::Result<Vec<
     // They are one where the packet's source port is zero.
     let keys = BTreeSet::from([of_client, of_flow]);
     keys.into_iter().filter_map(|key| maps.flow(&key).map(|flow| Some((key, flow?))).transpose()).collect()
+}
+
+/// As records have an address.
+pub(super) fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{DNS, NOTHING, WEB, at, client, servers, web};
 use netd::balancer::Balancer;
-use netd::explain::{Evidence, Explanation, Packet, loaded, offline};
+use netd::explain::{Complaint, Evidence, Explanation, Packet, TcpFlags, loaded, offline};
 use netd::facts::FactsReader;
 use netd_integration_tests::bed::vips;
 use netd_integration_tests::bed::{backend_v4, backend_v6};
@@ -13,18 +13,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-fn explain(bed: &Bed, more: &[&str], packet: &str) -> Value {
+pub fn explain(bed: &Bed, more: &[&str], packet: &str) -> Value {
     let said = bed.netd(&[&["explain", "--json"], more, &[packet]].concat());
     assert_eq!(said.code, Some(0), "{packet}: {said:?}");
     said.json()
 }
 
-fn packet(protocol: &str, port: u16, to: SocketAddr) -> String {
+pub fn packet(protocol: &str, port: u16, to: SocketAddr) -> String {
     format!("{protocol} {} > {to}", SocketAddr::new(client(to.ip()), port))
 }
 
 /// The number of the backend that an answer names.
-fn backend(answer: &Value) -> u8 {
+pub fn backend(answer: &Value) -> u8 {
     let backend: SocketAddr = answer["backend"].as_str().unwrap().parse().unwrap();
     match backend.ip() {
         IpAddr::V4(address) => address.octets()[3],
@@ -281,7 +281,7 @@ fn the_file_and_the_loaded_program_agree_on_thousands_of_packets() {
         }
         verdicts
     });
-    assert!(verdicts.values().all(|count| *count > 100) && verdicts.len() == 4, "{verdicts:?}");
+    assert!(verdicts.values().all(|count| *count > 50) && verdicts.len() == 5, "{verdicts:?}");
 }
 
 /// Services of every kind of answer, numbered by their VIPs.
@@ -326,9 +326,19 @@ fn thrown(dice: &mut Dice) -> String {
     };
     let client = SocketAddr::new(client, 1024 + (high as u16 >> 1));
     let target = SocketAddr::new(vip, port);
-    match dice.below(6) {
-        0 | 1 => format!("udp {client} > {target}"),
-        flag => format!("tcp {client} > {target} {}", ["syn", "ack", "fin", "rst"][flag as usize - 2]),
+    let protocol = ["tcp", "udp"][dice.below(2) as usize];
+    match dice.below(10) {
+        0 => format!("icmp {} > {vip}", client.ip()),
+        1 => {
+            let complaint = Complaint::ALL[dice.below(3) as usize].word();
+            format!(
+                "icmp {} > {vip} {complaint} {protocol} {target} > {client}",
+                vips(250)[usize::from(vip.is_ipv6())]
+            )
+        }
+        2 => format!("{protocol} {client} > {target} first-fragment id {}", low + 1),
+        3 | 4 | 5 => format!("udp {client} > {target}"),
+        flag => format!("tcp {client} > {target} {}", TcpFlags::ALL[flag as usize - 6].word()),
     }
 }
 
@@ -342,7 +352,8 @@ fn wrong_input_and_a_node_without_netd_are_answered_with_a_sentence() {
     let _netd = bed.start_ok();
     for (words, what) in [
         ("tcp 10.1.2.3:1 > [2001:db8::2]:80", "different families"),
-        ("icmp 10.1.2.3:1 > 192.0.2.10:80", "neither tcp nor udp"),
+        ("icmp 10.1.2.3:1 > 192.0.2.10", "has a port, which ICMP does not"),
+        ("sctp 10.1.2.3:1 > 192.0.2.10:80", "neither tcp nor udp nor icmp"),
         ("tcp 10.1.2.3 > 192.0.2.10:80", "has no port"),
         ("tcp 10.1.2.3:70000 > 192.0.2.10:80", "is not an address with a port"),
         ("udp 10.1.2.3:1 > 192.0.2.10:53 syn", "is not understood"),
