@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::links;
 use crate::mmap::Mapped;
 use crate::sys::{self, Hash, Queue};
+use crate::tc::{Side, side_root};
 
 /// The pin that completes a generation.
 pub(crate) const PROGRAM: &str = "program";
@@ -26,7 +27,10 @@ pub(crate) fn in_force(root: &Path) -> Result<Option<u32>> {
         }
     }
     if complete.len() > 1 {
-        let running: Vec<u32> = links::list(root)?.into_iter().map(|link| link.program_id).collect();
+        let mut running = Vec::new();
+        for links in [root.to_owned(), side_root(root, Side::Ingress), side_root(root, Side::Egress)] {
+            running.extend(links::list(&links)?.into_iter().map(|link| link.program_id));
+        }
         for &number in complete.iter().rev() {
             let program = open_pin(&folder(root, number).join(PROGRAM))?;
             let info = sys::program_info(program.as_fd());
@@ -80,7 +84,7 @@ pub(crate) fn unpin(folder: &Path) -> Result<()> {
 }
 
 /// The numbers of the generations under a folder, in order.
-fn list(root: &Path) -> Result<Vec<u32>> {
+pub(crate) fn list(root: &Path) -> Result<Vec<u32>> {
     let failed = |error| Error::kernel("read", root.display().to_string(), error);
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,

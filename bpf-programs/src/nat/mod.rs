@@ -224,10 +224,25 @@ impl Nat {
         Ok((verdict, out))
     }
 
-    /// Puts the programs on a device: first what turns answers around. Where older ones are, these take their places.
+    /// Puts the programs on a device: first what turns answers around. Where older ones are, these take their places, and
+    /// the flows that they have made since their tables were copied.
     pub fn attach(&self, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
         for side in [Side::Ingress, Side::Egress] {
             tc::attach(&tc::side_root(&self.root, side), device, ifindex, side, self.program(side))?;
+        }
+        self.take_over()?;
+        Ok(())
+    }
+
+    /// Fills these tables with what those of earlier programs have and they lack.
+    fn take_over(&self) -> Result<()> {
+        for number in generations::list(&self.root)?.into_iter().filter(|number| *number < self.number) {
+            // Those of another version of netd are not read, and tables of the same size are the same ones.
+            let Ok(earlier) = Maps::pinned(&folder(&self.root, number)) else { continue };
+            let version = earlier.settings.get(0).unwrap_or_default().abi_version;
+            if version == ABI_VERSION && earlier.mappings.capacity() != self.maps.mappings.capacity() {
+                table::copy_mappings(&earlier, &self.maps, now_ns())?;
+            }
         }
         Ok(())
     }

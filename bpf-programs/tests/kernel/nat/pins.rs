@@ -8,7 +8,7 @@ use netd_bpf::nat::abi::{
     Class, Counts, Device, EgressKey, EgressRule, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port,
     Settings,
 };
-use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size, Verdict};
+use netd_bpf::nat::{EgressRule as Rule, EgressRules, Nat, Outer, Ports, Rules, Size, Verdict};
 use netd_bpf::tc::Side;
 
 use super::bed::{POD, REMOTE, SEED, SIZE, outer, rules};
@@ -200,17 +200,81 @@ fn twenty_eight_thousand_flows_to_one_destination_have_a_port_each() {
     });
 }
 
+/// A device of the namespace, by its index.
+fn device(name: &str) -> u32 {
+    ip(&format!("link add {name} type veth peer name far"));
+    // The namespace's own /sys shows its own devices.
+    rustix::mount::mount("sysfs", "/sys", "sysfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn flows_that_begin_while_programs_are_replaced_are_known_to_the_new_ones() {
+    in_own_world(|root| {
+        let before = made(root);
+        let left = device("left");
+        before.attach("left", left).unwrap();
+        let larger = Size { flows: SIZE.flows * 2, ..SIZE };
+        let mut next = Nat::prepare(root, larger, SEED, Some(&before)).unwrap();
+        next.complete().unwrap();
+        before.run(Side::Egress, &packet(50_000)).unwrap();
+        assert_eq!(next.mappings().unwrap().len(), 0);
+        next.attach("left", left).unwrap();
+        assert_eq!(next.mappings().unwrap(), before.mappings().unwrap());
+        Nat::detach(root, "left").unwrap();
+    });
+}
+
+#[test]
+fn programs_that_were_made_and_are_nowhere_yet_are_not_in_force() {
+    in_own_world(|root| {
+        let before = made(root);
+        let left = device("left");
+        before.attach("left", left).unwrap();
+        let larger = Size { flows: SIZE.flows * 2, ..SIZE };
+        let mut next = Nat::prepare(root, larger, SEED, Some(&before)).unwrap();
+        next.complete().unwrap();
+        assert_eq!(Nat::open(root).unwrap().unwrap().size(), SIZE);
+        next.attach("left", left).unwrap();
+        assert_eq!(Nat::open(root).unwrap().unwrap().size(), larger);
+        Nat::detach(root, "left").unwrap();
+    });
+}
+
+#[test]
+fn egress_rules_are_read_as_they_were_set() {
+    in_own_world(|root| {
+        let mut nat = made(root);
+        let network = |text: &str| *prefixes(&[text]).first().unwrap();
+        let ports = Ports { first: 1, last: 65_535 };
+        let (v4, v6) = ("192.0.2.9".parse().unwrap(), "2001:db8::9".parse().unwrap());
+        let all = EgressRules {
+            sources: [(network("10.0.0.0/8"), 1), (network("::/0"), u32::MAX)].into(),
+            rules: [
+                ((1, network("0.0.0.0/0")), Rule::Translate { address: v4, ports }),
+                ((1, network("192.0.2.1/32")), Rule::Tunnel { remote: v6, vni: 7, ifindex: 3 }),
+                ((1, network("192.0.2.0/24")), Rule::Pass),
+                ((2, network("::/0")), Rule::Translate { address: v6, ports }),
+                ((2, network("2001:db8::/32")), Rule::NextHop { address: v6, ifindex: 4 }),
+                ((2, network("2001:db8::1/128")), Rule::Drop),
+            ]
+            .into(),
+        };
+        let mut fewer = all.clone();
+        fewer.rules.pop_first();
+        fewer.sources.pop_last();
+        for rules in [all, fewer, EgressRules::default()] {
+            nat.set_egress(&rules).unwrap();
+            assert_eq!(nat.egress().unwrap(), rules);
+        }
+    });
+}
+
 #[test]
 fn programs_that_are_taken_off_leave_nothing_behind() {
     in_own_world(|root| {
         let nat = made(root);
-        ip("link add left type veth peer name right");
-        let index = |name: &str| {
-            std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).unwrap().trim().parse().unwrap()
-        };
-        // The namespace's own /sys shows its own devices.
-        rustix::mount::mount("sysfs", "/sys", "sysfs", rustix::mount::MountFlags::empty(), None).unwrap();
-        let left: u32 = index("left");
+        let left = device("left");
         for _ in 0..2 {
             if let Err(error) = nat.attach("left", left) {
                 // Links to this hook are as old as Linux 6.6.
