@@ -39,3 +39,4 @@ pub use kernel::check_kernel;
 pub use links::{LinkError, LinkInfo, Mode};
 pub use loader::embedded_digest;
 pub use maps::{Capacity, Maps};
+pub use sys::send_frame;
