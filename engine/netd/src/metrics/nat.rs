@@ -19,6 +19,8 @@ pub(super) fn encode(counted: Option<&(Counts, Usage)>, out: &mut Out<'_>) -> fm
     let help = "Ports of closing connections that were given to another flow before their time.";
     one("netd_nat_ports_reused", help, counts.reused)?;
     one("netd_nat_ports_yielded", "Ports that the node took back for itself.", counts.yielded)?;
+    let help = "Packets that went to the gateway of their egress policy.";
+    one("netd_nat_steered_packets", help, counts.steered)?;
     out.counter(
         "netd_nat_packets",
         "Packets that were translated, by direction; errors are those of ICMP.",
@@ -42,6 +44,7 @@ pub(super) fn encode(counted: Option<&(Counts, Usage)>, out: &mut Out<'_>) -> fm
             ("malformed", counts.malformed),
             ("unsupported", counts.unsupported),
             ("fragment-lost", counts.fragment_lost),
+            ("no-gateway", counts.no_gateway),
         ]
         .into_iter()
         .map(|(reason, count)| ([("reason", reason)], count)),

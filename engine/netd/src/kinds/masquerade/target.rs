@@ -149,6 +149,7 @@ fn told(counts: &Counts, usage: &Usage) -> String {
         (counts.unsupported, "had a protocol without ports"),
         (counts.malformed, "could not be read"),
         (counts.fragment_lost, "were fragments without their first one"),
+        (counts.no_gateway, "had an egress policy without a gateway"),
         (counts.no_gateway, "found no egress gateway"),
     ] {
         if count > 0 {
