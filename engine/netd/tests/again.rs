@@ -149,8 +149,14 @@ fn facts() -> Facts {
     let link =
         |index, name: &str| Link { mac: Some(Mac([2, 0, 0, 0, 0, index as u8])), ..fake::link(index, name) };
     let network: IpNetwork = "10.0.0.0/24".parse().unwrap();
-    let own =
-        Address { link: 2, address: [10, 0, 0, 254].into(), prefix_len: 24, usable: true, global: true };
+    let own = Address {
+        link: 2,
+        address: [10, 0, 0, 254].into(),
+        prefix_len: 24,
+        usable: true,
+        temporary: false,
+        global: true,
+    };
     let mut facts = Facts {
         links: [(2, link(2, "eth0")), (3, link(3, "eth1"))].into(),
         addresses: vec![own],

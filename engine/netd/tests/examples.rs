@@ -82,6 +82,7 @@ fn facts(node: &str) -> Facts {
             address,
             prefix_len: network.prefix(),
             usable: true,
+            temporary: false,
             global: true,
         });
         let all = if network.is_ipv4() { "0.0.0.0/0" } else { "::/0" };

@@ -120,6 +120,7 @@ pub fn address(message: &AddressMessage) -> Option<Address> {
         address: own.or(peer)?,
         prefix_len: header.prefix_len,
         usable: !tentative && !spoiled,
+        temporary: own.or(peer)?.is_ipv6() && flags.contains(AddressFlags::Secondary),
         global: header.scope == AddressScope::Universe,
     })
 }

@@ -164,6 +164,8 @@ pub struct Address {
     pub prefix_len: u8,
     /// Whether it can be used as a source: not tentative, not deprecated.
     pub usable: bool,
+    /// Whether it goes after a while, as one of IPv6 does that stands in for another for privacy (RFC 8981).
+    pub temporary: bool,
     /// Whether its scope is the whole network (not link, not host).
     pub global: bool,
 }

@@ -24,6 +24,7 @@ fn facts() -> Facts {
         address: ip(address),
         prefix_len,
         usable: true,
+        temporary: false,
         global: true,
     };
     let neighbour = |link, at: &str| {

@@ -44,7 +44,14 @@ fn facts(prefixes: &[&str], with_device: bool) -> Facts {
     }
     for (address, prefix_len) in [("10.0.0.1", 24), ("2001:db8::1", 64)] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address { link: 2, address, prefix_len, usable: true, global: true });
+        facts.addresses.push(Address {
+            link: 2,
+            address,
+            prefix_len,
+            usable: true,
+            temporary: false,
+            global: true,
+        });
     }
     let route = |prefix: &&str| Route {
         destination: prefix.parse().unwrap(),

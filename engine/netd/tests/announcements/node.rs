@@ -170,7 +170,14 @@ fn facts() -> Facts {
     let eth0 = Link { mac: Some(Mac([2; 6])), ..link(2, "eth0") };
     let known = Neighbour { mac: Some(Mac([3; 6])), valid: true, ..Neighbour::default() };
     let route = route("0.0.0.0/0".parse().unwrap(), 2, Some(ip("10.0.0.254")));
-    let own = Address { link: 2, address: ip("10.0.0.11"), prefix_len: 24, usable: true, global: true };
+    let own = Address {
+        link: 2,
+        address: ip("10.0.0.11"),
+        prefix_len: 24,
+        usable: true,
+        temporary: false,
+        global: true,
+    };
     Facts {
         node: "lb".into(),
         links: BTreeMap::from([(2, eth0)]),

@@ -15,6 +15,7 @@ fn facts(node: &str, addresses: &[&str]) -> Facts {
         address: text.parse().unwrap(),
         prefix_len: 24,
         usable: true,
+        temporary: false,
         global: true,
     };
     Facts { node: node.into(), addresses: addresses.iter().map(address).collect(), ..Facts::default() }

@@ -59,6 +59,7 @@ fn facts(config: &Config) -> Facts {
         address: ip(text),
         prefix_len: bits,
         usable: true,
+        temporary: false,
         global: true,
     };
     let route = |prefix: &str, via: &str| fake::route(prefix.parse().unwrap(), 2, Some(ip(via)));

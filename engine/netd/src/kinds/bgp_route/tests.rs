@@ -27,7 +27,14 @@ fn facts(received: Routes<'_>) -> Facts {
     let address = "10.0.0.11".parse().unwrap();
     Facts {
         links: [(2, fake::link(2, "eth0"))].into(),
-        addresses: vec![Address { link: 2, address, prefix_len: 24, usable: true, global: true }],
+        addresses: vec![Address {
+            link: 2,
+            address,
+            prefix_len: 24,
+            usable: true,
+            temporary: false,
+            global: true,
+        }],
         routes: vec![fake::route("10.0.0.0/24".parse().unwrap(), 2, None)],
         received: Arc::new(Received(Ok(received))),
         ..Facts::default()

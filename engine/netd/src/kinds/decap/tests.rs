@@ -30,7 +30,14 @@ fn facts() -> Facts {
     }
     for address in ["127.0.0.1", "10.0.0.1", "::1", "fe80::1", "fd00::1", "192.0.2.10"] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address { link: 2, address, prefix_len: 24, usable: true, global: true });
+        facts.addresses.push(Address {
+            link: 2,
+            address,
+            prefix_len: 24,
+            usable: true,
+            temporary: false,
+            global: true,
+        });
     }
     facts
 }

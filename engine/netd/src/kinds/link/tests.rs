@@ -32,6 +32,7 @@ fn facts() -> Facts {
             address: "10.0.0.1".parse().unwrap(),
             prefix_len: 24,
             usable: true,
+            temporary: false,
             global: true,
         }],
         routes: vec![route("10.0.0.0/24", 2), route("10.0.9.0/24", 3), route("2001:db8::/64", 2)],

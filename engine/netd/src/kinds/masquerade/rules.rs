@@ -98,7 +98,11 @@ impl Rules {
         }
         if self.has_egress != observed.has_egress {
             let word = |has: bool| if has { "asked for" } else { "not asked for" };
-            changes.push(FieldChange::changed("egress rules", word(observed.has_egress), word(self.has_egress)));
+            changes.push(FieldChange::changed(
+                "egress rules",
+                word(observed.has_egress),
+                word(self.has_egress),
+            ));
         }
         if self.flows != observed.flows {
             changes.push(FieldChange::changed("room for flows", observed.flows, self.flows));
@@ -117,8 +121,11 @@ impl Given {
             return Err(format!("{missing} is no address of this node: nothing would come back"));
         }
         let named = masquerade.addresses.iter().copied();
-        let own = facts.addresses.iter().filter(|at| at.link == link.index && at.usable && at.global);
-        let all: Vec<IpAddr> = named.chain(own.map(|at| at.address)).collect();
+        let mut own: Vec<_> =
+            facts.addresses.iter().filter(|at| at.link == link.index && at.usable && at.global).collect();
+        // With an address that goes, the flows that have it end.
+        own.sort_by_key(|at| at.temporary);
+        let all: Vec<IpAddr> = named.chain(own.into_iter().map(|at| at.address)).collect();
         let v4 = all.iter().find_map(|address| match address {
             IpAddr::V4(address) => Some(*address),
             IpAddr::V6(_) => None,

@@ -40,7 +40,14 @@ fn facts() -> Facts {
         (3, "192.0.2.1", true),
     ] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address { link, address, prefix_len: 24, usable: true, global });
+        facts.addresses.push(Address {
+            link,
+            address,
+            prefix_len: 24,
+            usable: true,
+            temporary: false,
+            global,
+        });
     }
     facts
 }
@@ -59,6 +66,19 @@ fn pods_of_this_node_get_the_addresses_of_the_default_routes_device() {
     let excluded =
         ["10.244.1.0/24", "10.244.2.0/24", "10.0.0.1/32", "10.0.0.2/32", "224.0.0.0/4", "ff00::/8"];
     assert_eq!(spec.rules.exclude, networks(&excluded));
+}
+
+#[test]
+fn an_address_that_goes_for_privacy_is_taken_only_where_there_is_no_other() {
+    let mut facts = facts();
+    let temporary = "2001:db8::abcd".parse().unwrap();
+    let own =
+        Address { link: 2, address: temporary, prefix_len: 64, usable: true, temporary: true, global: true };
+    facts.addresses.insert(0, own);
+    let given = |facts: &Facts| spec(&desired(&config(), facts).unwrap(), "eth0").given;
+    assert_eq!(given(&facts).v6, "2001:db8::1".parse().ok());
+    facts.addresses.retain(|at| at.address.is_ipv4() || at.temporary);
+    assert_eq!(given(&facts).v6, "2001:db8::abcd".parse().ok());
 }
 
 #[test]

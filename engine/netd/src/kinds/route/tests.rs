@@ -47,7 +47,14 @@ fn facts() -> Facts {
     Facts {
         node: "lb-1".into(),
         links: BTreeMap::from([(2, eth0)]),
-        addresses: vec![Address { link: 2, address, prefix_len: 24, usable: true, global: true }],
+        addresses: vec![Address {
+            link: 2,
+            address,
+            prefix_len: 24,
+            usable: true,
+            temporary: false,
+            global: true,
+        }],
         routes: vec![
             route("10.0.0.0/24", None),
             route("0.0.0.0/0", Some("10.0.0.254")),

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn an_address_of_the_node_itself_never_drops_what_no_service_takes() {
         let address = "192.0.2.10".parse().unwrap();
-        let own = Address { link: 1, address, prefix_len: 32, usable: true, global: true };
+        let own = Address { link: 1, address, prefix_len: 32, usable: true, temporary: false, global: true };
         let facts = Facts { addresses: vec![own], ..Facts::default() };
         let config = Config { services: vec![service("web", &["192.0.2.10"])], ..Config::default() };
         let desired = desired(&config, &facts).unwrap();
