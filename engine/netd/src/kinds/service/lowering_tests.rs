@@ -19,6 +19,7 @@ fn facts() -> Facts {
             address: own.parse().unwrap(),
             prefix_len: if own.contains(':') { 64 } else { 24 },
             usable: true,
+            temporary: false,
             global: true,
         });
         let default = if own.contains(':') { "::/0" } else { "0.0.0.0/0" };
