@@ -6,7 +6,7 @@ mod world;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use netd_bpf::nat::Ports;
+use netd_bpf::nat::{EgressRule, EgressRules, Ports};
 
 use world::{NODE, PATIENCE, PODS, PORTS, SERVER, World, in_world, ip};
 
@@ -199,6 +199,57 @@ fn flows_go_on_while_programs_are_replaced() {
         assert!(seen.iter().all(|from| from.port() <= PORTS.last));
         assert_eq!(world.nat.counts().created, 2);
     });
+}
+
+#[test]
+fn a_pod_leaves_the_gateway_with_the_egress_address() {
+    in_world(|world| {
+        const EGRESS: [&str; 2] = ["192.0.2.50", "2001:db8:1::50"];
+        let came = world.listen_tcp(80);
+        for (server, egress) in SERVER.into_iter().zip(EGRESS) {
+            let bits = if egress.contains(':') { "128" } else { "32" };
+            world.node.ip(&["address", "add", &format!("{egress}/{bits}"), "dev", "out0"]);
+            let ports = Ports { first: 50_000, last: 50_999 };
+            set_egress(world, server, EgressRule::Translate { address: ip(egress), ports });
+            let mut stream = connect(world, server, 80);
+            let from = came.recv_timeout(PATIENCE).unwrap();
+            assert!(from.ip() == ip(egress) && (50_000..51_000).contains(&from.port()), "{from}");
+            stream.write_all(b"question").unwrap();
+            stream.read_exact(&mut [0; 8]).unwrap();
+        }
+        assert_eq!(world.nat.counts().created, 2);
+    });
+}
+
+/// By the device that it would leave by anyway, where it meets the program again.
+#[test]
+fn a_packet_for_a_gateway_on_link_goes_there_as_it_is() {
+    in_world(|world| {
+        for (server, pod) in SERVER.into_iter().zip(PODS) {
+            let rule = EgressRule::NextHop { address: ip(server), ifindex: world.uplink };
+            set_egress(world, server, rule);
+            let listening = World::udp(&world.server, server, 7000);
+            let asking = World::udp(&world.pod, server, 7001);
+            for _ in 0..3 {
+                asking.send_to(b"question", (server, 7000)).unwrap();
+                let (_, from) = listening.recv_from(&mut [0; 16]).unwrap();
+                assert_eq!(from, SocketAddr::new(ip(pod), 7001));
+            }
+        }
+        let counts = world.nat.counts();
+        assert_eq!((counts.steered, counts.created, counts.no_gateway), (6, 0, 0));
+    });
+}
+
+/// One rule, for packets of the pod to everywhere in a server's family.
+fn set_egress(world: &mut World, server: &str, rule: EgressRule) {
+    let (pods, everywhere) = if server.contains(':') {
+        ((ip("fd00:244:1::"), 64), (ip("::"), 0))
+    } else {
+        ((ip("10.244.1.0"), 24), (ip("0.0.0.0"), 0))
+    };
+    let rules = EgressRules { sources: [(pods, 1)].into(), rules: [((1, everywhere), rule)].into() };
+    world.nat.set_egress(&rules).unwrap();
 }
 
 fn connect(world: &World, server: &str, port: u16) -> TcpStream {

@@ -15,7 +15,7 @@ pub const PODS: [&str; 2] = ["10.244.1.2", "fd00:244:1::2"];
 pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
 pub const SERVER: [&str; 2] = ["192.0.2.9", "2001:db8:1::9"];
 pub const PORTS: Ports = Ports { first: 1024, last: 32_767 };
-const SIZE: Size = Size { flows: 65_536, direct: 4096, fragments: 4096, has_egress: false };
+const SIZE: Size = Size { flows: 65_536, direct: 4096, fragments: 4096, has_egress: true };
 
 /// Longer than anything takes on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,7 +25,8 @@ pub struct World {
     pub node: Namespace,
     pub server: Namespace,
     pub nat: Nat,
-    uplink: u32,
+    /// The node's device to the server, by its index.
+    pub uplink: u32,
 }
 
 /// Runs a test with a world; without root, or links of this kind, there is nothing to test: it says so and passes.
