@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 use std::fmt;
 use std::net::IpAddr;
 
-/// Room for flows where the file says nothing: 50 MB when all of it is used.
+/// Room for flows where the file says nothing: 60 MB when all of it is used, 10 of them from the beginning.
 pub const FLOWS_DEFAULT: u32 = 262_144;
 /// Less would be used up by one client.
 pub const FLOWS_MIN: u32 = 1024;
