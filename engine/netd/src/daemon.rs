@@ -9,7 +9,7 @@ use crate::facts::Monitor;
 use crate::health;
 use crate::health::tunnels::{self, Tunnels};
 use crate::instance::Instance;
-use crate::kinds::{decap, masquerade};
+use crate::kinds::{decap, masquerade, strict};
 use crate::metrics::{Page, Sources};
 use crate::report::Report;
 use crate::source::{self, Watch};
@@ -161,13 +161,14 @@ fn explainer(global: &Global) -> Explain {
 
 /// Where the numbers of the metrics come from.
 fn sources(instance: &Instance, reports: &watch::Receiver<Arc<Report>>) -> Sources {
-    let [traffic_of, flows_of, decap_of, nat_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
+    let [traffic_of, flows_of, decap_of, nat_of, strict_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
     Sources {
         reports: reports.clone(),
         traffic: Arc::new(move || traffic::read(&traffic_of)),
         flows: Arc::new(move || traffic::count_flows(&flows_of)),
         decap: Arc::new(move || decap::counts(&decap_of)),
         nat: Arc::new(move || masquerade::counted(&nat_of)),
+        strict: Arc::new(move || strict::counted(&strict_of)),
     }
 }
 

@@ -16,9 +16,11 @@ pub mod overlay;
 pub mod route;
 pub mod rule;
 pub mod service;
+pub mod strict;
 pub mod vip;
 pub mod wireguard_device;
 pub mod wireguard_peer;
+pub mod wireguard_route;
 
 use crate::balancer::Balancer;
 use crate::facts::Facts;
@@ -45,13 +47,22 @@ pub struct Context {
 }
 
 /// The kinds whose resources are programs that are pinned.
-pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, masquerade::NAME, overlay::NAME];
+pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, masquerade::NAME, overlay::NAME, strict::NAME];
 
 /// Every kind, in bring-up order.
 #[must_use]
 pub fn all(context: &Context) -> Vec<KindEntry> {
     let balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
     let mut kinds = vec![
+        // Before whatever leads packets anywhere, and gone after it.
+        KindEntry {
+            name: strict::NAME,
+            guarded: false,
+            carries_traffic: false,
+            desired: strict::desired,
+            again: None,
+            target: Box::new(strict::StrictTarget::new(&context.bpf_dir)),
+        },
         KindEntry {
             name: link::NAME,
             guarded: false,
@@ -93,12 +104,12 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             target: Box::new(wireguard_peer::PeerTarget::new(Arc::clone(&context.wireguard))),
         },
         KindEntry {
-            name: route::NAME,
-            guarded: true,
+            name: wireguard_route::NAME,
+            guarded: false,
             carries_traffic: true,
-            desired: route::desired,
+            desired: wireguard_route::desired,
             again: None,
-            target: Box::new(route::RouteTarget::default()),
+            target: Box::new(route::RouteTarget::encrypted()),
         },
         KindEntry {
             name: rule::NAME,
@@ -107,6 +118,15 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             desired: rule::desired,
             again: None,
             target: Box::new(rule::RuleTarget::default()),
+        },
+        // After what refuses in clear what is to be encrypted: else it would be led there for a moment.
+        KindEntry {
+            name: route::NAME,
+            guarded: true,
+            carries_traffic: true,
+            desired: route::desired,
+            again: None,
+            target: Box::new(route::RouteTarget::default()),
         },
         KindEntry {
             name: notrack::NAME,

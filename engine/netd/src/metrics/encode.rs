@@ -35,6 +35,8 @@ pub(super) struct Snapshot {
     pub(super) decap: Option<Counts>,
     /// What was masqueraded, where something is.
     pub(super) nat: Option<(netd_bpf::nat::abi::Counts, netd_bpf::nat::Usage)>,
+    /// What strict mode has dropped, where there is such a thing.
+    pub(super) strict: Option<netd_bpf::strict::abi::Counts>,
     /// The peers of the WireGuard device, by the names of their nodes.
     pub(super) peers: BTreeMap<String, Peer>,
     pub(super) tally: Tally,
@@ -60,6 +62,7 @@ impl Collector for Snapshot {
         self.backends(&mut out)?;
         super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
         super::nat::encode(self.nat.as_ref(), &mut out)?;
+        super::strict::encode(self.strict.as_ref(), &mut out)?;
         super::wireguard::encode(&self.peers, Duration::from_millis(clock::unix_ms()), &mut out)?;
         self.decap(&mut out)
     }

@@ -54,6 +54,7 @@ fn snapshot() -> Snapshot {
         flows: Some(12),
         totals: BTreeMap::from([("web".to_owned(), (5, 50))]),
         nat: None,
+        strict: None,
         decap: Some(Counts { packets: 8, bytes: 800, strangers: 3, not_taken: 2, ..Counts::default() }),
         tally,
     }

@@ -8,9 +8,11 @@ mod encode;
 mod nat;
 mod page;
 mod server;
+mod strict;
 mod tally;
 mod totals;
 mod wireguard;
 
 pub use page::{Page, Sources};
 pub use server::Listener;
+pub(crate) use strict::by_reason;

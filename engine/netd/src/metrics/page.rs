@@ -8,7 +8,7 @@ use crate::clock;
 use crate::report::{Report, Word};
 use crate::wireguard;
 use netd_bpf::decap::abi::Counts;
-use netd_bpf::nat;
+use netd_bpf::{nat, strict};
 use netd_state::Store;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,9 @@ pub type ReadDecap = Arc<dyn Fn() -> Result<Option<Counts>, String> + Send + Syn
 /// Reads what was masqueraded; `None` where nothing is.
 pub type ReadNat = Arc<dyn Fn() -> Result<Option<(nat::abi::Counts, nat::Usage)>, String> + Send + Sync>;
 
+/// Reads what strict mode has dropped; `None` where there is no such thing.
+pub type ReadStrict = Arc<dyn Fn() -> Result<Option<strict::abi::Counts>, String> + Send + Sync>;
+
 /// Where the numbers come from.
 pub struct Sources {
     /// The report of the last pass.
@@ -39,6 +42,8 @@ pub struct Sources {
     pub decap: ReadDecap,
     /// Reads what was masqueraded.
     pub nat: ReadNat,
+    /// Reads what strict mode has dropped.
+    pub strict: ReadStrict,
 }
 
 /// The page.
@@ -135,6 +140,7 @@ impl Page {
                 .collect(),
             decap: (self.sources.decap)().ok().flatten(),
             nat: (self.sources.nat)().ok().flatten(),
+            strict: (self.sources.strict)().ok().flatten(),
             peers: self.wireguard.get().map(|devices| devices.blocking_lock().peers()).unwrap_or_default(),
             tally: held(&self.tally).clone(),
             report,

@@ -29,6 +29,7 @@ async fn bench() -> Bench {
         flows: Arc::new(|| Ok(0)),
         decap: Arc::new(|| Ok(None)),
         nat: Arc::new(|| Ok(None)),
+        strict: Arc::new(|| Ok(None)),
     });
     let listener = Listener::start("127.0.0.1:0".parse().unwrap(), Arc::new(page)).await.unwrap();
     Bench { listener, reads, reports }

@@ -5,4 +5,6 @@
 mod hand;
 mod life;
 mod nodes;
+mod refused;
+mod strict;
 mod trouble;

@@ -6,6 +6,8 @@ use crate::commands::duration::words;
 use crate::commands::instance_of;
 use crate::commands::node::check_rights;
 use crate::commands::table;
+use crate::kinds::strict;
+use crate::metrics::by_reason;
 use crate::wireguard::{Devices, Lane, Sort, names, said};
 use anyhow::{anyhow, bail};
 use netd_core::render::escape;
@@ -29,18 +31,24 @@ pub(super) fn run(global: &Global, as_json: bool) -> anyhow::Result<ExitCode> {
     let is_changing = config.nodes.iter().any(|node| node.wireguard.next_public_key.is_some());
     let beside = is_changing.then(|| devices.find(&other).ok()).flatten();
     let now = Duration::from_millis(clock::unix_ms());
+    let dropped = strict::counted(&instance.bpf_dir).map_err(|why| anyhow!(why))?;
     let text = match as_json {
         true => {
             let mut value = as_value(&interface, sort, &device, &names, now);
             value["beside"] =
                 beside.map(|(sort, device)| as_value(&other, sort, &device, &names, now)).into();
+            value["strict_dropped"] = dropped.map(|counts| Value::from_iter(by_reason(&counts))).into();
             format!("{value:#}\n")
         }
         false => {
             let beside = beside.map(|(sort, device)| as_text(&other, sort, &device, &names, now));
             let beside = beside
                 .map_or(String::new(), |text| format!("\nNothing is sent by the other device:\n{text}"));
-            as_text(&interface, sort, &device, &names, now) + &beside
+            let dropped = dropped.map(|counts| {
+                let told = strict::told(&counts).unwrap_or_else(|| "nothing was dropped".to_owned());
+                format!("\nStrict mode: {told}.\n")
+            });
+            as_text(&interface, sort, &device, &names, now) + &beside + &dropped.unwrap_or_default()
         }
     };
     say(&text)?;

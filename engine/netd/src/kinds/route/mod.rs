@@ -1,20 +1,19 @@
 //! Routes to the pods of the other nodes, each by the address of the node that has them; and for aggregates of VIPs that
 //! are announced by BGP, routes that refuse what nothing has.
 //!
-//! Key: the prefix, `10.244.2.0/24`, and the table unless it is the main one, `10.244.2.0/24 table 201`. Behind a way into
-//! WireGuard stands a refusal, `unreachable 10.244.2.0/24 table 201`, for when its device is gone. Mark of ownership:
-//! the protocol number [`PROTOCOL`], in every table. An update costs no packet: the new way is added beside
+//! Key: the prefix, `10.244.2.0/24`; the kinds of routes in other tables add that, `10.244.2.0/24 table 201`. Mark of
+//! ownership: the protocol number [`PROTOCOL`] in the main table. An update costs no packet: the new way is added beside
 //! the old one, which then goes. Nothing is ever replaced: a route of another protocol to the same prefix with the same
-//! metric is a conflict, one with another metric, table or traffic class is nobody's business.
+//! metric is a conflict, one with another metric, table or traffic class is nobody's business. A route to pods whose
+//! packets are to be encrypted comes after what refuses them in clear.
 
-mod encrypted;
 mod target;
 mod wire;
 
 pub use target::RouteTarget;
 pub use wire::{Beside, adding, deleting};
 
-use super::{bgp_path, link, overlay};
+use super::{bgp_path, link, overlay, wireguard_route};
 use crate::facts::{Facts, Link, Route, TABLE_MAIN, Tunnel};
 pub use crate::netlink::PROTOCOL;
 use crate::reach::{Leg, Reach};
@@ -208,16 +207,17 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         desired.table.insert(key(prefix, TABLE_MAIN), Arc::new(spec));
     }
     let Some(reach) = Reach::new(config, facts)? else { return Ok(desired) };
-    encrypted::add(&mut desired, config, facts)?;
+    let guards = wireguard_route::guards(config, facts)?;
     for node in reach.others() {
         for &prefix in &node.pod_cidrs {
             let key = key(prefix, TABLE_MAIN);
+            let mut needs = guards.get(&node.name).cloned().unwrap_or_default();
             let way = match reach.leg(node, prefix) {
                 Ok(Leg::Direct { via, link }) => {
                     Way { mtu: reach.direct_mtu(link), ..Way::via(via, link, prefix) }
                 }
                 Ok(Leg::Tunnel { ends, link }) => {
-                    desired.needs.insert(key.clone(), tunnel_needs(&link.name));
+                    needs.extend(tunnel_needs(&link.name));
                     Way { tunnel: Some(ends), ..Way::into_device(link, prefix) }
                 }
                 Err(reason) => {
@@ -227,6 +227,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             };
             let (table, protocol, surplus) = (TABLE_MAIN, PROTOCOL, Vec::new());
             let spec = RouteSpec { prefix, way, table, protocol, surplus };
+            if !needs.is_empty() {
+                desired.needs.insert(key.clone(), needs.into());
+            }
             desired.table.insert(key, Arc::new(spec));
         }
     }
@@ -234,8 +237,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
 }
 
 /// A tunnel's device, and the program that takes the answers out of it.
-fn tunnel_needs(device: &str) -> Arc<[Need]> {
-    [link::NAME, overlay::NAME].map(|kind| Need::One(ResourceId { kind, key: Key::new(device) })).into()
+fn tunnel_needs(device: &str) -> [Need; 2] {
+    [link::NAME, overlay::NAME].map(|kind| Need::One(ResourceId { kind, key: Key::new(device) }))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::wire::{Beside, adding, deleting};
 use super::{PROTOCOL, Purpose, RouteSpec, Way, is_received, key, key_of, metric};
-use crate::facts::{Facts, Link, NextHop, Route, RouteAction, Tunnel, links, routes_of, same_device};
+use crate::facts::{
+    Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN, Tunnel, links, routes_of, same_device,
+};
 use crate::netlink::{Answer, Channel, Connection, Request};
 use crate::target::Target;
 use async_trait::async_trait;
@@ -23,12 +25,14 @@ pub struct RouteTarget {
     origin: Origin,
 }
 
-/// Where routes of netd's come from; the kernel tells them apart by their metric.
+/// Where routes of netd's come from; the kernel tells them apart by their metric and their table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Origin {
     /// The file.
     #[default]
     File,
+    /// The file, for what is encrypted: every other table than the main one is of these alone.
+    Encrypted,
     /// BGP peers.
     Peers,
 }
@@ -73,6 +77,12 @@ impl RouteTarget {
     #[must_use]
     pub fn received() -> Self {
         Self { origin: Origin::Peers, ..Self::default() }
+    }
+
+    /// The target of routes for what is encrypted.
+    #[must_use]
+    pub fn encrypted() -> Self {
+        Self { origin: Origin::Encrypted, ..Self::default() }
     }
 
     /// The links now: later than the facts.
@@ -136,7 +146,8 @@ fn observe(facts: &Facts, origin: Origin) -> Observation {
 fn origin_of(route: &Route) -> Origin {
     match is_received(route) {
         true => Origin::Peers,
-        false => Origin::File,
+        false if route.table == TABLE_MAIN => Origin::File,
+        false => Origin::Encrypted,
     }
 }
 

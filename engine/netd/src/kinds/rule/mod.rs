@@ -1,17 +1,17 @@
 //! Policy rules: which packets look into which routing table.
 //!
 //! Key: the rule in the words of `ip rule`, which say all of it. Mark of ownership: the protocol number that everything of
-//! netd's has. There are no updates: another rule is another resource, made before the old one goes.
+//! netd's has. There are no updates: another rule is another resource, made before the old one goes. A rule of somebody else
+//! that says the same under another protocol number is no conflict, and stays.
 
 mod target;
 
 pub use target::RuleTarget;
 
-use super::route::{self, key_of};
 use crate::facts::Facts;
 use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
-use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::{Config, Family, WireguardMode};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -81,8 +81,8 @@ impl Described for RuleSpec {
     }
 }
 
-/// The rules that the file asks for: those that lead packets into WireGuard. They come when the routes are there that they
-/// lead to.
+/// The rules that the file asks for: those that lead packets into WireGuard. They wait for nothing: where the device cannot
+/// take packets yet, the table that they lead to refuses them.
 ///
 /// # Errors
 ///
@@ -95,13 +95,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     }
     for family in [Family::Ipv4, Family::Ipv6] {
         let is_of_family = |prefix: &IpNetwork| prefix.is_ipv4() == (family == Family::Ipv4);
-        let theirs: Vec<IpNetwork> =
-            mesh.others.iter().flat_map(|other| mesh.prefixes(other)).filter(is_of_family).collect();
-        if theirs.is_empty() {
+        if !mesh.others.iter().flat_map(|other| mesh.prefixes(other)).any(|prefix| is_of_family(&prefix)) {
             continue;
         }
         let table = mesh.settings.table;
-        let needs: Arc<[Need]> = theirs.iter().map(|prefix| need(*prefix, table)).collect();
         let own = mesh.me.pod_cidrs.iter().copied().filter(is_of_family);
         let packets: Vec<Packets> = match mesh.settings.mode {
             WireguardMode::Pods => own.map(Packets::From).collect(),
@@ -112,14 +109,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         };
         for packets in packets {
             let spec = RuleSpec { family, priority: mesh.settings.rule_priority, packets, table };
-            desired.needs.insert(spec.key(), Arc::clone(&needs));
             desired.table.insert(spec.key(), Arc::new(spec));
         }
     }
     Ok(desired)
-}
-
-/// That the way into the device is there.
-fn need(prefix: IpNetwork, table: u32) -> Need {
-    Need::One(ResourceId { kind: route::NAME, key: key_of(prefix, table, route::Purpose::Forward) })
 }

@@ -22,6 +22,10 @@ const DPORT_MASK: u16 = 29;
 /// `RT_TABLE_COMPAT`: the table's number does not fit, see the attribute.
 const TABLE_COMPAT: u8 = 252;
 
+/// Why a rule is not deleted that cannot be told apart from the one before it.
+const BEHIND_ANOTHER: &str = "a rule that netd did not make has its priority, table and protocol number, and more \
+                              conditions: the kernel would delete that one instead";
+
 /// The target of rules.
 #[derive(Default)]
 pub struct RuleTarget {
@@ -44,8 +48,6 @@ impl Target for RuleTarget {
         for (spec, protocol) in found {
             if protocol == PROTOCOL {
                 observation.owned.insert(spec.key(), Arc::new(spec));
-            } else {
-                observation.foreign.insert(spec.key(), format!("a rule of protocol {protocol}"));
             }
         }
         Ok(observation)
@@ -70,25 +72,32 @@ impl RuleTarget {
 
     async fn change(&mut self, step: &Step) -> Outcome {
         let typed = |spec: &Arc<dyn Spec>| spec.as_any().downcast_ref::<RuleSpec>().cloned();
-        let request = match &step.action {
-            Action::Create { to } | Action::Update { to, .. } => typed(to).map(|to| Request {
-                message: Message::NewRule(message(&to)),
-                flags: NLM_F_CREATE | NLM_F_EXCL,
-            }),
-            Action::Delete { from } => {
-                typed(from).map(|from| Request { message: Message::DelRule(message(&from)), flags: 0 })
-            }
+        let (spec, is_deletion) = match &step.action {
+            Action::Create { to } | Action::Update { to, .. } => (typed(to), false),
+            Action::Delete { from } => (typed(from), true),
         };
-        let Some(request) = request else { return Outcome::Failed("this is not a rule".into()) };
+        let Some(spec) = spec else { return Outcome::Failed("this is not a rule".into()) };
         let mut connection = match self.open() {
             Ok(connection) => connection,
             Err(reason) => return Outcome::Failed(reason),
+        };
+        if is_deletion {
+            match going(&mut connection, &spec).await.map(|going| going.into_iter().next()) {
+                Ok(Some(Some(own))) if own == spec => {}
+                Ok(Some(_)) => return Outcome::Failed(BEHIND_ANOTHER.to_owned()),
+                Ok(None) => return Outcome::Applied,
+                Err(reason) => return Outcome::Failed(reason),
+            }
+        }
+        let request = if is_deletion {
+            Request { message: Message::DelRule(message(&spec)), flags: 0 }
+        } else {
+            Request { message: Message::NewRule(message(&spec)), flags: NLM_F_CREATE | NLM_F_EXCL }
         };
         let answer = connection.change(request).await;
         if !matches!(answer, Answer::Lost(_)) {
             self.connection = Some(connection);
         }
-        let is_deletion = matches!(step.action, Action::Delete { .. });
         match answer {
             Answer::Done => Outcome::Applied,
             Answer::Refused(Errno::NOENT) if is_deletion => Outcome::Applied,
@@ -101,6 +110,28 @@ impl RuleTarget {
     }
 }
 
+/// The rules that the kernel would delete when asked to delete this one, of which it takes the first; `None` for one that is
+/// of no form of netd's.
+async fn going(connection: &mut Connection, spec: &RuleSpec) -> Result<Vec<Option<RuleSpec>>, String> {
+    let request = Message::GetRule(RuleMessage::default());
+    let found = connection.dump(&request, |message| match message {
+        Message::NewRule(rule) if would_go(rule, spec) => Some(read(rule).map(|(found, _)| found)),
+        _ => None,
+    });
+    found.await.map_err(|error| format!("read rules: {error}"))
+}
+
+/// Whether a rule has all that a request to delete `spec` names. What that does not name, the kernel does not compare: a
+/// rule with more conditions fits, too.
+fn would_go(rule: &RuleMessage, spec: &RuleSpec) -> bool {
+    let request = message(spec);
+    // The table's number in the header is that of the attribute.
+    let is_same = |asked: &RuleAttribute| rule.attributes.contains(asked);
+    let (asked, found) = (&request.header, &rule.header);
+    (asked.family, asked.action, asked.src_len) == (found.family, found.action, found.src_len)
+        && request.attributes.iter().all(is_same)
+}
+
 /// A rule and who made it; `None` for one that is of no form of netd's.
 fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
     let header = &message.header;
@@ -110,7 +141,8 @@ fn read(message: &RuleMessage) -> Option<(RuleSpec, u8)> {
         _ => return None,
     };
     let (mut table, mut priority, mut protocol) = (u32::from(header.table), 0, 0);
-    let (mut source, mut mark, mut mask, mut is_strange) = (None, None, u32::MAX, header.dst_len > 0);
+    let (mut source, mut mark, mut mask, mut is_strange) =
+        (None, None, u32::MAX, header.dst_len > 0 || header.tos > 0);
     let (mut is_udp, mut port) = (false, None);
     for attribute in &message.attributes {
         match attribute {
@@ -228,8 +260,13 @@ mod tests {
         let mut more = message(&spec);
         more.attributes.push(RuleAttribute::Iifname("eth0".into()));
         assert_eq!(read(&more), None);
+        assert!(would_go(&more, &spec), "the kernel deletes it when it is the first");
         let mut other = message(&spec);
         other.header.action = RuleAction::Unreachable;
         assert_eq!(read(&other), None);
+        assert!(!would_go(&other, &spec));
+        let mut of_service = message(&spec);
+        of_service.header.tos = 8;
+        assert_eq!(read(&of_service), None);
     }
 }
