@@ -7,7 +7,7 @@ use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_bpf::overlay::{self, Way};
 use netd_core::FieldChange;
-use netd_schema::{Config, Mtu};
+use netd_schema::{Config, Mtu, WireguardMode};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -140,12 +140,29 @@ fn ways(config: &Config, facts: &Facts, reach: &Reach<'_>) -> BTreeMap<IpNetwork
             Way::Tunnel { local: ends.local, remote: ends.remote, ifindex: link.index }
         }
     };
+    let still_in_clear = mesh.as_ref().map(|mesh| still_in_clear(mesh, facts)).unwrap_or_default();
+    let is_safe = |leg: &Leg<'_>| match leg {
+        Leg::Tunnel { ends, .. } => !still_in_clear.contains(&ends.remote),
+        Leg::Direct { .. } => true,
+    };
     let of_node = |node: &netd_schema::Node| {
-        let in_clear = node.pod_cidrs.iter().filter(|prefix| !encrypted.contains(prefix));
-        let legs = in_clear.map(|prefix| (*prefix, reach.leg(node, *prefix)));
-        legs.filter_map(|(prefix, leg)| Some((prefix, way(leg.ok()?)))).collect::<Vec<_>>()
+        let by_program = node.pod_cidrs.iter().filter(|prefix| !encrypted.contains(prefix));
+        let legs = by_program.filter_map(|prefix| Some((*prefix, reach.leg(node, *prefix).ok()?)));
+        legs.filter(|(_, leg)| is_safe(leg)).map(|(prefix, leg)| (prefix, way(leg))).collect::<Vec<_>>()
     };
     reach.others().flat_map(of_node).collect()
+}
+
+/// The ends of a tunnel that is to be inside of WireGuard, and to which its packets would still go past that: the routes
+/// that lead them there come with the rules for them, and so before the ways of programs, which come one pass later.
+fn still_in_clear(mesh: &Mesh<'_>, facts: &Facts) -> BTreeSet<IpAddr> {
+    if mesh.settings.mode != WireguardMode::Overlay {
+        return BTreeSet::new();
+    }
+    let led = facts.routes_elsewhere.iter().filter(|route| route.table == mesh.settings.table);
+    let led: BTreeSet<IpNetwork> = led.map(|route| route.destination).collect();
+    let ends = mesh.others.iter().flat_map(|other| other.node.addresses.iter().copied());
+    ends.filter(|end| !led.contains(&IpNetwork::from(*end))).collect()
 }
 
 /// Addresses that the node has a route to by the device of one pod, if that is a veth: only there can a packet be handed

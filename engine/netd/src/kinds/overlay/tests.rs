@@ -116,3 +116,24 @@ fn what_is_encrypted_has_no_way_past_the_stack() {
     let ways: Vec<String> = spec.rules.ways.keys().map(ToString::to_string).collect();
     assert_eq!(ways, ["10.244.3.0/24", "fd00:244:3::/64"]);
 }
+
+#[test]
+fn into_a_tunnel_that_is_to_be_encrypted_there_is_a_way_once_its_packets_are_led_into_wireguard() {
+    let mut config = config("mode = \"vxlan\"\npod_devices = [\"lxc1\"]");
+    let mode = netd_schema::WireguardMode::Overlay;
+    config.wireguard = Some(netd_schema::Wireguard { mode, ..Default::default() });
+    for (node, byte) in config.nodes.iter_mut().zip([1, 2, 3]) {
+        node.wireguard.public_key = Some(netd_schema::PublicKey([byte; 32]));
+    }
+    let mut facts = facts();
+    let ways = |facts: &Facts| {
+        let desired = desired(&config, facts).unwrap();
+        let spec = desired.table.get("lxc1").unwrap().as_any().downcast_ref::<OverlaySpec>().unwrap();
+        spec.rules.ways.keys().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(ways(&facts), [""; 0]);
+    let end = config.nodes[1].addresses[0];
+    let led = crate::facts::Route { destination: end.into(), table: 201, ..facts.routes[0].clone() };
+    facts.routes_elsewhere.push(led);
+    assert_eq!(ways(&facts), ["10.244.2.0/24"]);
+}
