@@ -142,6 +142,7 @@ fn page() -> Arc<Page> {
         flows: Arc::new(|| Ok(0)),
         decap: Arc::new(|| Ok(None)),
         nat: Arc::new(|| Ok(None)),
+        strict: Arc::new(|| Ok(None)),
     }))
 }
 

@@ -17,6 +17,7 @@ fn target() -> MetricsTarget {
         flows: Arc::new(|| Ok(0)),
         decap: Arc::new(|| Ok(None)),
         nat: Arc::new(|| Ok(None)),
+        strict: Arc::new(|| Ok(None)),
     };
     MetricsTarget::new(Arc::new(Page::new(sources)))
 }
