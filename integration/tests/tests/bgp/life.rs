@@ -11,11 +11,8 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn vips_are_announced_and_withdrawn_one_by_one_and_a_teardown_ends_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
     assert_eq!(world.path(10)["nexthops"][0]["ip"], LB_V4);
     let v6 = world.frr.path("ipv6", &format!("{}/128", vip_v6(10)));
     assert_eq!(v6["nexthops"][0]["ip"], LB_V6, "{v6}");
@@ -37,13 +34,10 @@ fn vips_are_announced_and_withdrawn_one_by_one_and_a_teardown_ends_the_daemon() 
 
 #[test]
 fn what_is_announced_is_taken_back_at_the_end_where_the_file_says_so() {
-    let Some(world) = World::new() else { return };
-    let bed = &world.bed;
     let text =
         announcing("managed", &[10, 11]).replace("asn = 64512\n", "asn = 64512\non_exit = \"withdraw\"\n");
-    bed.write(&text);
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
+    let Some((world, daemon)) = World::running(&text, &[10, 11]) else { return };
+    let bed = &world.bed;
     daemon.stop();
     world.told(&[]);
     assert!(world.frr.is_established(LB_V4));
@@ -55,11 +49,8 @@ fn what_is_announced_is_taken_back_at_the_end_where_the_file_says_so() {
 
 #[test]
 fn b16_a_killed_netd_costs_no_session_and_the_next_one_changes_nothing() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
     let gobgpd = world.managed();
     daemon.kill();
     std::thread::sleep(HOLD + Duration::from_secs(2));
@@ -75,11 +66,8 @@ fn b16_a_killed_netd_costs_no_session_and_the_next_one_changes_nothing() {
 
 #[test]
 fn b2_a_killed_gobgpd_is_started_and_filled_again_and_no_route_is_withdrawn() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
     let gobgpd = world.managed();
     let begin = Instant::now();
     kill(gobgpd, Signal::KILL);
@@ -98,10 +86,8 @@ fn b2_a_killed_gobgpd_is_started_and_filled_again_and_no_route_is_withdrawn() {
 
 #[test]
 fn b3_a_hung_gobgpd_keeps_nothing_else_from_being_done() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
     let gobgpd = world.managed();
     kill(gobgpd, Signal::STOP);
     bed.write(&announcing("managed", &[10, 11, 12]));

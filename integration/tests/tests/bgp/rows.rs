@@ -1,6 +1,6 @@
 //! What goes wrong with sessions, daemons and backends, and what follows from it and what does not.
 
-use crate::world::{PATIENCE, World, announcing, kill};
+use crate::world::{PATIENCE, World, announcing, kill, note_of};
 use netd_gobgp::Family;
 use netd_integration_tests::bed::{CLIENT_V4, CLIENT_V6, LB_V4, vip_v4, vips};
 use netd_integration_tests::desired::{Service, file};
@@ -17,13 +17,6 @@ const FLAPS: usize = 100;
 
 /// Between two of them: the daemon opens a session again after seconds.
 const BETWEEN_FLAPS: Duration = Duration::from_millis(100);
-
-/// What the report says about the peer.
-fn note(report: &Value) -> String {
-    let notes = report["notes"].as_array().cloned().unwrap_or_default();
-    let about = notes.iter().find(|note| note["kind"] == "bgp_peer" && note["key"] == CLIENT_V4);
-    about.map(|note| note["note"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
-}
 
 #[test]
 fn b4_netd_killed_while_it_announces_leaves_nothing_twice_and_nothing_out() {
@@ -58,11 +51,8 @@ fn b4_netd_killed_while_it_announces_leaves_nothing_twice_and_nothing_out() {
 
 #[test]
 fn b5_a_peer_that_drops_its_session_again_and_again_makes_netd_change_nothing() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
     let (gobgpd, before) = (world.managed(), bed.status());
     for _ in 0..FLAPS {
         let _ = world.frr.show("clear bgp *");
@@ -79,17 +69,14 @@ fn b5_a_peer_that_drops_its_session_again_and_again_makes_netd_change_nothing() 
 
 #[test]
 fn b6_a_wrong_as_password_or_hold_time_is_a_status_of_the_peer_and_nothing_else_changes() {
-    let Some(world) = World::new() else { return };
-    let bed = &world.bed;
-    let right = announcing("managed", &[10]);
-    bed.write(&right);
-    let daemon = bed.start_ok();
-    world.told(&[10]);
+    let Some((world, daemon)) = World::announcing(&[10]) else { return };
+    let (bed, right) = (&world.bed, announcing("managed", &[10]));
     let frontends = bed.frontends();
     let router = "router bgp 64513";
     let refused = |what: &str, words: &[&str]| {
-        let report =
-            bed.wait_at_most(PATIENCE, what, |report| words.iter().all(|word| note(report).contains(word)));
+        let report = bed.wait_at_most(PATIENCE, what, |report| {
+            words.iter().all(|word| note_of(report, CLIENT_V4).contains(word))
+        });
         assert_eq!(bed.frontends(), frontends, "{what}");
         assert!(report["not_ready"].as_array().is_some_and(Vec::is_empty), "{report}");
     };
@@ -119,11 +106,7 @@ fn b6_a_wrong_as_password_or_hold_time_is_a_status_of_the_peer_and_nothing_else_
 
 #[test]
 fn b8_a_gobgpd_that_is_told_to_end_takes_leave_and_netd_starts_and_fills_another() {
-    let Some(world) = World::new() else { return };
-    let bed = &world.bed;
-    bed.write(&announcing("managed", &[10, 11]));
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
     let gobgpd = world.managed();
     kill(gobgpd, Signal::TERM);
     wait_until("withdrawn", PATIENCE, || {
@@ -175,11 +158,8 @@ fn b10_one_dark_vip_is_withdrawn_and_not_all_of_them() {
 
 #[test]
 fn b13_the_managed_gobgpd_can_be_asked_by_nobody_else_and_plain_http_to_another_machine_is_refused() {
-    let Some(world) = World::new() else { return };
+    let Some((world, daemon)) = World::announcing(&[10]) else { return };
     let bed = &world.bed;
-    bed.write(&announcing("managed", &[10]));
-    let daemon = bed.start_ok();
-    world.told(&[10]);
     let listening = bed.lb.command("ss").args(["-Hltn"]).output().unwrap();
     let listening = String::from_utf8_lossy(&listening.stdout).into_owned();
     assert!(!listening.is_empty() && listening.lines().all(|line| line.contains(":179 ")), "{listening}");
@@ -195,12 +175,8 @@ fn b13_the_managed_gobgpd_can_be_asked_by_nobody_else_and_plain_http_to_another_
 
 #[test]
 fn b14_another_community_and_other_timers_reset_no_session() {
-    let Some(world) = World::new() else { return };
-    let bed = &world.bed;
-    let plain = announcing("managed", &[10, 11]);
-    bed.write(&plain);
-    let daemon = bed.start_ok();
-    world.told(&[10, 11]);
+    let Some((world, daemon)) = World::announcing(&[10, 11]) else { return };
+    let (bed, plain) = (&world.bed, announcing("managed", &[10, 11]));
     let rule = "\n[[bgp.announcements]]\nwhat = [\"vips\"]\nservices = [\"web-10\"]\ncommunities = [\"64512:7\"]\nmed = 5\n";
     bed.write(&format!("{}{rule}", plain.replace("hold = \"9s\"", "hold = \"12s\"")));
     bed.wait_ok();

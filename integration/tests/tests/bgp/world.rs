@@ -4,7 +4,7 @@ use netd_gobgp::child::{Identity, Managed, Standing};
 use netd_gobgp::{Client, Endpoint};
 use netd_integration_tests::bed::{CLIENT_V4, LB_V4, vip_v4};
 use netd_integration_tests::desired::{Service, file};
-use netd_integration_tests::netd::wait_until;
+use netd_integration_tests::netd::{Daemon, wait_until};
 use netd_integration_tests::{Bed, Lab, Site};
 use netd_lab::{Frr, installed};
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,6 +40,20 @@ impl World {
         let frr = Frr::start(&bed.client, &bed.folder().join("frr"), 64513, &neighbours, &activate);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Some(Self { frr, bed, runtime })
+    }
+
+    /// As [`World::new`], with a netd whose own gobgpd has told the router of the VIPs with these numbers.
+    pub fn announcing(numbers: &[u8]) -> Option<(Self, Daemon)> {
+        Self::running(&announcing("managed", numbers), numbers)
+    }
+
+    /// As [`World::announcing`], with this file.
+    pub fn running(text: &str, numbers: &[u8]) -> Option<(Self, Daemon)> {
+        let world = Self::new()?;
+        world.bed.write(text);
+        let daemon = world.bed.start_ok();
+        world.told(numbers);
+        Some((world, daemon))
     }
 
     /// The prefixes of the services with these numbers arrive, and no others.
@@ -92,6 +106,13 @@ pub fn end_daemon(site: &Site) {
     if let Err(error) = runtime.block_on(Managed::new(&site.runtime_dir()).stop()) {
         eprintln!("{error}");
     }
+}
+
+/// What a report says about a peer that is not as it should be.
+pub fn note_of(report: &Value, peer: &str) -> String {
+    let notes = report["notes"].as_array().cloned().unwrap_or_default();
+    let about = notes.iter().find(|note| note["kind"] == "bgp_peer" && note["key"] == peer);
+    about.map(|note| note["note"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 
 pub fn service(number: u8) -> Service {
