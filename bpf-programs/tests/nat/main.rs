@@ -6,9 +6,9 @@ mod world;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use netd_bpf::nat::{EgressRule, EgressRules, Ports};
+use netd_bpf::nat::{EgressRule, EgressRules, Nat, Ports};
 
-use world::{NODE, PATIENCE, PODS, PORTS, SERVER, World, in_world, ip};
+use world::{NODE, PATIENCE, PODS, PORTS, SERVER, World, in_world, index, ip};
 
 #[test]
 fn connections_carry_megabytes_both_ways() {
@@ -238,6 +238,38 @@ fn a_packet_for_a_gateway_on_link_goes_there_as_it_is() {
         }
         let counts = world.nat.counts();
         assert_eq!((counts.steered, counts.created, counts.no_gateway), (6, 0, 0));
+    });
+}
+
+/// What leaves by a bridge leaves by its port, too, with programs and the same addresses on both.
+#[test]
+fn flows_go_through_a_bridge_and_its_port() {
+    in_world(|world| {
+        let came = world.listen_tcp(80);
+        let node = &world.node;
+        node.ip(&["link", "add", "br0", "type", "bridge"]);
+        node.ip(&["address", "flush", "dev", "out0"]);
+        node.ip(&["link", "set", "out0", "master", "br0"]);
+        for address in ["192.0.2.1/24", "2001:db8:1::1/64"] {
+            node.ip(&["address", "add", address, "dev", "br0", "nodad"]);
+        }
+        node.ip(&["link", "set", "br0", "up"]);
+        let bridge = index(node, "br0");
+        world.set_devices(&[world.uplink, bridge], PORTS);
+        let nat = &mut world.nat;
+        world.node.run(move || nat.attach("br0", bridge)).unwrap();
+        for (server, outer) in SERVER.into_iter().zip(NODE) {
+            let mut stream = connect(world, server, 80);
+            assert_seen_as(came.recv_timeout(PATIENCE).unwrap(), outer);
+            for _ in 0..3 {
+                stream.write_all(b"question").unwrap();
+                stream.read_exact(&mut [0; 8]).unwrap();
+            }
+        }
+        let counts = world.nat.counts();
+        assert_eq!((counts.created, counts.yielded, counts.direct), (2, 0, 0));
+        let (node, pins) = (&world.node, &world.pins);
+        node.run(|| Nat::detach(pins, "br0")).unwrap();
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct World {
     pub nat: Nat,
     /// The node's device to the server, by its index.
     pub uplink: u32,
+    /// Where programs and links are pinned.
+    pub pins: PathBuf,
 }
 
 /// Runs a test with a world; without root, or links of this kind, there is nothing to test: it says so and passes.
@@ -74,7 +76,7 @@ impl World {
         let uplink = index(&node, "out0");
         let mut nat = Nat::prepare(pins, SIZE, 7, None).unwrap();
         nat.complete().unwrap();
-        let mut world = Self { pod, node, server, nat, uplink };
+        let mut world = Self { pod, node, server, nat, uplink, pins: pins.to_owned() };
         world.set_ports(PORTS);
         let nat = &mut world.nat;
         match world.node.run(move || nat.attach("out0", uplink)) {
@@ -87,12 +89,17 @@ impl World {
     }
 
     pub fn set_ports(&mut self, ports: Ports) {
+        self.set_devices(&[self.uplink], ports);
+    }
+
+    /// The same is given on each of these devices.
+    pub fn set_devices(&mut self, devices: &[u32], ports: Ports) {
         let outer = Outer { v4: NODE[0].parse().ok(), v6: NODE[1].parse().ok(), ports };
         let prefix = |text: &str, bits: u8| -> Prefix { (text.parse().unwrap(), bits) };
         let rules = Rules {
             sources: [prefix("10.244.1.0", 24), prefix("fd00:244:1::", 64)].into(),
             exclude: [prefix("10.244.0.0", 16), prefix("fd00:244::", 32)].into(),
-            devices: [(self.uplink, outer)].into(),
+            devices: devices.iter().map(|device| (*device, outer)).collect(),
         };
         self.nat.set_rules(&rules).unwrap();
     }
@@ -153,7 +160,7 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn index(machine: &Namespace, device: &str) -> u32 {
+pub fn index(machine: &Namespace, device: &str) -> u32 {
     let text = machine.ip(&["-o", "link", "show", "dev", device]);
     text.split(':').next().unwrap().trim().parse().unwrap()
 }
