@@ -4,7 +4,10 @@
 
 mod hand;
 mod life;
+mod networks;
 mod nodes;
 mod refused;
+mod rotation;
+mod sessions;
 mod strict;
 mod trouble;

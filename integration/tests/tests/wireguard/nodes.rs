@@ -6,7 +6,7 @@ use netd_integration_tests::{Lab, Namespace};
 use netd_lab::installed;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,8 +15,11 @@ use std::time::Duration;
 /// Longer than anything takes here; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What of the pods' packets is seen on the wire if it is not encrypted.
-const CLEAR: &str = "(ip and net 10.244.0.0/16) or (ip6 and net fd00:244::/32)";
+/// What of the pods' packets is seen on the wire if it is not encrypted, in a tunnel or not.
+const CLEAR: &str = "(ip and net 10.244.0.0/16) or (ip6 and net fd00:244::/32) or udp port 8472";
+
+/// What the wire says to itself is heard besides: what was on it before is heard then, too.
+const MARKER: &str = "udp and src 10.0.0.254 and dst 10.0.0.254";
 
 /// What of the nodes' own packets.
 pub const CLEAR_PINGS: &str = "icmp or (icmp6 and (ip6[40] = 128 or ip6[40] = 129))";
@@ -85,29 +88,33 @@ impl Nodes {
     }
 
     /// Records what is on the wire in clear.
-    pub fn listen(&self, filter: Option<&str>) -> Listening {
+    pub fn listen(&self, filter: Option<&str>) -> Listening<'_> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = self.mesh.nodes[0].site.folder().join(format!("clear-{number}"));
         let out = File::create(&file).unwrap();
         let mut command = self.mesh.wire.command("tcpdump");
         // At once: else packets wait up to a second for others, and those of the end are never written.
-        command.args(["-n", "-l", "--immediate-mode", "-Z", "root", "-i", "any", filter.unwrap_or(CLEAR)]);
+        let filter = format!("({}) or ({MARKER})", filter.unwrap_or(CLEAR));
+        command.args(["-n", "-l", "--immediate-mode", "-Z", "root", "-i", "any", &filter]);
         let errors = file.with_extension("err");
         let child = command.stdout(out).stderr(File::create(&errors).unwrap()).spawn().unwrap();
         wait_until("listening", PATIENCE, || {
             std::fs::read_to_string(&errors).unwrap().contains("listening on")
         });
-        Listening { child, file }
+        Listening { child, file, wire: &self.mesh.wire }
     }
 }
 
 impl Drop for Nodes {
     fn drop(&mut self) {
         for of in self.all() {
-            // With its device, a program ends; it would hold the namespace otherwise.
-            let _ = of.node.machine.try_ip(&["link", "del", of.interface()]);
-            // One that was killed leaves its socket behind, and so does that of the other device of a test.
-            for name in [of.interface().to_owned(), format!("{}x", of.interface())] {
+            // With its device, a program ends; it would hold the namespace otherwise. One that was killed leaves its
+            // socket behind, and so does that of the other device of a test.
+            for letter in ["", "b", "x"] {
+                let name = format!("{}{letter}", of.interface());
+                if letter != "x" {
+                    let _ = of.node.machine.try_ip(&["link", "del", &name]);
+                }
                 let _ = std::fs::remove_file(format!("/var/run/wireguard/{name}.sock"));
             }
         }
@@ -124,6 +131,17 @@ impl Node<'_> {
     /// The device, which is called unlike every other: a program's socket is the same in all namespaces.
     pub fn interface(&self) -> &str {
         self.node.site.instance()
+    }
+
+    /// Its device's name for the keys that come next, or that were.
+    pub fn second(&self) -> String {
+        format!("{}b", self.interface())
+    }
+
+    /// When the last handshake with the only peer of a device was, in seconds since 1970; 0: never.
+    pub fn last_handshake(&self, interface: &str) -> u64 {
+        let said = self.wg(&["show", interface, "latest-handshakes"]);
+        said.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// Whether the pod gets an answer to a ping.
@@ -160,18 +178,26 @@ pub fn ping(machine: &Namespace, to: &str) -> bool {
 }
 
 /// What is heard on the wire.
-pub struct Listening {
+pub struct Listening<'w> {
     child: Child,
     file: PathBuf,
+    wire: &'w Namespace,
 }
 
-impl Listening {
-    /// Ends, and gives the packets.
+impl Listening<'_> {
+    /// Ends when all that was on the wire until now is heard, and gives the packets.
     pub fn end(mut self) -> String {
-        // From a packet on the wire to tcpdump's file, on a busy machine.
-        std::thread::sleep(Duration::from_millis(300));
+        let socket = self.wire.run(|| UdpSocket::bind("10.0.0.254:0").unwrap());
+        let itself = socket.local_addr().unwrap();
+        let own = format!("10.0.0.254.{} > ", itself.port());
+        let heard = || std::fs::read_to_string(&self.file).unwrap();
+        wait_until("heard to the end", PATIENCE, || {
+            socket.send_to(b"marker", itself).unwrap();
+            heard().contains(&own)
+        });
+        let heard = heard();
         self.stop();
-        std::fs::read_to_string(&self.file).unwrap()
+        heard.lines().filter(|line| !line.contains(&own)).map(|line| format!("{line}\n")).collect()
     }
 
     fn stop(&mut self) {
@@ -180,7 +206,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for Listening<'_> {
     fn drop(&mut self) {
         self.stop();
     }
