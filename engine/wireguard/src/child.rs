@@ -115,10 +115,8 @@ impl Program {
             }
             Err(error) => return Err(system("connect to", &socket, error)),
         };
-        let peer =
-            socket_peercred(&stream).map_err(|errno| system("ask who holds", &socket, errno.into()))?;
-        let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
-        if is_started_as(pid, PROGRAM, &self.arguments()) && is_here(pid) {
+        let pid = holder(&stream).map_err(|error| system("ask who holds", &socket, error))?;
+        if is_program_of(pid, &self.interface) {
             self.started.listens();
             return Ok(true);
         }
@@ -193,10 +191,30 @@ impl Program {
         let _ = fs::remove_file(&self.log);
     }
 
-    /// In the foreground: it would fork otherwise, and its child would be nobody's.
     fn arguments(&self) -> [String; 2] {
-        ["-f".to_owned(), self.interface.clone()]
+        arguments(&self.interface)
     }
+}
+
+/// In the foreground: it would fork otherwise, and its child would be nobody's.
+fn arguments(interface: &str) -> [String; 2] {
+    ["-f".to_owned(), interface.to_owned()]
+}
+
+/// Which process listens.
+fn holder(stream: &UnixStream) -> io::Result<u32> {
+    Ok(socket_peercred(stream)?.pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// Whether a process is the program of this device in the network namespace of this thread.
+fn is_program_of(pid: u32, interface: &str) -> bool {
+    is_started_as(pid, PROGRAM, &arguments(interface)) && is_here(pid)
+}
+
+/// Whether who listens is the program of this device in the network namespace of this thread. Nobody else is told a key, or
+/// believed: sockets are in one folder for all namespaces.
+pub(crate) fn is_held_by_program(stream: &UnixStream, interface: &str) -> io::Result<bool> {
+    Ok(is_program_of(holder(stream)?, interface))
 }
 
 impl From<Refused> for ChildError {

@@ -1,6 +1,7 @@
 //! Devices of a program, over its socket: lines of `key=value` (the cross-platform interface of WireGuard).
 
 use crate::access::chunks;
+use crate::child::is_held_by_program;
 use crate::{Access, Change, Device, Error, Peer, PeerChange, Presence, PresharedKey, PrivateKey, PublicKey};
 use rustix::io::Errno;
 use std::fmt::Write as _;
@@ -40,6 +41,10 @@ impl Userspace {
             Err(error) => return Err(Error::io("connect to the program's socket")(error)),
         };
         let failed = || Error::io("speak with the program");
+        // The device of this name is another namespace's then, or nobody's.
+        if !is_held_by_program(&stream, interface).map_err(Error::io("ask who holds the program's socket"))? {
+            return Err(Error::Absent);
+        }
         let until = Instant::now() + ANSWER_MAX;
         stream.set_write_timeout(Some(ANSWER_MAX)).map_err(failed())?;
         stream.write_all(question.as_bytes()).map_err(failed())?;

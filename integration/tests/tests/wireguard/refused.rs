@@ -134,3 +134,41 @@ fn what_is_in_clear_by_choice_goes_on_while_the_rest_is_refused() {
         assert!(crate::nodes::ping(&one.node.machine, address));
     }
 }
+
+#[test]
+fn a_rule_of_somebody_else_that_says_the_same_or_more_stays() {
+    let Some(all) = secluded() else { return };
+    all.write("");
+    let [one, _] = all.two();
+    let add = |more: &[&str]| {
+        let words = ["rule", "add", "from", "10.244.1.0/24", "lookup", "201", "priority", "1"];
+        one.node.machine.ip(&[&words, more].concat());
+    };
+    let shown = || one.node.machine.ip(&["rule", "show", "priority", "1"]);
+    add(&["protocol", "99"]);
+    let before = shown();
+    let daemon = one.node.site.start_ok();
+    assert_ne!(shown(), before, "netd makes its own");
+    add(&["protocol", "177", "iif", "eth0"]);
+    daemon.stop();
+    let said = one.node.site.netd(&["teardown", "--yes"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let after = shown();
+    assert!(after.starts_with(&before) && after.contains("iif eth0"), "{after}");
+    assert_eq!(after.lines().count(), 2, "{after}");
+}
+
+#[test]
+fn a_program_of_the_same_name_in_another_network_namespace_is_not_taken_for_the_nodes() {
+    let Some(all) = secluded() else { return };
+    all.write("");
+    let [one, two] = all.two();
+    let program = netd_lab::Running::start(&two.node.machine, "wireguard-go", &["-f", one.interface()]);
+    wait_until("answering", PATIENCE, || {
+        two.node.machine.command("wg").args(["show", one.interface()]).output().unwrap().status.success()
+    });
+    let said = one.node.site.netd(&["wireguard", "show"]);
+    assert!(said.code == Some(1) && said.err.contains("no such WireGuard device"), "{said:?}");
+    two.node.machine.ip(&["link", "del", one.interface()]);
+    drop(program);
+}
