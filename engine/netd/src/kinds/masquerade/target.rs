@@ -103,7 +103,8 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
         }
         None => (nat::Rules::default(), String::new()),
     };
-    let size = found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0, has_egress: false }, Nat::size);
+    let size =
+        found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0, has_egress: false }, Nat::size);
     let rules = Arc::new(Rules::held(&held, size));
     let current = found.as_ref().filter(|nat| nat.is_current(size_for(size.flows, size.has_egress)));
     let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
@@ -149,7 +150,6 @@ fn told(counts: &Counts, usage: &Usage) -> String {
         (counts.unsupported, "had a protocol without ports"),
         (counts.malformed, "could not be read"),
         (counts.fragment_lost, "were fragments without their first one"),
-        (counts.no_gateway, "had an egress policy without a gateway"),
         (counts.no_gateway, "found no egress gateway"),
     ] {
         if count > 0 {
