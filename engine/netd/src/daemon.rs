@@ -161,7 +161,8 @@ fn explainer(global: &Global) -> Explain {
 
 /// Where the numbers of the metrics come from.
 fn sources(instance: &Instance, reports: &watch::Receiver<Arc<Report>>) -> Sources {
-    let [traffic_of, flows_of, decap_of, nat_of, strict_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
+    let [traffic_of, flows_of, decap_of, nat_of, strict_of] =
+        std::array::from_fn(|_| instance.bpf_dir.clone());
     Sources {
         reports: reports.clone(),
         traffic: Arc::new(move || traffic::read(&traffic_of)),

@@ -10,7 +10,7 @@ pub use mesh::{Lane, Mesh, Other, UNDERLAY_OVERHEAD, names};
 use crate::facts::{Facts, Link};
 use crate::netlink::Connection;
 use netd_schema::Config;
-use netd_wireguard::{Access, Device, Error, Kernel, Peer, Program, PublicKey, Userspace};
+use netd_wireguard::{Access, Change, Device, Error, Kernel, Peer, Program, PublicKey, Userspace};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
@@ -159,7 +159,18 @@ impl Devices {
     ///
     /// As [`Access::read`].
     pub fn read(&mut self, interface: &str, sort: Sort) -> Result<Device, Error> {
-        self.access(sort)?.read(interface)
+        let access = self.access(sort)?;
+        beside(|| access.read(interface))
+    }
+
+    /// Changes a device.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::change`].
+    pub fn change(&mut self, interface: &str, sort: Sort, change: &Change) -> Result<(), Error> {
+        let access = self.access(sort)?;
+        beside(|| access.change(interface, change))
     }
 
     /// The device of this name, whosever it is, as it is now.
@@ -236,7 +247,8 @@ impl Devices {
         // A command that acts without a daemon is the first to need it.
         let made = DirBuilder::new().recursive(true).mode(0o750).create(&self.runtime_dir);
         made.map_err(|error| format!("make {}: {error}", self.runtime_dir.display()))?;
-        self.program(interface).start().map_err(|error| Trouble::Failed(said(&error)))
+        let program = self.program(interface);
+        beside(|| program.start()).map_err(|error| Trouble::Failed(said(&error)))
     }
 
     /// The program of this device, whether it runs or not.
@@ -313,6 +325,15 @@ impl From<String> for Trouble {
 
 fn connection() -> Result<Connection, String> {
     Connection::open().map_err(|error| format!("open netlink: {error}"))
+}
+
+/// Does what blocks, for seconds if a program has stopped, while other threads take over what else this one has to do.
+fn beside<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // Outside of a runtime, or in one that has no other thread, there is nothing to hand over.
+        _ => work(),
+    }
 }
 
 /// An error with its causes.

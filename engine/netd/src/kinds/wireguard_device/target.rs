@@ -193,7 +193,7 @@ async fn configure(devices: &mut Devices, to: &DeviceSpec, sort: Sort) -> Result
         mark: (now.mark != to.mark).then_some(to.mark),
         peers: Vec::new(),
     };
-    devices.access(sort).and_then(|access| access.change(&to.interface, &change)).map_err(failed)?;
+    devices.change(&to.interface, sort, &change).map_err(failed)?;
     devices.set_up(&to.interface, to.mtu, to.port).await?;
     if let Some(file) = moving {
         let next = next_file(&file);

@@ -174,7 +174,7 @@ fn change(
         }
     }
     let change = Change { peers: changes(&now, &wanted), ..Change::default() };
-    let changed = devices.access(sort).and_then(|access| access.change(interface, &change));
+    let changed = devices.change(interface, sort, &change);
     changed.map_err(|error| said(&error))?;
     for (_, key, config) in jobs {
         if let Some(endpoint) = config.as_ref().and_then(|config| config.endpoint) {
