@@ -279,6 +279,16 @@ impl Maps for FakeMaps {
         at(&self.names, "service_names", service).cloned()
     }
 
+    fn read_service_name(&self, service: u32, into: &mut Vec<u8>) {
+        into.extend(self.names.get(service as usize).into_iter().flat_map(|name| name.bytes()));
+    }
+
+    fn read_backend_lines(&self, at: u32, count: u32, into: &mut Vec<u8>) {
+        for line in self.backend_lines(at, count).unwrap_or_default() {
+            into.extend_from_slice(bytemuck::bytes_of(&line));
+        }
+    }
+
     fn set_service_name(&mut self, service: u32, name: &str) -> Result<()> {
         let kept = &name[..name.floor_char_boundary(NAME_BYTES)];
         *at_mut(&mut self.names, "service_names", service)? = kept.to_owned();

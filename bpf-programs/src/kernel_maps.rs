@@ -178,6 +178,14 @@ impl Maps for KernelMaps {
         Ok(String::from_utf8_lossy(name).into_owned())
     }
 
+    fn read_service_name(&self, service: u32, into: &mut Vec<u8>) {
+        self.service_names.read_bytes(service, NAME_BYTES, into);
+    }
+
+    fn read_backend_lines(&self, at: u32, count: u32, into: &mut Vec<u8>) {
+        self.backends.read_bytes(at, count as usize * LINE_BYTES, into);
+    }
+
     fn set_service_name(&mut self, service: u32, name: &str) -> Result<()> {
         let mut line = [0; NAME_BYTES];
         let kept = &name[..name.floor_char_boundary(NAME_BYTES)];

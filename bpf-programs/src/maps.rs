@@ -129,6 +129,26 @@ pub trait Maps: Send {
     /// A service's name; empty when it has none. Bytes that are not UTF-8 are replaced.
     fn service_name(&self, service: u32) -> Result<String>;
 
+    /// Appends what of all maps belongs to a frontend, as bytes, to what was read before: its entry, its service's name, its
+    /// lines and its ring. Equal bytes mean the same; what is not there is left out.
+    fn read_whole(&self, frontend: &Frontend, into: &mut Vec<u8>) {
+        into.extend_from_slice(bytemuck::bytes_of(frontend));
+        self.read_service_name(frontend.service, into);
+        if self.capacity().holds(frontend) {
+            self.read_backend_lines(frontend.backends, frontend.backend_count, into);
+            let wide = frontend.flags & abi::WIDE_SLOTS != 0;
+            let bytes = abi::ring_lines(frontend.slots, wide) as usize * abi::LINE_BYTES;
+            // Within the map, as was just seen.
+            let _ = self.read_ring(frontend.ring, bytes, into);
+        }
+    }
+
+    /// Appends a service's name to what was read before, if there is one of this number.
+    fn read_service_name(&self, service: u32, into: &mut Vec<u8>);
+
+    /// Appends lines of backends to what was read before, if there are so many.
+    fn read_backend_lines(&self, at: u32, count: u32, into: &mut Vec<u8>);
+
     /// Sets a service's name. Bytes beyond [`NAME_BYTES`](crate::abi::NAME_BYTES) are cut off, at a character.
     fn set_service_name(&mut self, service: u32, name: &str) -> Result<()>;
 

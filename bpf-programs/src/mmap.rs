@@ -61,8 +61,9 @@ impl<T: Pod> Mapped<T> {
     pub(crate) fn get(&self, index: u32) -> Option<T> {
         let mut value = T::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut value);
-        for (k, chunk) in bytes.chunks_exact_mut(WORD).enumerate() {
-            chunk.copy_from_slice(&self.word(index as usize * Self::WORDS + k)?.to_ne_bytes());
+        let words = self.words(index as usize * Self::WORDS, Self::WORDS)?;
+        for (chunk, word) in bytes.chunks_exact_mut(WORD).zip(words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
         }
         Some(value)
     }
@@ -89,15 +90,12 @@ impl<T: Pod> Mapped<T> {
     /// Reads bytes from the beginning of an element on, and appends them; false, and nothing is appended, if there are not
     /// so many.
     pub(crate) fn read_bytes(&self, index: u32, count: usize, into: &mut Vec<u8>) -> bool {
-        let first = index as usize * Self::WORDS;
-        let words = count.div_ceil(WORD);
-        if first.checked_add(words).is_none_or(|end| end > self.bytes / WORD) {
-            return false;
-        }
+        let count_words = count.div_ceil(WORD);
+        let Some(words) = self.words(index as usize * Self::WORDS, count_words) else { return false };
         let before = into.len();
-        into.resize(before + words * WORD, 0);
-        for (at, chunk) in (first..).zip(into[before..].chunks_exact_mut(WORD)) {
-            chunk.copy_from_slice(&self.word(at).unwrap_or_default().to_ne_bytes());
+        into.resize(before + count_words * WORD, 0);
+        for (chunk, word) in into[before..].chunks_exact_mut(WORD).zip(words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
         }
         into.truncate(before + count);
         true
@@ -119,11 +117,18 @@ impl<T: Pod> Mapped<T> {
     }
 
     fn word(&self, at: usize) -> Option<u64> {
-        if at >= self.bytes / WORD {
+        self.words(at, 1)?.next()
+    }
+
+    /// Words from one on; `None` if there are not so many.
+    fn words(&self, first: usize, count: usize) -> Option<impl Iterator<Item = u64>> {
+        if first.checked_add(count).is_none_or(|end| end > self.bytes / WORD) {
             return None;
         }
-        // SAFETY: within the mapping, aligned; volatile because programs write it meanwhile.
-        Some(unsafe { self.start.add(at).read_volatile() })
+        let start = self.start;
+        // SAFETY: within the mapping, which outlives the iterator's borrow of it, aligned; volatile because programs write it
+        // meanwhile.
+        Some((first..first + count).map(move |at| unsafe { start.add(at).read_volatile() }))
     }
 
     fn set_word(&mut self, at: usize, word: u64) -> bool {

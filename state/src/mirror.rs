@@ -137,6 +137,11 @@ impl Mirror {
             .collect()
     }
 
+    pub(crate) fn record(&self, key: &RecordKey) -> Option<Record> {
+        let key = row::record_key(key);
+        Record::decode(&key, self.rows.get(&key)?)
+    }
+
     /// Writes or deletes rows and returns those that differ from before.
     pub(crate) fn put(&mut self, rows: impl Iterator<Item = (Key, Option<Value>)>) -> Changes {
         let mut changes = Changes::new();

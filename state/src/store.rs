@@ -49,6 +49,12 @@ impl Store {
         self.shared.lock().mirror.records()
     }
 
+    /// The record of one resource.
+    #[must_use]
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        self.shared.lock().mirror.record(key)
+    }
+
     /// Writes records, and deletes those that are `None`.
     pub fn apply(&self, changes: &[(RecordKey, Option<Record>)]) {
         let rows: Vec<_> = changes

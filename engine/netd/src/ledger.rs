@@ -118,6 +118,12 @@ impl Ledger {
         self.store.records()
     }
 
+    /// The record of one resource.
+    #[must_use]
+    pub fn record_of(&self, key: &RecordKey) -> Option<Record> {
+        self.store.record(key)
+    }
+
     /// Writes records; an empty list writes nothing.
     pub fn record(&self, changes: &[(RecordKey, Option<Record>)]) {
         if !changes.is_empty() {

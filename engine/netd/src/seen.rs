@@ -8,18 +8,23 @@ use std::sync::Arc;
 /// The entries of a map as they were at the last look, each by a print of all that its resource follows from.
 #[derive(Debug)]
 pub(crate) struct Seen<K> {
-    entries: HashMap<K, Entry>,
-    /// Counts the looks: what was not seen in this one is gone.
-    look: u64,
+    /// In the order in which the last look met them: the next one meets them alike.
+    entries: Vec<Entry<K>>,
+    /// Where each is, for a look that does not.
+    places: HashMap<K, usize>,
+    /// Where the next entry is expected.
+    next: usize,
     /// How many entries this look found as they were.
     same: usize,
     observation: Arc<Observation>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<K> {
+    entry: K,
     print: u64,
-    look: u64,
+    /// Whether this look found it as it was.
+    is_same: bool,
     /// What it is called as a resource; `None` for one that means nothing.
     resource: Option<Key>,
 }
@@ -33,27 +38,31 @@ pub(crate) struct News<K> {
 
 impl<K> Default for Seen<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), look: 0, same: 0, observation: Arc::default() }
+        let (entries, places) = (Vec::new(), HashMap::new());
+        Self { entries, places, next: 0, same: 0, observation: Arc::default() }
     }
 }
 
-impl<K: Eq + Hash> Seen<K> {
+impl<K: Copy + Eq + Hash> Seen<K> {
     /// Begins a look.
     pub(crate) fn begin(&mut self) {
-        self.look += 1;
+        self.entries.iter_mut().for_each(|known| known.is_same = false);
+        self.next = 0;
         self.same = 0;
     }
 
     /// Whether an entry is as it was.
     pub(crate) fn is_known(&mut self, entry: &K, print: u64) -> bool {
-        match self.entries.get_mut(entry) {
-            Some(known) if known.print == print => {
-                self.same += usize::from(known.look != self.look);
-                known.look = self.look;
-                true
-            }
-            Some(_) | None => false,
+        let is_expected = self.entries.get(self.next).is_some_and(|known| known.entry == *entry);
+        let at = if is_expected { Some(self.next) } else { self.places.get(entry).copied() };
+        let Some(known) = at.and_then(|at| self.entries.get_mut(at)) else { return false };
+        self.next = at.map_or(0, |at| at + 1);
+        if known.print != print {
+            return false;
         }
+        self.same += usize::from(!known.is_same);
+        known.is_same = true;
+        true
     }
 
     /// Ends a look: what there is now. The same value as after the last look if there was no news and nothing is gone.
@@ -61,26 +70,22 @@ impl<K: Eq + Hash> Seen<K> {
         if news.is_empty() && self.same == self.entries.len() {
             return Arc::clone(&self.observation);
         }
-        let look = self.look;
         let owned = &mut Arc::make_mut(&mut self.observation).owned;
-        for News { entry, print, meaning } in news {
-            let (resource, spec) = meaning.unzip();
-            let now = Entry { print, look, resource: resource.clone() };
-            let before = self.entries.insert(entry, now).and_then(|before| before.resource);
-            if let Some(before) = before.filter(|before| Some(before) != resource.as_ref()) {
-                owned.remove(&before);
-            }
-            if let (Some(key), Some(spec)) = (resource, spec) {
-                owned.insert(key, spec);
-            }
-        }
-        self.entries.retain(|_, entry| {
-            let is_there = entry.look == look;
-            if let Some(key) = entry.resource.as_ref().filter(|_| !is_there) {
+        // First what is gone or differs: what is new may have its name.
+        self.entries.retain(|known| {
+            if let Some(key) = known.resource.as_ref().filter(|_| !known.is_same) {
                 owned.remove(key);
             }
-            is_there
+            known.is_same
         });
+        for News { entry, print, meaning } in news {
+            let (resource, spec) = meaning.unzip();
+            if let (Some(key), Some(spec)) = (&resource, spec) {
+                owned.insert(key.clone(), spec);
+            }
+            self.entries.push(Entry { entry, print, is_same: true, resource });
+        }
+        self.places = self.entries.iter().zip(0..).map(|(known, at)| (known.entry, at)).collect();
         Arc::clone(&self.observation)
     }
 }

@@ -312,6 +312,35 @@ proptest! {
     }
 
     #[test]
+    fn s5_what_comes_up_comes_from_the_ground_up_and_what_goes_goes_after_it_backwards(
+        before in file(), after in file()
+    ) {
+        run(async {
+            let world = world();
+            let mut reconciler = world.reconciler(Ledger::in_memory());
+            pass(&mut reconciler, &before.reading()).await;
+            let had = owned(&world);
+            ops(&world);
+            pass(&mut reconciler, &after.reading()).await;
+            let has = owned(&world);
+            let mut last = 0;
+            for op in ops(&world) {
+                let (verb, id) = op.split_once(' ').unwrap();
+                let (kind, key) = id.split_once('/').unwrap();
+                let place = ORDER.iter().position(|known| *known == kind).unwrap();
+                let is_delete = verb == "delete";
+                // Coming up is before going down; each key that both files ask for is there all the time.
+                let rank = if is_delete { 2 * ORDER.len() - place } else { place };
+                prop_assert!(rank >= last, "{} comes too late", op);
+                last = rank;
+                let id = (ORDER[place], key.to_owned());
+                prop_assert!(!is_delete || !(had.contains_key(&id) && has.contains_key(&id)), "{}", op);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn s13_no_file_deletes_more_than_a_fifth_unasked(count in 11..60_u8, kept in 0..60_u8) {
         run(async {
             let services = |count: u8| {
@@ -332,4 +361,26 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// Wherever a file is cut, also between two tables, where what is left is a valid file.
+#[test]
+fn c2_no_beginning_of_a_file_deletes_beyond_the_guard() {
+    const COUNT: u8 = 40;
+    run(async {
+        let services = (1..=COUNT).map(|n| (n, BTreeSet::from([1, 2]))).collect();
+        let whole = File { nodes: BTreeMap::new(), services, devices: BTreeSet::from([0]) };
+        let whole = whole.text().replace("allow_empty = true\n", "");
+        let world = world();
+        let mut reconciler = world.reconciler(Ledger::in_memory());
+        reconciler.pass(&text(&whole), Reason::Asked, None).await;
+        ops(&world);
+        for end in 0..whole.len() {
+            reconciler.pass(&text(&whole[..end]), Reason::ConfigChanged, None).await;
+            let deleted = ops(&world).iter().filter(|op| op.starts_with("delete service/")).count();
+            assert!(deleted <= 10, "{deleted} services are deleted when {end} bytes are left");
+            reconciler.pass(&text(&whole), Reason::ConfigChanged, None).await;
+            ops(&world);
+        }
+    });
 }

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// So long nothing happens where all is done, less than from one resync to the next.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Longer than anything takes here, also on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -164,6 +167,25 @@ impl Site {
         self.wait("as the file says", |report| {
             report["word"] == "ok" && report["config"]["in_force"]["sha256"] == digest.as_str()
         })
+    }
+
+    /// Waits until the daemon makes no pass and writes nothing to a disk for a while.
+    pub fn wait_quiet(&self, netd: &Daemon) {
+        let seen = || {
+            let io = std::fs::read_to_string(format!("/proc/{}/io", netd.pid())).unwrap();
+            let written = io.lines().find(|line| line.starts_with("write_bytes")).map(str::to_owned);
+            (written, self.status()["pass"]["number"].as_u64())
+        };
+        let (until, mut before) = (Instant::now() + PATIENCE, seen());
+        loop {
+            std::thread::sleep(QUIET);
+            let now = seen();
+            if now == before {
+                return;
+            }
+            assert!(Instant::now() < until, "not quiet after {PATIENCE:?}: {now:?}\n{}", self.log());
+            before = now;
+        }
     }
 
     /// The last lines of the daemon's log.

@@ -25,6 +25,11 @@ pub(crate) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> O
 
 /// Help for an unknown key of `table`.
 pub(crate) fn meant(table: &str, key: &str, known: &[(&'static str, bool)]) -> Option<String> {
+    // One key or several: that is a slip here, whatever other tables have.
+    let number = |name: &&str| name.strip_suffix('s') == Some(key) || key.strip_suffix('s') == Some(*name);
+    if let Some(name) = known.iter().map(|(name, _)| *name).find(number) {
+        return Some(format!("did you mean `{name}`?"));
+    }
     let elsewhere: Vec<String> = super::keys()
         .iter()
         .filter(|doc| doc.name() == key && doc.table() != table)
@@ -39,4 +44,16 @@ pub(crate) fn meant(table: &str, key: &str, known: &[(&'static str, bool)]) -> O
     let keys: Vec<String> =
         known.iter().filter(|(_, acts)| *acts).map(|(name, _)| format!("`{name}`")).collect();
     Some(format!("the keys here are {}", keys.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_other_number_of_a_key_is_meant_before_a_key_of_another_table() {
+        let known = [("backends", true), ("vips", true)];
+        for (typed, meant) in [("backend", "backends"), ("vip", "vips")] {
+            let help = super::meant("services", typed, &known);
+            assert_eq!(help.as_deref(), Some(format!("did you mean `{meant}`?").as_str()));
+        }
+    }
 }

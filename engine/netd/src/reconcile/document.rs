@@ -7,7 +7,7 @@ use netd_schema::Config;
 use netd_state::{Digest, LastGood};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 /// A file without mistakes.
 #[derive(Clone, Debug)]
@@ -122,11 +122,15 @@ impl Documents {
             }
             _ => return Ahead(None),
         };
-        Ahead(Some(tokio::task::spawn_blocking(move || {
+        // Not one of a pool: what it used, many times the file's size, is given back when it ends.
+        let (parsed, result) = oneshot::channel();
+        let parse = move || {
             let mut watch = Stopwatch::start();
             let said = meaning(&unknown);
-            Parsed { sha256: unknown.sha256, said, took: watch.lap() }
-        })))
+            let _ = parsed.send(Parsed { sha256: unknown.sha256, said, took: watch.lap() });
+        };
+        let started = std::thread::Builder::new().name("netd-parse".into()).spawn(parse);
+        Ahead(started.is_ok().then_some(result))
     }
 
     /// Takes over what was begun, and says how long it took.
@@ -137,7 +141,7 @@ impl Documents {
                 self.remember(sha256, said);
                 took
             }
-            // It is parsed again where a panic is told as what it is.
+            // It panicked: it is parsed again where that is told as what it is.
             Err(_) => Duration::ZERO,
         }
     }
@@ -152,7 +156,7 @@ impl Documents {
 }
 
 /// A file that is being parsed.
-pub(crate) struct Ahead(Option<JoinHandle<Parsed>>);
+pub(crate) struct Ahead(Option<oneshot::Receiver<Parsed>>);
 
 /// What parsing gave.
 struct Parsed {

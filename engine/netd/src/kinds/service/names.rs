@@ -2,6 +2,7 @@
 
 use super::space::Space;
 use netd_bpf::Maps;
+use netd_bpf::abi::Frontend;
 use std::collections::{BTreeSet, HashMap};
 
 /// Which names have numbers, and which numbers are free.
@@ -13,11 +14,19 @@ pub struct Names {
 impl Names {
     /// Those of all entries, VIPs and pools that name what is there.
     pub fn of(maps: &dyn Maps) -> netd_bpf::Result<Self> {
+        Self::among(maps, maps.frontends()?.iter().map(|(_, entry)| entry))
+    }
+
+    /// The same, of entries that were read already.
+    pub fn among<'e>(
+        maps: &dyn Maps,
+        entries: impl IntoIterator<Item = &'e Frontend>,
+    ) -> netd_bpf::Result<Self> {
         let capacity = maps.capacity();
         let mut named: BTreeSet<u32> = maps.pools()?.into_iter().map(|(_, pool)| pool.service).collect();
         // A damaged entry uses nothing; it is written anew.
-        let whole = maps.frontends()?.into_iter().filter(|(_, entry)| capacity.holds(entry));
-        named.extend(whole.map(|(_, entry)| entry.service));
+        let whole = entries.into_iter().filter(|entry| capacity.holds(entry));
+        named.extend(whole.map(|entry| entry.service));
         let mut numbers = HashMap::new();
         for &number in &named {
             numbers.insert(maps.service_name(number)?, number);

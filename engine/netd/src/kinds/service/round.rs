@@ -39,7 +39,8 @@ struct Round<'a> {
     rings: Space,
     backends: Space,
     counters: Option<Space>,
-    names: Names,
+    /// Read when a name is needed that the entry at hand does not have.
+    names: Option<Names>,
     sources: Sources,
     /// Blocks written in this round, so that VIPs of one service share them.
     written: HashMap<Shape, Vec<(&'a ServiceSpec, Frontend)>>,
@@ -64,7 +65,7 @@ struct Shape {
 /// Makes the changes. Nothing that earlier rounds let go of may still be read by packets under way.
 pub fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, Stop> {
     let mut round = Round::new(maps)?;
-    round.check_room(steps)?;
+    round.check_room(maps, steps)?;
     let mut outcomes: Vec<Option<Outcome>> = vec![None; steps.len()];
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
     for (at, step) in steps.iter().enumerate() {
@@ -146,7 +147,7 @@ impl<'a> Round<'a> {
             rings,
             backends,
             counters: None,
-            names: Names::of(maps)?,
+            names: None,
             sources: Sources::of(maps)?,
             written: HashMap::new(),
             tables: Tables::default(),
@@ -155,33 +156,48 @@ impl<'a> Round<'a> {
         })
     }
 
-    fn check_room(&self, steps: &[Step]) -> Result<(), Stop> {
+    fn check_room(&mut self, maps: &dyn Maps, steps: &[Step]) -> Result<(), Stop> {
         let new = |step: &&Step| {
             room::coming(step).is_some_and(|spec| !self.entries.contains_key(&layout::key(spec)))
         };
         let need = room::needed(steps);
         let frontends = room::needed(steps.iter().filter(new));
-        let used = self.used();
-        let room = used.frontends_v4 + frontends.frontends_v4 <= self.capacity.frontends_v4
-            && used.frontends_v6 + frontends.frontends_v6 <= self.capacity.frontends_v6
+        let room = self.frontends(true) + frontends.frontends_v4 <= self.capacity.frontends_v4
+            && self.frontends(false) + frontends.frontends_v6 <= self.capacity.frontends_v6
             && u64::from(need.ring_lines) <= self.rings.free()
             && u64::from(need.backend_lines) <= self.backends.free()
-            && used.sources.saturating_add(need.sources) <= self.capacity.sources;
-        if room { Ok(()) } else { Err(Stop::Room(room::larger(&self.capacity, &room::sized(&used, &need)))) }
+            && self.sources.count() as u64 + u64::from(need.sources) <= u64::from(self.capacity.sources);
+        if room {
+            return Ok(());
+        }
+        let services = self.capacity.services;
+        let services = self.names(maps)?.taken(services);
+        Err(Stop::Room(room::larger(&self.capacity, &room::sized(&self.used(services), &need))))
     }
 
-    fn used(&self) -> Capacity {
+    /// How many entries of a family there are.
+    fn frontends(&self, is_ipv4: bool) -> u32 {
+        self.entries.keys().filter(|key| key.address.is_ipv4() == is_ipv4).count() as u32
+    }
+
+    fn names(&mut self, maps: &dyn Maps) -> netd_bpf::Result<&mut Names> {
+        let names = match self.names.take() {
+            Some(names) => names,
+            None => Names::among(maps, self.entries.values())?,
+        };
+        Ok(self.names.insert(names))
+    }
+
+    fn used(&self, services: u32) -> Capacity {
         let lines = |capacity: u32, free: u64| u32::try_from(u64::from(capacity) - free).unwrap_or(capacity);
-        let of =
-            |is_ipv4: bool| self.entries.keys().filter(|key| key.address.is_ipv4() == is_ipv4).count() as u32;
         let backend_lines = lines(self.capacity.backend_lines, self.backends.free());
         Capacity {
-            frontends_v4: of(true),
-            frontends_v6: of(false),
+            frontends_v4: self.frontends(true),
+            frontends_v6: self.frontends(false),
             ring_lines: lines(self.capacity.ring_lines, self.rings.free()),
             backend_lines,
             counters: backend_lines,
-            services: self.names.taken(self.capacity.services),
+            services,
             flows: self.capacity.flows,
             fragments: self.capacity.fragments,
             sources: u32::try_from(self.sources.count()).unwrap_or(u32::MAX),
@@ -222,7 +238,7 @@ impl<'a> Round<'a> {
         let Some(mut wanted) = layout::wanted(spec, held.as_ref(), found, &self.tables) else {
             return Ok(Err(format!("{} backends do not fit one frontend", spec.backends.len())));
         };
-        let service = self.service(maps, &spec.service)?;
+        let service = self.service(maps, &spec.service, before)?;
         self.sources.put(maps, service, &spec.policy)?;
         self.give_counters(maps, &mut wanted)?;
         let frontend = self.place(maps, spec, &wanted, held.as_ref(), service)?;
@@ -294,11 +310,18 @@ impl<'a> Round<'a> {
         })
     }
 
-    fn service(&mut self, maps: &mut dyn Maps, name: &str) -> Result<u32, Stop> {
-        if let Some(service) = self.names.known(name) {
+    /// The number of a service; `before` is the entry that is changed, whose number mostly is the one.
+    fn service(&mut self, maps: &mut dyn Maps, name: &str, before: Option<Frontend>) -> Result<u32, Stop> {
+        if let Some(before) = before.filter(|before| self.capacity.holds(before))
+            && maps.service_name(before.service)? == name
+        {
+            return Ok(before.service);
+        }
+        let names = self.names(maps)?;
+        if let Some(service) = names.known(name) {
             return Ok(service);
         }
-        match self.names.number(maps, name) {
+        match names.number(maps, name) {
             Ok(service) => {
                 self.sources.forget(maps, service)?;
                 Ok(service)

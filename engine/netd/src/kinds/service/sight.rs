@@ -6,9 +6,7 @@ use super::target::held;
 use crate::facts::{Facts, Mac};
 use crate::seen::{News, Seen};
 use netd_bpf::Maps;
-use netd_bpf::abi::{
-    self, Backend, Frontend, FrontendKey, LINE_BYTES, SOURCES, Source, SourceKey, WIDE_SLOTS,
-};
+use netd_bpf::abi::{Frontend, FrontendKey, SOURCES, Source, SourceKey};
 use netd_core::{Observation, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +35,7 @@ impl Sight {
             self.seen = Seen::default();
             self.ground = ground;
         }
-        let mut prints = Prints { maps, bytes: Vec::new() };
+        let mut bytes = Vec::new();
         let mut changed = Vec::new();
         self.seen.begin();
         maps.each_frontend(&mut |key, frontend| {
@@ -45,7 +43,9 @@ impl Sight {
             if *key == FrontendKey::vip_entry(key.address) {
                 return;
             }
-            let print = prints.of(frontend);
+            bytes.clear();
+            maps.read_whole(frontend, &mut bytes);
+            let print = xxh3_64(&bytes);
             if !self.seen.is_known(key, print) {
                 changed.push((*key, *frontend, print));
             }
@@ -88,33 +88,4 @@ fn meaning(
 
 fn damaged() -> Held {
     Held { frontend: Frontend::default(), lines: Vec::new(), ring: Vec::new(), previous: None, intact: false }
-}
-
-/// Digests of all that the meaning of an entry follows from.
-struct Prints<'m> {
-    maps: &'m dyn Maps,
-    /// Used again for each.
-    bytes: Vec<u8>,
-}
-
-impl Prints<'_> {
-    fn of(&mut self, frontend: &Frontend) -> u64 {
-        if !self.maps.capacity().holds(frontend) {
-            return xxh3_64(bytemuck::bytes_of(frontend));
-        }
-        self.bytes.clear();
-        let wide = frontend.flags & WIDE_SLOTS != 0;
-        let ring = abi::ring_lines(frontend.slots, wide) as usize * LINE_BYTES;
-        // What cannot be read is nothing: the entry means as little.
-        let _ = self.maps.read_ring(frontend.ring, ring, &mut self.bytes);
-        let ring = xxh3_64(&self.bytes);
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&ring.to_ne_bytes());
-        self.bytes.extend_from_slice(bytemuck::bytes_of(frontend));
-        self.bytes.extend_from_slice(self.maps.service_name(frontend.service).unwrap_or_default().as_bytes());
-        let lines: Vec<Backend> =
-            self.maps.backend_lines(frontend.backends, frontend.backend_count).unwrap_or_default();
-        self.bytes.extend_from_slice(bytemuck::cast_slice(&lines));
-        xxh3_64(&self.bytes)
-    }
 }

@@ -134,12 +134,13 @@ fn look(seen: &mut Seen<Place>, maps: &dyn Maps) -> netd_bpf::Result<Arc<Observa
         found.push((Place::Pool(address, bits), pool.flags, pool.service));
     }
     seen.begin();
-    let mut news = Vec::new();
+    let (mut news, mut name) = (Vec::new(), Vec::new());
     for (entry, flags, service) in found {
-        let counted_for = maps.service_name(service)?;
-        let print = xxh3_64_with_seed(counted_for.as_bytes(), u64::from(flags) << 32 | u64::from(service));
+        name.clear();
+        maps.read_service_name(service, &mut name);
+        let print = xxh3_64_with_seed(&name, u64::from(flags) << 32 | u64::from(service));
         if !seen.is_known(&entry, print) {
-            let spec = meaning(entry, flags, counted_for);
+            let spec = meaning(entry, flags, maps.service_name(service)?);
             let meaning = spec.map(|spec| (spec.key(), Arc::new(spec) as Arc<dyn Spec>));
             news.push(News { entry, print, meaning });
         }

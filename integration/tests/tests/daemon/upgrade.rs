@@ -1,10 +1,12 @@
-//! Maps that another version of netd made: new ones are filled beside them, and then put in force at once.
+//! What another version of netd left: maps beside which new ones are filled and then put in force at once, and a file that
+//! this one would refuse.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use netd_bpf::{Datapath, Error};
 use netd_integration_tests::bed::index_of;
 use netd_integration_tests::restless::{self, Restless};
 use netd_integration_tests::{Bed, Lab};
+use netd_state::{Digest, LastGood, StateDir};
 use std::time::Duration;
 
 /// A bed with traffic whose maps are not as this netd knows them; no daemon runs.
@@ -64,4 +66,44 @@ fn p20_maps_of_another_version_are_torn_down_all_the_same() {
     assert_eq!(bed.netd(&["teardown", "--yes", "--state"]).code, Some(0));
     assert!(!bed.lb.ip(&["link", "show", "eth0"]).contains("xdp"));
     assert!(!bed.bpf_dir().join("g1").exists());
+}
+
+/// Refused since a VIP needs a backend of its family.
+const OUTDATED: &str = "
+[[services]]
+name = \"outdated\"
+vips = [\"192.0.2.200\", \"2001:db8:100::200\"]
+ports = [{ protocol = \"udp\", port = 53 }]
+backends = [{ address = \"10.1.0.2\" }]
+";
+
+#[test]
+fn p20_a_file_that_this_version_would_refuse_stays_in_force() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 3);
+    let _servers = restless::servers(&bed);
+    let desired = Restless::new(8);
+    bed.write(&desired.text());
+    bed.start_ok().stop();
+    // As if the version before had accepted it.
+    let text = desired.text() + OUTDATED;
+    let state = StateDir::open(&bed.state_dir()).unwrap();
+    let last_good = state.last_good().unwrap().unwrap();
+    let (sha256, number) = (Digest::of(&text), last_good.number + 1);
+    state.set_last_good(&LastGood { text: text.clone(), sha256, number, ..last_good }).unwrap();
+    drop(state);
+    bed.write(&text);
+    bed.remove_pins();
+    let _netd = bed.start();
+    let report = bed.wait("refused", |report| report["word"] == "config-invalid");
+    let warnings = report["config"]["warnings"].to_string();
+    assert!(warnings.contains("stays in force, as another version accepted it"), "{warnings}");
+    assert_eq!(report["config"]["in_force"]["number"], number);
+    for address in restless::steady() {
+        assert!(bed.ask_udp(address).is_some(), "{address}");
+    }
+    let said = bed.netd(&["status"]);
+    assert!(said.out.contains("stays in force"), "{said:?}");
+    bed.write(&desired.text());
+    bed.wait_ok();
 }

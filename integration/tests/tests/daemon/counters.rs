@@ -220,7 +220,7 @@ fn a_drained_backend_keeps_its_flows_until_they_end() {
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
-        let now = bed.netd(&["drain", "dns", "10.0.0.1", "--wait", "4s", "--idle", "2s"]);
+        let now = bed.netd(&["drain", "dns", "10.0.0.1", "--wait", "6s", "--idle", "5s"]);
         assert_eq!(now.code, Some(1), "the flow goes on: {now:?}");
         for part in [
             "+  { address = \"10.0.0.1\", state = \"terminating\" }",

@@ -45,7 +45,7 @@ fn c27_the_same_content_in_a_new_file_changes_nothing() {
     bed.write(&file(&some_services()));
     let netd = bed.start_ok();
     // Neighbours have been resolved, and what was done is on disk.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    bed.wait_quiet(&netd);
     let before = (bed.kernel_state(), bed.status()["pass"]["number"].as_u64());
     let trace = bed.traced_while(netd.pid(), || {
         bed.write(&file(&some_services()));

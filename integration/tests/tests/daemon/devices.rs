@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What the node does about a device is done after so long.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(15);
 
 fn dns() -> Service {
     Service::new("dns", 10).port("udp", 53, 53).backend(1)
