@@ -14,6 +14,7 @@ pub mod commands;
 pub mod conformance;
 pub mod daemon;
 pub mod demo;
+pub mod egress;
 pub mod engine;
 pub mod explain;
 pub mod facts;

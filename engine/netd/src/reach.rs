@@ -51,6 +51,12 @@ impl<'a> Reach<'a> {
         Ok(me.map(|me| Self { config, facts, me, resolver: PathResolver::new(facts) }))
     }
 
+    /// Whether a packet can be sent to an address on a link at once: its Ethernet address is known.
+    pub(crate) fn is_resolved(&self, link: &Link, address: IpAddr) -> bool {
+        let known = self.facts.neighbours.get(&(link.index, address));
+        known.is_some_and(|neighbour| neighbour.valid && neighbour.mac.is_some())
+    }
+
     /// Whether the node is this one.
     pub(crate) fn is_me(&self, node: &Node) -> bool {
         self.me.name == node.name

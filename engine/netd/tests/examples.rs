@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the examples are about: the changes of each kind on a node that has nothing yet.
-const CHANGES: [(&str, &str, &[(&str, usize)]); 15] = [
+const CHANGES: [(&str, &str, &[(&str, usize)]); 16] = [
     ("minimal", "lb", &[("neighbour", 1), ("balancer", 1), ("service", 1), ("vip", 1), ("attachment", 1)]),
     ("load-balancer", "lb", &[("neighbour", 2), ("service", 8), ("vip", 3), ("attachment", 1)]),
     ("health-checks", "lb", &[("service", 4), ("vip", 3)]),
@@ -38,6 +38,7 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 15] = [
     ),
     ("masquerade", "node-1", &[("masquerade", 1), ("service", 0), ("attachment", 0)]),
     ("notrack", "node-1", &[("notrack", 1), ("masquerade", 1), ("service", 0), ("attachment", 0)]),
+    ("egress", "gw-1", &[("masquerade", 1), ("egress", 5), ("address", 3), ("service", 0)]),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
     ("bgp", "lb-1", &[("service", 2), ("bgp_instance", 1), ("bgp_peer", 2)]),
     (

@@ -1,5 +1,6 @@
 //! The kinds of resources, from the ground up: bring-up walks the list forwards, tear-down backwards.
 
+pub mod address;
 pub mod attachment;
 pub mod balancer;
 pub mod bgp_instance;
@@ -7,6 +8,7 @@ pub mod bgp_path;
 pub mod bgp_peer;
 pub mod bgp_route;
 pub mod decap;
+pub mod egress;
 pub mod link;
 pub mod masquerade;
 pub mod metrics;
@@ -143,6 +145,22 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             desired: masquerade::desired,
             again: None,
             target: Box::new(masquerade::MasqueradeTarget::new(&context.bpf_dir)),
+        },
+        KindEntry {
+            name: egress::NAME,
+            guarded: true,
+            carries_traffic: true,
+            desired: egress::desired,
+            again: None,
+            target: Box::new(egress::EgressTarget::new(&context.bpf_dir)),
+        },
+        KindEntry {
+            name: address::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: address::desired,
+            again: None,
+            target: Box::new(address::AddressTarget::default()),
         },
         KindEntry {
             name: decap::NAME,

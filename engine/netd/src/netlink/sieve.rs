@@ -60,8 +60,8 @@ const LINK: &[(u16, Form)] = &[
     (43, Form::Nest(&[(2, Form::Byte), (4, Form::Word)])),
 ];
 
-/// `IFA_*`: the peer's address or the own one, the own one, flags.
-const ADDRESS: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Address), (8, Form::Word)];
+/// `IFA_*`: the peer's address or the own one, the own one, flags, who made it.
+const ADDRESS: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Address), (8, Form::Word), (11, Form::Byte)];
 
 /// `NDA_*`: the address, the link-layer address, who made it, further flags.
 const NEIGHBOUR: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Bytes), (12, Form::Byte), (15, Form::Word)];

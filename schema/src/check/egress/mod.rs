@@ -39,13 +39,6 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         }
         equals(top, &groups, diagnoses);
     }
-    if let Some(at) = top.egress.as_ref().filter(|at| diagnoses.errors() == 0 && !at.value.items.is_empty()) {
-        diagnoses.push(|| {
-            Draft::error("[egress] is not supported by this version")
-                .label(at.span, "netd knows the word, but would not act on it")
-                .help("remove it: nothing in the file may be ignored silently")
-        });
-    }
 }
 
 impl Groups<'_> {

@@ -1,5 +1,8 @@
 //! Addresses of the node for packets of its pods: programs on the devices by which packets leave the network.
 //!
+//! The same programs go by the rules of egress policies, which the kind `egress` gives them; for these alone they are on
+//! devices, too, and give nothing themselves.
+//!
 //! Key: the device's name. Mark of ownership: links pinned under netd's own directory. An update costs no packet and no
 //! flow: what the programs go by changes entry by entry, flows keep their ports when the range changes, and other programs
 //! take the flows over before the links are turned to them. Only another address begins flows anew.
@@ -8,8 +11,9 @@ mod rules;
 mod target;
 
 pub use rules::{Given, Rules};
-pub use target::{MasqueradeTarget, counted};
+pub use target::{MasqueradeTarget, counted, programs};
 
+use crate::egress;
 use crate::facts::Facts;
 use crate::kinds::attachment::{Program, default_devices, index_word};
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
@@ -46,18 +50,27 @@ pub struct MasqueradeSpec {
 /// When the file lists nodes and this one is not among them.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    let Some(masquerade) = &config.masquerade else { return Ok(desired) };
-    let rules = Arc::new(Rules::wanted(config, masquerade, facts)?);
-    if rules.source.is_empty() {
+    let rules = match &config.masquerade {
+        Some(masquerade) => Rules::wanted(config, masquerade, facts)?,
+        None => Rules::none(),
+    };
+    let masquerade = config.masquerade.as_ref().filter(|_| !rules.source.is_empty());
+    if masquerade.is_none() && config.egress.is_empty() {
         return Ok(desired);
     }
-    let names = devices(masquerade, facts);
-    if masquerade.devices.is_empty() {
+    let rules = Arc::new(Rules { has_egress: !config.egress.is_empty(), ..rules });
+    let masqueraded = masquerade.map(|masquerade| devices(masquerade, facts)).unwrap_or_default();
+    let names: BTreeSet<String> =
+        egress::devices(config, facts).into_iter().chain(masqueraded.clone()).collect();
+    if masquerade.is_none_or(|masquerade| masquerade.devices.is_empty()) {
         // A route that comes and goes must not take the programs off a device that flows leave by.
         desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
     }
     if names.is_empty() {
-        let reason = "there is no default route whose device could be taken; list [masquerade] devices";
+        let reason = match masquerade {
+            Some(_) => "there is no default route whose device could be taken; list [masquerade] devices",
+            None => "no route leads to a destination of egress policies",
+        };
         desired.held.insert(Key::new(DEFAULT_DEVICES), reason.into());
     }
     for device in names {
@@ -73,7 +86,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
                 .insert(key, format!("{device} is no Ethernet device: nothing could be translated there"));
             continue;
         }
-        match Given::wanted(masquerade, facts, link) {
+        let masquerade = masquerade.filter(|_| masqueraded.contains(&device));
+        match masquerade.map_or(Ok(Given::NOTHING), |masquerade| Given::wanted(masquerade, facts, link)) {
             Ok(given) => {
                 let (ifindex, program, rules) = (link.index, Program::Current, Arc::clone(&rules));
                 let spec = MasqueradeSpec { device, ifindex, program, given, rules };
@@ -96,7 +110,10 @@ fn devices(masquerade: &Masquerade, facts: &Facts) -> BTreeSet<String> {
 
 impl Described for MasqueradeSpec {
     fn summary(&self) -> String {
-        format!("{}; {}", self.given, self.rules.summary())
+        match self.given == Given::NOTHING {
+            true => "for egress policies only".to_owned(),
+            false => format!("{}; {}", self.given, self.rules.summary()),
+        }
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {

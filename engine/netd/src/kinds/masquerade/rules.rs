@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use netd_bpf::decap::Prefix;
 use netd_bpf::nat;
 use netd_core::FieldChange;
-use netd_schema::{Config, Masquerade, NetworkMode};
+use netd_schema::{Config, FLOWS_DEFAULT, Masquerade, NetworkMode};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,6 +44,11 @@ pub struct Given {
 }
 
 impl Rules {
+    /// Nobody's packets are masqueraded; flows are those of egress policies.
+    pub(super) fn none() -> Self {
+        Self { flows: FLOWS_DEFAULT, ..Self::default() }
+    }
+
     /// What the file asks for on this node.
     pub(super) fn wanted(config: &Config, masquerade: &Masquerade, facts: &Facts) -> Result<Self, String> {
         let me = this_node(config, facts)?;

@@ -13,6 +13,9 @@ pub fn again(config: &Config, facts: &Facts, before: &Before<'_>) -> Option<Arc<
     let is_same = config.load_balancer == before.config.load_balancer
         && facts.no_redirects == before.facts.no_redirects
         && facts.has_ways_of(before.facts)
+        // Which gateways are on link follows from more than this.
+        && config.egress.is_empty()
+        && before.config.egress.is_empty()
         && backends(config).eq(backends(before.config));
     is_same.then(|| Arc::clone(before.desired))
 }

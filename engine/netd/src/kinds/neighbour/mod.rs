@@ -10,6 +10,7 @@ mod target;
 pub use again::again;
 pub use target::NeighbourTarget;
 
+use crate::egress;
 use crate::facts::{AttachedMode, Facts, Link, Neighbour, PathResolver};
 use crate::kinds::attachment;
 use crate::kinds::route::PROTOCOL;
@@ -64,22 +65,25 @@ impl Described for NeighbourSpec {
     }
 }
 
-/// The next hops that the file asks for: those towards every backend of every service, active or not.
+/// The next hops that the file asks for: those towards every backend of every service, active or not, and gateways of egress
+/// policies that packets are sent to directly.
 ///
 /// # Errors
 ///
-/// None: a backend without a route has no next hop, which the service says.
+/// When the file has egress policies and lists nodes, and this one is not among them. A backend without a route has no next
+/// hop, which the service says.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let backends =
         || config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address);
-    if backends().next().is_none() {
+    let gateways = egress::next_hops(config, facts)?;
+    if backends().next().is_none() && gateways.is_empty() {
         return Ok(desired);
     }
     let resolver = PathResolver::new(facts);
     let balancing = balancing(config, facts);
     let mut seen = BTreeSet::new();
-    for hop in backends().filter_map(|backend| resolver.hop(backend).ok()) {
+    for hop in backends().chain(gateways).filter_map(|address| resolver.hop(address).ok()) {
         let (address, link) = (hop.next_hop, hop.link);
         if link.mac.is_none() || !seen.insert((link.index, address)) {
             continue;

@@ -1,0 +1,110 @@
+//! Egress policies, decided: which gateway is in force, what this node does with packets, and by which tables.
+//!
+//! Nothing here looks at the kernel or changes anything; the kinds `egress`, `address` and `bgp_path` go by it.
+
+mod choose;
+mod classes;
+mod compile;
+mod devices;
+#[cfg(test)]
+mod properties;
+mod rule;
+
+pub use choose::in_force;
+pub use classes::{Classes, Tables, from_classes, to_classes};
+pub use compile::{Compiled, Overlap, Preference, RULES_MAX, Table, Taken, compile};
+pub use devices::devices;
+pub use rule::{Rule, Trouble};
+
+use crate::facts::Facts;
+use crate::kinds::this_node;
+use crate::reach::{Leg, Reach};
+use ipnetwork::IpNetwork;
+use netd_schema::{Config, Egress, Family};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Packets for many, to whom nobody could tell an answer, and those that no router sends on.
+const NEVER_TAKEN: [&str; 4] = ["169.254.0.0/16", "224.0.0.0/4", "fe80::/10", "ff00::/8"];
+
+/// What the file's policies come to on this node.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// The tables, and what overlaps.
+    pub compiled: Compiled,
+    /// Why packets of a policy are dropped, or leave as they are, although it is for them; by its name.
+    pub troubles: BTreeMap<String, Trouble>,
+}
+
+/// What this node does with the packets of policies.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them, or when the policies come to too much.
+pub fn decide(config: &Config, facts: &Facts) -> Result<Decided, String> {
+    let mut decided = Decided::default();
+    if config.egress.is_empty() {
+        return Ok(decided);
+    }
+    let Some(reach) = Reach::new(config, facts)? else { return Ok(decided) };
+    let mut taken = Vec::with_capacity(config.egress.len());
+    for policy in &config.egress {
+        let gateway = in_force(policy).and_then(|gateway| config.node(&gateway.node));
+        let mut of = |family| {
+            let (rule, why) = rule::of(policy, gateway, family, &reach);
+            if let Some(why) = why {
+                decided.troubles.entry(policy.name.clone()).or_insert(why);
+            }
+            rule
+        };
+        let (v4, v6) = (of(Family::Ipv4), of(Family::Ipv6));
+        taken.push(Taken { policy, v4, v6 });
+    }
+    decided.compiled = compile(&taken, &cluster(config))?;
+    Ok(decided)
+}
+
+/// The addresses of gateways on this node's links, to which packets are sent directly.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn next_hops(config: &Config, facts: &Facts) -> Result<BTreeSet<IpAddr>, String> {
+    let mut found = BTreeSet::new();
+    if config.egress.is_empty() {
+        return Ok(found);
+    }
+    let Some(reach) = Reach::new(config, facts)? else { return Ok(found) };
+    for policy in &config.egress {
+        let gateway = in_force(policy).and_then(|gateway| config.node(&gateway.node));
+        let Some(gateway) = gateway.filter(|gateway| !reach.is_me(gateway)) else { continue };
+        for ip in &policy.ips {
+            if let Ok(Leg::Direct { via, .. }) = reach.leg(gateway, IpNetwork::from(*ip)) {
+                found.insert(via);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The policies whose gateway in force is this node.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn gated<'c>(config: &'c Config, facts: &Facts) -> Result<Vec<&'c Egress>, String> {
+    let me = this_node(config, facts)?.map(|node| node.name.as_str());
+    let is_mine = |policy: &&Egress| me.is_some() && in_force(policy).map(|it| it.node.as_str()) == me;
+    Ok(config.egress.iter().filter(is_mine).collect())
+}
+
+fn never_taken() -> impl Iterator<Item = IpNetwork> {
+    NEVER_TAKEN.iter().filter_map(|text| text.parse().ok())
+}
+
+/// What policies without `in_cluster` do not take.
+fn cluster(config: &Config) -> BTreeSet<IpNetwork> {
+    let pods = config.nodes.iter().flat_map(|node| &node.pod_cidrs).copied();
+    let nodes = config.nodes.iter().flat_map(|node| &node.addresses).copied().map(IpNetwork::from);
+    pods.chain(nodes).chain(never_taken()).collect()
+}

@@ -1,0 +1,131 @@
+//! Addresses of egress policies, on the node that is the gateway in force: on the device by which their network is reached.
+//!
+//! Key: the address. Mark of ownership: protocol 177 (`IFA_PROTO`, Linux 5.18), on whatever device. An address that somebody
+//! else has put on a device of the node is a conflict, and stays. An update, to another device, costs the packets of the
+//! time in between: it is added there first, then removed here. One is added only after what it translates is in the
+//! datapath, and removed before that goes.
+//!
+//! The address is on the device itself, not on one of its own: IPv6 answers for an address only where it is.
+
+mod announce;
+mod target;
+
+pub use target::AddressTarget;
+
+use super::{egress as policies, masquerade};
+use crate::egress::{self, Decided, Rule};
+use crate::facts::{Facts, Link, RouteAction};
+use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
+use netd_schema::{Config, EgressAnnounce};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The kind's name.
+pub const NAME: KindName = "address";
+
+/// An address on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AddressSpec {
+    /// The address, alone (/32, /128).
+    pub address: IpAddr,
+    /// The device's name.
+    pub device: String,
+    /// The device's interface index.
+    pub ifindex: u32,
+    /// Other devices that have it, too, by an update that was interrupted; never wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub surplus: Vec<String>,
+    /// Whether its segment is told when it is added. What was told cannot be seen afterwards.
+    #[serde(skip)]
+    pub told: Told,
+}
+
+/// Whether a segment is told of an address; no difference between two that are otherwise the same.
+#[derive(Clone, Copy, Debug, Eq, Default)]
+pub struct Told(pub bool);
+
+impl PartialEq for Told {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The key of an address.
+#[must_use]
+pub fn key(address: IpAddr) -> Key {
+    Key::new(address.to_string())
+}
+
+/// The addresses of the policies whose gateway in force is this node.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them, or when the policies come to too much.
+pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
+    let mut desired = DesiredKind::default();
+    let gated = egress::gated(config, facts)?;
+    if gated.is_empty() {
+        return Ok(desired);
+    }
+    let decided = egress::decide(config, facts)?;
+    for policy in gated {
+        let told = Told(policy.announce.contains(&EgressAnnounce::Arp));
+        for &address in &policy.ips {
+            let key = key(address);
+            let Some(link) = uplink(facts, address) else {
+                let reason = "no route says which device its network is reached by";
+                desired.held.insert(key, reason.into());
+                continue;
+            };
+            let (device, ifindex, surplus) = (link.name.clone(), link.index, Vec::new());
+            desired.needs.insert(key.clone(), needs(address, &decided));
+            desired.table.insert(key, Arc::new(AddressSpec { address, device, ifindex, surplus, told }));
+        }
+    }
+    Ok(desired)
+}
+
+/// Programs that translate, and the rules by which packets get the address: whoever sends to it would otherwise be answered
+/// by nobody who knows.
+fn needs(address: IpAddr, decided: &Decided) -> Arc<[Need]> {
+    let gives = |rule: &Rule| matches!(rule, Rule::Translate { address: own, .. } if *own == address);
+    let tables = decided.compiled.tables.iter().filter(|(_, table)| table.values().any(gives));
+    let rules = tables
+        .map(|(source, _)| Need::One(ResourceId { kind: policies::NAME, key: Key::new(source.to_string()) }));
+    rules.chain([Need::AnyOf(masquerade::NAME)]).collect()
+}
+
+/// The device by which the network of an address is reached, as its routes say; the address itself has none.
+fn uplink(facts: &Facts, address: IpAddr) -> Option<&Link> {
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let leads = |route: &&crate::facts::Route| {
+        let to = route.destination;
+        to.prefix() < whole && to.is_ipv4() == address.is_ipv4() && to.contains(address)
+    };
+    let hops = facts.routes.iter().filter(leads).filter_map(|route| match &route.action {
+        RouteAction::Forward(hops) => Some((route, hops.first()?)),
+        RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
+    });
+    let best = hops.max_by_key(|(route, _)| (route.destination.prefix(), std::cmp::Reverse(route.metric)));
+    facts.links.get(&best?.1.link)
+}
+
+impl Described for AddressSpec {
+    fn summary(&self) -> String {
+        format!("on {}", self.device)
+    }
+
+    fn changes(&self, observed: &Self) -> Vec<FieldChange> {
+        let Self { address: _, device, ifindex, surplus: _, told: _ } = self;
+        let compared = [
+            FieldChange::between("device", &observed.device, device),
+            FieldChange::between("interface index", observed.ifindex, *ifindex),
+        ];
+        let surplus = observed.surplus.iter().map(|device| FieldChange::removed("also on", device));
+        compared.into_iter().flatten().chain(surplus).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! netd's addresses in the kernel: read whole, added and removed one by one, and announced when they have come.
+
+use super::{AddressSpec, NAME, announce, key};
+use crate::facts::{Facts, Mac, same_device};
+use crate::netlink::{Answer, Connection, PROTOCOL, Request};
+use crate::target::Target;
+use async_trait::async_trait;
+use netd_core::{Action, Observation, Outcome, Spec, Step};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+    CacheInfo,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When a segment is told, after the address has come: some frames are lost, and IPv6 asks for a second or two whether
+/// somebody else has the address before it has it.
+const TOLD_AFTER: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// The target of addresses.
+#[derive(Default)]
+pub struct AddressTarget {
+    /// Away while it is in use; made anew when that was cancelled.
+    connection: Option<Connection>,
+}
+
+/// An address that somebody has put on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    address: IpAddr,
+    prefix_len: u8,
+    ifindex: u32,
+    is_own: bool,
+    state: State,
+}
+
+/// Whether an address can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Usable,
+    /// It is being asked for whether somebody else has it.
+    Tentative,
+    /// Somebody else has it.
+    Duplicate,
+}
+
+#[async_trait]
+impl Target for AddressTarget {
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        let mut connection = self.open()?;
+        let found = held(&mut connection).await?;
+        self.connection = Some(connection);
+        Ok(observed(&found, facts))
+    }
+
+    async fn apply(&mut self, steps: &[Step], facts: &Facts) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(self.step(step, facts).await.unwrap_or_else(|outcome| outcome));
+        }
+        outcomes
+    }
+}
+
+fn observed(found: &[Held], facts: &Facts) -> Observation {
+    let name = |held: &Held| {
+        let link = facts.links.get(&held.ifindex);
+        link.map_or_else(|| format!("interface {}", held.ifindex), |link| link.name.clone())
+    };
+    let mut own: BTreeMap<IpAddr, Vec<&Held>> = BTreeMap::new();
+    let mut observation = Observation::default();
+    for held in found {
+        match held.is_own {
+            true => own.entry(held.address).or_default().push(held),
+            false => {
+                let holder = format!("an address of {} that somebody else has put there", name(held));
+                observation.foreign.insert(key(held.address), holder);
+            }
+        }
+    }
+    for (address, places) in own {
+        let Some((first, others)) = places.split_first() else { continue };
+        if places.iter().any(|held| held.state == State::Duplicate) {
+            let note = "another machine on its segment has this address, too: nothing comes back here";
+            observation.notes.insert(key(address), note.into());
+        }
+        let surplus = others.iter().map(|held| name(held)).collect();
+        let (device, ifindex) = (name(first), first.ifindex);
+        let spec = AddressSpec { address, device, ifindex, surplus, told: super::Told(false) };
+        observation.owned.insert(key(address), Arc::new(spec));
+    }
+    observation
+}
+
+async fn held(connection: &mut Connection) -> Result<Vec<Held>, String> {
+    let request = Message::GetAddress(AddressMessage::default());
+    let found = connection.dump(&request, |message| match message {
+        Message::NewAddress(address) => read(address),
+        _ => None,
+    });
+    found.await.map_err(|error| format!("read addresses: {error}"))
+}
+
+fn read(message: &AddressMessage) -> Option<Held> {
+    let header = &message.header;
+    let (mut local, mut peer, mut is_own) = (None, None, false);
+    let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Protocol(protocol) => is_own = u8::from(*protocol) == PROTOCOL,
+            _ => {}
+        }
+    }
+    let state = match (flags.contains(AddressFlags::Dadfailed), flags.contains(AddressFlags::Tentative)) {
+        (true, _) => State::Duplicate,
+        (false, true) => State::Tentative,
+        (false, false) => State::Usable,
+    };
+    Some(Held {
+        address: local.or(peer)?,
+        prefix_len: header.prefix_len,
+        ifindex: header.index,
+        is_own,
+        state,
+    })
+}
+
+impl AddressTarget {
+    fn open(&mut self) -> Result<Connection, String> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open().map_err(|error| format!("open netlink: {error}")),
+        }
+    }
+
+    async fn step(&mut self, step: &Step, facts: &Facts) -> Result<Outcome, Outcome> {
+        let typed = |spec: &Arc<dyn Spec>| {
+            let spec = spec.as_any().downcast_ref::<AddressSpec>().cloned();
+            spec.ok_or_else(|| Outcome::Failed(format!("not an {NAME}")))
+        };
+        let mut connection = self.open().map_err(Outcome::Failed)?;
+        let there = held(&mut connection).await.map_err(Outcome::Failed)?;
+        let wanted = match &step.action {
+            Action::Create { to } | Action::Update { to, .. } => Some(typed(to)?),
+            Action::Delete { .. } => None,
+        };
+        let address = match &step.action {
+            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
+                typed(spec)?.address
+            }
+        };
+        let places = || there.iter().filter(|held| held.address == address);
+        if let Some(wanted) = &wanted {
+            if let Some(other) = places().find(|held| !held.is_own) {
+                return Ok(Outcome::Conflict(format!(
+                    "interface {} has it, by somebody else",
+                    other.ifindex
+                )));
+            }
+            same_device(&facts.links, wanted.ifindex, &wanted.device).map_err(Outcome::Failed)?;
+            if places().all(|held| held.ifindex != wanted.ifindex) {
+                let message = Message::NewAddress(message(address, wanted.ifindex));
+                let request = Request { message, flags: NLM_F_CREATE | NLM_F_EXCL };
+                change(&mut connection, request, &[Errno::EXIST]).await?;
+                tell(wanted, facts);
+            }
+        }
+        let kept = wanted.map(|wanted| wanted.ifindex);
+        for other in places().filter(|held| held.is_own && Some(held.ifindex) != kept) {
+            let mut message = message(address, other.ifindex);
+            message.header.prefix_len = other.prefix_len;
+            let request = Request { message: Message::DelAddress(message), flags: 0 };
+            change(&mut connection, request, &[Errno::ADDRNOTAVAIL, Errno::NODEV]).await?;
+        }
+        self.connection = Some(connection);
+        Ok(Outcome::Applied)
+    }
+}
+
+/// Makes a change; that it is made already is success.
+async fn change(connection: &mut Connection, request: Request, already: &[Errno]) -> Result<(), Outcome> {
+    match connection.change(request).await {
+        Answer::Done => Ok(()),
+        Answer::Refused(error) if already.contains(&error) => Ok(()),
+        Answer::Refused(error) => Err(Outcome::Failed(std::io::Error::from(error).to_string())),
+        Answer::Lost(error) => {
+            Err(Outcome::Failed(format!("the kernel's answer was lost: {}", std::io::Error::from(error))))
+        }
+    }
+}
+
+/// Alone, without a route of its own, and such that the node's own sockets do not choose it.
+fn message(address: IpAddr, ifindex: u32) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    let header = &mut message.header;
+    (header.family, header.prefix_len) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    (header.flags, header.scope, header.index) =
+        (AddressHeaderFlags::empty(), AddressScope::Universe, ifindex);
+    let mut lifetime = CacheInfo::default();
+    (lifetime.ifa_preferred, lifetime.ifa_valid) = (0, u32::MAX);
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::CacheInfo(lifetime),
+        AddressAttribute::Flags(AddressFlags::Noprefixroute),
+        AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL)),
+    ];
+    message
+}
+
+/// Tells the segment, in the background, as long as the address is there and the node's.
+fn tell(spec: &AddressSpec, facts: &Facts) {
+    let mac = facts.links.get(&spec.ifindex).and_then(|link| link.mac);
+    let (true, Some(mac)) = (spec.told.0, mac) else { return };
+    let (address, ifindex) = (spec.address, spec.ifindex);
+    tokio::spawn(async move {
+        for pause in TOLD_AFTER {
+            tokio::time::sleep(pause).await;
+            match tell_once(address, ifindex, mac).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(why) => tracing::warn!(%address, why, "an egress address could not be announced"),
+            }
+        }
+    });
+}
+
+/// Whether it is still to be told.
+async fn tell_once(address: IpAddr, ifindex: u32, mac: Mac) -> Result<bool, String> {
+    let mut connection = Connection::open().map_err(|error| format!("open netlink: {error}"))?;
+    let is_meant = |held: &&Held| held.is_own && held.address == address && held.ifindex == ifindex;
+    let found = held(&mut connection).await?;
+    let Some(there) = found.iter().find(is_meant) else { return Ok(false) };
+    if there.state == State::Usable {
+        let sent = netd_bpf::send_frame(ifindex, &announce::frame(address, mac));
+        sent.map_err(|error| format!("send: {error}"))?;
+    }
+    Ok(there.state != State::Duplicate)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::fake::link;
+
+    #[test]
+    fn an_address_is_read_as_it_is_made() {
+        for address in ["192.168.33.100", "2001:db8:33::100"] {
+            let address: IpAddr = address.parse().unwrap();
+            let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+            let expected = Held { address, prefix_len, ifindex: 7, is_own: true, state: State::Usable };
+            assert_eq!(read(&message(address, 7)), Some(expected));
+        }
+    }
+
+    #[test]
+    fn an_address_without_the_mark_is_somebody_elses() {
+        let mut message = message("192.168.33.100".parse().unwrap(), 7);
+        message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Protocol(_)));
+        let facts = Facts { links: BTreeMap::from([(7, link(7, "eth0"))]), ..Facts::default() };
+        let observation = observed(&[read(&message).unwrap()], &facts);
+        assert!(observation.owned.is_empty());
+        let holder = observation.foreign.get("192.168.33.100").unwrap();
+        assert_eq!(holder, "an address of eth0 that somebody else has put there");
+    }
+
+    #[test]
+    fn an_address_that_an_update_left_on_two_devices_is_one_with_a_surplus() {
+        let facts =
+            Facts { links: BTreeMap::from([(7, link(7, "eth0")), (8, link(8, "eth1"))]), ..Facts::default() };
+        let address = "192.168.33.100".parse().unwrap();
+        let found = [7, 8].map(|ifindex| read(&message(address, ifindex)).unwrap());
+        let observation = observed(&found, &facts);
+        let spec = observation.owned.get("192.168.33.100").unwrap();
+        let spec = spec.as_any().downcast_ref::<AddressSpec>().unwrap();
+        assert_eq!((spec.device.as_str(), spec.surplus.as_slice()), ("eth0", ["eth1".to_owned()].as_slice()));
+    }
+}
