@@ -147,6 +147,13 @@ impl Bed {
         Trace::read(self).calls.len()
     }
 
+    /// Has the kernel refuse every bpf(2) of a running process with this error, while `action` runs.
+    pub fn with_bpf_refused(&self, pid: u32, error: &str, action: impl FnOnce()) {
+        let mut tracer = self.tracer(pid, &["-e", "trace=bpf", "-e", &format!("inject=bpf:error={error}")]);
+        action();
+        end(&mut tracer);
+    }
+
     fn tracer(&self, pid: u32, more: &[&str]) -> Child {
         let _ = std::fs::remove_file(file(self));
         let mut command = Command::new("strace");

@@ -85,6 +85,39 @@ fn k9_a_device_that_was_moved_to_another_namespace_is_missed_and_taken_back() {
     assert!(has_program(&bed, "eth0"));
 }
 
+/// What is said of a resource of this kind that is as the file says.
+fn notes(report: &Value, kind: &str) -> String {
+    let all = report["notes"].as_array().cloned().unwrap_or_default();
+    all.iter().filter(|note| note["kind"] == kind).map(Value::to_string).collect()
+}
+
+#[test]
+fn k29_forwarding_and_reverse_path_filters_that_somebody_flips_are_told_of() {
+    let Some(lab) = Lab::new() else { return };
+    let bed = Bed::new(&lab, 1);
+    let other = "\n[network]\nmode = \"vxlan\"\n\n[[nodes]]\nname = \"lb\"\naddresses = [\"10.0.0.254\"]\n\
+                 \n[[nodes]]\nname = \"other\"\naddresses = [\"10.0.0.1\"]\npod_cidrs = [\"10.244.1.0/24\"]\n\
+                 \n[decap]\ndevices = [\"b1\"]\nfrom = [\"10.0.0.0/24\"]\n";
+    let text = file(&[dns()]) + other;
+    bed.write(&text);
+    let _netd = bed.start_ok();
+    let frontends = bed.frontends();
+    for (name, usual, flipped, kind, words) in [
+        ("net/ipv4/ip_forward", "1", "0", "link", "does not forward IPv4 packets"),
+        ("net/ipv4/conf/b1/rp_filter", "0", "1", "decap", "strict reverse path filtering"),
+    ] {
+        for value in [usual, flipped, usual] {
+            bed.lb.sysctl(name, value);
+            // Nothing tells of it: without this, it is seen when everything is looked at again, twice a minute.
+            bed.write(&format!("{text}# {name} {value}\n"));
+            let is_told = |report: &Value| notes(report, kind).contains(words);
+            let report = bed.wait_at_most(PATIENCE, name, |report| is_told(report) == (value == flipped));
+            assert_eq!(report["word"], "ok", "{report:#}");
+        }
+    }
+    assert_eq!(bed.frontends(), frontends);
+}
+
 #[test]
 fn k30_flushed_filters_and_queues_do_not_matter() {
     let Some(lab) = Lab::new() else { return };
