@@ -2,6 +2,8 @@
 //! WireGuard; `make test-6.1` runs these on one that has.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod pair;
+
 use ipnetwork::IpNetwork;
 use netd_lab::{Lab, Namespace};
 use netd_wireguard::{
