@@ -146,13 +146,113 @@ fn a_node_without_a_key_is_no_peer() {
     assert!(rule::desired(&config, &facts).unwrap().table.is_empty());
 }
 
+/// What this node has while keys change: its devices and its peers.
+fn standing(config: &Config) -> Vec<String> {
+    let facts = facts(BOTH, true);
+    let devices = wireguard_device::desired(config, &facts).unwrap();
+    let peers = wireguard_peer::desired(config, &facts).unwrap();
+    [lines(&devices), lines(&peers)].concat()
+}
+
+fn fingerprint(number: usize) -> String {
+    let text = KEYS[number];
+    let config = usual("");
+    let mut nodes = config.nodes.into_iter().chain(self::config("", &key(2), "").nodes);
+    let found = nodes.find_map(|node| {
+        let key = netd_wireguard::PublicKey::from_bytes(node.wireguard.public_key?.0);
+        (key.to_base64() == text).then(|| key.fingerprint().to_string())
+    });
+    found.unwrap()
+}
+
 #[test]
-fn w7_the_next_key_of_a_node_is_a_peer_without_addresses() {
+fn w7_while_a_node_changes_its_key_both_are_taken_each_at_a_device_of_its_own() {
     let two = format!("{}, next_public_key = \"{}\"", key(1), KEYS[2]);
-    let peers = wireguard_peer::desired(&config("", &key(0), &two), &facts(BOTH, true)).unwrap();
-    let found = lines(&peers);
-    assert_eq!(found.iter().filter(|line| line.ends_with("b at 10.0.0.2:51871, nothing yet")).count(), 1);
-    assert_eq!(found.len(), 2);
+    let [own, old, new] = [0, 1, 2].map(fingerprint);
+    let allowed = "10.244.2.0/24, fd00:244:2::/64";
+    let expected = [
+        format!("netd_wg0: WireGuard, auto device, UDP port 51871, MTU 1420, key {own}"),
+        format!("netd_wg0b: WireGuard, auto device, UDP port 51872, MTU 1420, key {own}"),
+        format!("netd_wg0 {old}: b at 10.0.0.2:51871: {allowed}"),
+        format!("netd_wg0b {new}: b at 10.0.0.2:51872: {allowed}"),
+    ];
+    assert_eq!(standing(&config("", &key(0), &two)), expected);
+    // The node itself has its own two keys there.
+    let mine = format!("{}, next_public_key = \"{}\"", key(0), KEYS[2]);
+    let found = standing(&config("", &mine, &key(1)));
+    assert!(found[0].ends_with(&own) && found[1].ends_with(&new), "{found:?}");
+}
+
+#[test]
+fn w7_when_keys_are_swapped_only_routes_change() {
+    let two =
+        |present: usize, other: usize| format!("{}, next_public_key = \"{}\"", key(present), KEYS[other]);
+    for (before, after) in [
+        (config("", &key(0), &two(1, 2)), config("generation = 1", &key(0), &two(2, 1))),
+        (config("generation = 7", &two(0, 2), &key(1)), config("generation = 8", &two(2, 0), &key(1))),
+    ] {
+        assert_eq!(standing(&before), standing(&after));
+        let mut facts = facts(BOTH, true);
+        facts.links.insert(8, link(8, "netd_wg0b", "wireguard", 1420));
+        let ways = |config: &Config| {
+            let found = encrypted(&wireguard_route::desired(config, &facts).unwrap());
+            found.into_iter().filter(|line| line.contains("dev")).collect::<Vec<_>>().join(" ")
+        };
+        let by_second = |config: &Config| config.wireguard.as_ref().unwrap().generation % 2 == 1;
+        for config in [&before, &after] {
+            assert_eq!(ways(config).contains("dev netd_wg0b"), by_second(config), "{}", ways(config));
+            assert_eq!(ways(config).contains("dev netd_wg0 "), !by_second(config), "{}", ways(config));
+        }
+    }
+    // The old key is retired with its device.
+    let found = standing(&config("generation = 1", &key(0), &key(2)));
+    assert!(found.len() == 2 && found.iter().all(|line| line.starts_with("netd_wg0b")), "{found:?}");
+}
+
+#[test]
+fn a_second_device_is_called_unlike_the_first_however_long_its_name() {
+    for (first, second) in [
+        ("netd_wg0", "netd_wg0b"),
+        ("fifteen_letters", "fifteen_letterb"),
+        ("fourteen_ends_b", "fourteen_ends_c"),
+    ] {
+        let config = usual(&format!("interface = \"{first}\"\ngeneration = 1"));
+        assert_eq!(
+            wireguard_device::desired(&config, &facts(BOTH, true))
+                .unwrap()
+                .table
+                .keys()
+                .next()
+                .unwrap()
+                .as_str(),
+            second
+        );
+    }
+}
+
+#[test]
+fn in_an_overlay_only_the_tunnels_packets_are_encrypted_and_fit_inside() {
+    let overlay =
+        |more: &str| usual(&format!("mode = \"overlay\"\n{more}\n[network]\nmode = \"vxlan\"\nport = 4789"));
+    let (config, facts) = (overlay(""), facts(BOTH, true));
+    let found = standing(&config);
+    assert!(found[1].ends_with("b at 10.0.0.2:51871: 10.0.0.2/32, 2001:db8::2/128"), "{found:?}");
+    let rules = rule::desired(&config, &facts).unwrap();
+    let keys: Vec<String> = rules.table.keys().map(ToString::to_string).collect();
+    let expected = ["1 ipv4 ipproto udp dport 4789 lookup 201", "1 ipv6 ipproto udp dport 4789 lookup 201"];
+    assert_eq!(keys, expected);
+    for (settings, mtu) in [("", 1370), ("mtu = 1400", 1350)] {
+        let device = crate::kinds::link::desired(&overlay(settings), &facts).unwrap();
+        assert!(lines(&device)[0].ends_with(&format!("MTU {mtu}")), "{:?}", lines(&device));
+    }
+}
+
+#[test]
+fn an_mtu_that_does_not_fit_is_noted() {
+    let device = wireguard_device::desired(&usual("mtu = 1421"), &facts(BOTH, true)).unwrap();
+    let expected = "its MTU is 1421, and eth0 leaves 1420: larger packets come in pieces or not at all";
+    assert_eq!(device.notes.values().collect::<Vec<_>>(), [expected]);
+    assert!(wireguard_device::desired(&usual("mtu = 1420"), &facts(BOTH, true)).unwrap().notes.is_empty());
 }
 
 #[test]
