@@ -79,16 +79,6 @@ impl Facts {
             && self.neighbours == other.neighbours
     }
 
-    /// Whether packets leave both nodes by the same ways: links, addresses, routes and neighbours are equal.
-    #[must_use]
-    pub fn has_ways_of(&self, other: &Self) -> bool {
-        self.links == other.links
-            && self.addresses == other.addresses
-            && self.routes == other.routes
-            && self.routes_elsewhere == other.routes_elsewhere
-            && self.neighbours == other.neighbours
-    }
-
     /// The link with this name.
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&Link> {
