@@ -58,8 +58,9 @@ fn file(node: &Node, count: u16, edition: u16) -> String {
         let _ = write!(
             text,
             "[[nodes]]\nname = \"{name}\"\naddresses = [\"10.9.{address_high}.{address_low}\"]\n\
-             pod_cidrs = [\"10.{}.{low}.0/24\", \"fd00:{number:x}::/64\"]\nwireguard = {{ public_key = \"{key}\" }}\n",
+             pod_cidrs = [\"10.{}.{low}.0/24\", \"10.{}.{low}.0/24\"]\nwireguard = {{ public_key = \"{key}\" }}\n",
             100 + high,
+            150 + high,
         );
     };
     add(own, 1, 0);
