@@ -325,7 +325,7 @@ fn control(ordeal: &Ordeal<'_>) {
     // One in a thousand may only fall silent: where it went, the other end of an older connection of the same ports is
     // left, and does not reset it.
     let few = of_control(&before) / 100;
-    wait_until("broken", Duration::from_secs(20), || of_control(&ordeal.tell()) <= few);
+    wait_until("broken", Duration::from_secs(60), || of_control(&ordeal.tell()) <= few);
     let after = ordeal.tell();
     let others = |tally: &Tally| {
         tally.broken.iter().filter(|broken| stays(broken.backend) && broken.backend != CONTROL).count()

@@ -36,7 +36,7 @@ fn serves(bed: &Bed) -> bool {
 }
 
 fn is_refused(bed: &Bed, to: SocketAddr) -> bool {
-    try_connect(&bed.client, to).0 == Err(ErrorKind::ConnectionRefused)
+    try_connect(&bed.client, to) == Err(ErrorKind::ConnectionRefused)
 }
 
 fn changes() -> Vec<Change> {

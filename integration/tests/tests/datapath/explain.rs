@@ -337,7 +337,7 @@ fn thrown(dice: &mut Dice) -> String {
             )
         }
         2 => format!("{protocol} {client} > {target} first-fragment id {}", low + 1),
-        3 | 4 | 5 => format!("udp {client} > {target}"),
+        3..=5 => format!("udp {client} > {target}"),
         flag => format!("tcp {client} > {target} {}", TcpFlags::ALL[flag as usize - 6].word()),
     }
 }

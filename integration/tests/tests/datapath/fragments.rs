@@ -52,11 +52,21 @@ fn large_datagrams_arrive_whole_where_small_ones_of_the_flow_do() {
     assert!(seen.iter().any(|packet| packet.contains("offset 1480, flags [+]")), "no fragments: {seen:#?}");
 }
 
+/// How long an answer is waited for that comes, and one that does not.
+const ARRIVES: Duration = Duration::from_secs(10);
+const LOST: Duration = Duration::from_millis(700);
+
 /// Fragments of one datagram in this order, and which backend answered it.
-fn in_order(bed: &Bed, to: SocketAddr, identification: u16, order: &[usize]) -> Option<u8> {
+fn in_order(
+    bed: &Bed,
+    to: SocketAddr,
+    identification: u16,
+    order: &[usize],
+    patience: Duration,
+) -> Option<u8> {
     const PORT: u16 = 23456;
     let socket = bed.client_udp(PORT, to);
-    socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    socket.set_read_timeout(Some(patience)).unwrap();
     let from = SocketAddr::new(crate::client(to.ip()), PORT);
     let pieces = fragments(&datagram(from, to, &pattern()), FRAGMENT_BYTES, identification);
     let ends = ((&bed.client, "eth0"), (&bed.lb, "eth0"));
@@ -77,13 +87,13 @@ fn fragments_may_come_in_any_order_behind_the_first() {
         let whole = bed.ask_udp_from(23456, to);
         assert!(whole.is_some());
         for (order, identification) in [[0, 1, 2], [0, 2, 1]].into_iter().zip(100..) {
-            assert_eq!(in_order(&bed, to, identification, &order), whole, "{order:?} to {to}");
+            assert_eq!(in_order(&bed, to, identification, &order, ARRIVES), whole, "{order:?} to {to}");
         }
         // Nobody knows where a fragment goes before the first has told; the datagram is lost, as on any way.
-        assert_eq!(in_order(&bed, to, 200, &[1, 0, 2]), None, "{to}");
-        assert_eq!(in_order(&bed, to, 201, &[1, 2, 0]), None, "{to}");
+        assert_eq!(in_order(&bed, to, 200, &[1, 0, 2], LOST), None, "{to}");
+        assert_eq!(in_order(&bed, to, 201, &[1, 2, 0], LOST), None, "{to}");
         // The sender of a record that exists says the rest again, and it arrives.
-        assert_eq!(in_order(&bed, to, 202, &[1, 0, 2, 1]), whole, "{to}");
+        assert_eq!(in_order(&bed, to, 202, &[1, 0, 2, 1], ARRIVES), whole, "{to}");
     }
 }
 
@@ -103,7 +113,7 @@ fn fragments_of_ports_without_a_service_reach_nobody() {
         )
     });
     for to in at(54) {
-        assert_eq!(in_order(&bed, to, 7, &[0, 1, 2]), None);
+        assert_eq!(in_order(&bed, to, 7, &[0, 1, 2], LOST), None);
     }
     assert_eq!(behind.end(), Vec::<String>::new());
     let asked = asked.end();

@@ -7,6 +7,7 @@ use netd_integration_tests::desired::file;
 use netd_integration_tests::echo::{Servers, exchange};
 use netd_integration_tests::netd::Daemon;
 use netd_integration_tests::{Bed, Lab, Namespace};
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -44,9 +45,12 @@ fn narrow(lab: &Lab) -> (Bed, Namespace, Servers, Daemon) {
     (bed, far, servers, netd)
 }
 
+/// A busy machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn connect(far: &Namespace, to: SocketAddr) -> (TcpStream, u8) {
-    let mut stream = far.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut stream = far.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut number = [0];
     stream.read_exact(&mut number).unwrap();
     (stream, number[0])
@@ -93,13 +97,19 @@ fn a_routers_errors_reach_the_backend_that_they_are_about() {
     let recording = Recording::start(&bed, &bed.client, "eth0", "icmp or (icmp6 and ip6[40] == 2)");
     let mut answered = [0; 3];
     for to in at(WEB) {
-        for _ in 0..8 {
+        // Ports are chance, and so are backends: as many flows as it takes to meet all three.
+        let mut met = BTreeSet::new();
+        for flow in 0.. {
+            assert!(flow < 100, "{to}: only {met:?} answer");
             let (stream, number) = connect(&far, to);
             exchange(&stream, 256 << 10).unwrap();
             answered[usize::from(number) - 1] += 1;
+            met.insert(number);
+            if flow >= 7 && met.len() == 3 {
+                break;
+            }
         }
     }
-    assert!(answered.iter().all(|&flows| flows > 0), "{answered:?}");
     let told = recording.end();
     assert_sound(&told);
     assert!(

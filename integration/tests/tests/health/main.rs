@@ -21,13 +21,13 @@ use web::Web;
 const PORT: u16 = 80;
 
 /// Short, so that three failures are there soon.
-const PACE: &str = "interval = \"200ms\", timeout = \"150ms\", rise = 2, fall = 3";
+const PACE: &str = "interval = \"500ms\", timeout = \"450ms\", rise = 2, fall = 3";
 
 /// How long a client waits.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// `fall` and `rise` times the interval take a second at most; a busy machine takes longer.
-const SOON: Duration = Duration::from_secs(8);
+/// `fall` and `rise` times the interval take two seconds at most; a busy machine takes longer.
+const SOON: Duration = Duration::from_secs(30);
 
 fn bed(lab: &Lab, arrivals: &[Arrival]) -> Bed {
     let bed = Bed::with(lab, arrivals);
@@ -67,10 +67,11 @@ fn get(bed: &Bed, vip: IpAddr) -> Option<char> {
     answer.chars().last()
 }
 
-/// Who answers new flows, over both families; `-` where nobody does.
+/// Who answers new flows, over both families; `-` where nobody does. That chance leaves one of three out in sixty flows
+/// happens once in ten thousand million times.
 fn answering(bed: &Bed) -> String {
     let mut seen = BTreeSet::new();
-    for _ in 0..20 {
+    for _ in 0..30 {
         seen.extend(vips(10).map(|vip| get(bed, vip).unwrap_or('-')));
     }
     seen.into_iter().collect()
@@ -145,7 +146,7 @@ fn checks_go_through_the_tunnel_unless_they_are_to_go_directly() {
     bed.write(&checked(&bed, "kind = \"http\", path = \"/healthz\""));
     let _netd = bed.start_ok();
     let notes = wait_for_note(&bed, "is unhealthy since ");
-    assert!(notes.iter().all(|note| note.ends_with(": no answer within 150ms")), "{notes:?}");
+    assert!(notes.iter().all(|note| note.ends_with(": no answer within 450ms")), "{notes:?}");
     assert_eq!((second.checks(), answering(&bed).as_str()), (0, "1"));
     assert!(first.checks() > 0);
     // The first does not listen at its own address.
@@ -174,7 +175,7 @@ fn echo_requests_go_through_the_tunnel_of_both_families() {
     let _netd = bed.start_ok();
     let notes = wait_for_note(&bed, "is unhealthy since ");
     assert!(notes[0].contains(&backend_v4(1).to_string()), "{notes:?}");
-    assert!(notes.iter().all(|note| note.ends_with(": no answer within 150ms")), "{notes:?}");
+    assert!(notes.iter().all(|note| note.ends_with(": no answer within 450ms")), "{notes:?}");
     set("0");
     wait_for_silence(&bed);
 }
