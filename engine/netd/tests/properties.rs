@@ -334,7 +334,7 @@ proptest! {
                 prop_assert!(rank >= last, "{} comes too late", op);
                 last = rank;
                 let id = (ORDER[place], key.to_owned());
-                prop_assert!(!is_delete || !(had.contains_key(&id) && has.contains_key(&id)), "{}", op);
+                prop_assert!(!(is_delete && had.contains_key(&id) && has.contains_key(&id)), "{}", op);
             }
             Ok(())
         })?;

@@ -83,8 +83,13 @@ impl World {
             node.sysctl(key, "1");
         }
         let index = node.run(|| index_of("out0"));
-        let mut nat =
-            Nat::prepare(pins, Size { flows: 65_536, direct: 1024, fragments: 1024, has_egress: false }, 7, None).unwrap();
+        let mut nat = Nat::prepare(
+            pins,
+            Size { flows: 65_536, direct: 1024, fragments: 1024, has_egress: false },
+            7,
+            None,
+        )
+        .unwrap();
         nat.complete().unwrap();
         let prefix = |text: &str, bits: u8| -> Prefix { (text.parse().unwrap(), bits) };
         let ports = Ports { first: 1024, last: 32_767 };

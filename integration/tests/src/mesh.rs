@@ -202,7 +202,11 @@ impl Mesh {
 }
 
 /// A socket; the one before it may be held a moment longer by a process that another test is just starting.
-fn bound<S>(bind: impl Fn() -> std::io::Result<S>) -> S {
+///
+/// # Panics
+///
+/// If the address is not free in time.
+pub fn bound<S>(bind: impl Fn() -> std::io::Result<S>) -> S {
     let until = Instant::now() + PATIENCE;
     loop {
         match bind() {

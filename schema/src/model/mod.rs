@@ -20,8 +20,8 @@ mod service;
 mod wireguard;
 
 pub use bgp::{
-    Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, Import, LargeCommunity, OnExit,
-    TlsIdentity, WELL_KNOWN_COMMUNITIES,
+    Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, Import, LargeCommunity,
+    OnExit, TlsIdentity, WELL_KNOWN_COMMUNITIES,
 };
 pub use decap::Decap;
 pub use egress::{EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, OnNoGateway};

@@ -26,7 +26,7 @@ impl FromStr for Packet {
     type Err = PacketError;
 
     fn from_str(text: &str) -> Result<Self, PacketError> {
-        let spaced = text.replace('>', " > ").replace('→', " > ").to_ascii_lowercase();
+        let spaced = text.replace(['>', '→'], " > ").to_ascii_lowercase();
         let words: Vec<&str> = spaced.split_whitespace().collect();
         parsed(&words).map_err(|what| PacketError { text: text.escape_debug().to_string(), what })
     }

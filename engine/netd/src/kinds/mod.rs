@@ -49,7 +49,8 @@ pub struct Context {
 }
 
 /// The kinds whose resources are programs that are pinned.
-pub const PINNED: &[KindName] = &[attachment::NAME, decap::NAME, masquerade::NAME, overlay::NAME, strict::NAME];
+pub const PINNED: &[KindName] =
+    &[attachment::NAME, decap::NAME, masquerade::NAME, overlay::NAME, strict::NAME];
 
 /// Every kind, in bring-up order.
 #[must_use]

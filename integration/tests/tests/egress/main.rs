@@ -1,0 +1,6 @@
+//! Egress policies: chosen traffic leaves by its gateway with its egress address, and nothing else does.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod life;
+mod paths;
+mod world;
