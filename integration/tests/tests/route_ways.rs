@@ -33,6 +33,11 @@ fn spec(prefix: &str, table: u32, way: impl FnOnce(ipnetwork::IpNetwork) -> Way)
     RouteSpec { prefix, way: way(prefix), table, protocol: PROTOCOL, surplus: Vec::new() }
 }
 
+/// What makes routes in this table.
+fn target(table: u32) -> RouteTarget {
+    if table == TABLE_MAIN { RouteTarget::default() } else { RouteTarget::encrypted() }
+}
+
 /// The route to `prefix` of each form, for a node with these facts.
 fn forms(facts: &Facts, prefix: &str, table: u32) -> Vec<RouteSpec> {
     let (eth0, tunnel) = (facts.link_named("eth0").unwrap(), facts.link_named("tunnel").unwrap());
@@ -78,7 +83,7 @@ fn routes_of_every_form_keep_what_every_target_promises_in_every_table() {
                     Way::via(forms[0].way.via.unwrap(), facts.link_named("eth0").unwrap(), prefix)
                 });
                 for (from, to) in forms.iter().zip(forms.iter().cycle().skip(1)) {
-                    let mut target = RouteTarget::default();
+                    let mut target = target(table);
                     let mut subject = Subject {
                         kind: route::NAME,
                         target: &mut target,

@@ -28,16 +28,16 @@ fn it_says_what_becomes_of_pings_sizes_fragments_and_errors() {
         assert_eq!(how(&ping, "counted"), "as echo_replies");
 
         let flow = packet("udp", 21000, SocketAddr::new(vip, DNS));
-        let fits = 1500 - least;
+        let fits = 1600 - least;
         let whole = explain(&bed, &[], &format!("{flow} length {fits}"));
         assert_eq!(whole["verdict"], "forward", "{whole:#}");
-        assert_eq!(how(&whole, "size"), format!("{fits} bytes, 1500 in the tunnel; the way takes 1500"));
+        assert_eq!(how(&whole, "size"), format!("{fits} bytes, 1600 in the tunnel; the way takes 1600"));
         let long = explain(&bed, &[], &format!("{flow} length {}", fits + 1));
         assert_eq!(long["verdict"], "reject", "{long:#}");
         let reason = long["reason"].as_str().unwrap();
         assert!(reason.contains(&format!("packets may be {fits} bytes long")), "{reason}");
         if vip.is_ipv4() {
-            let silent = explain(&bed, &[], &format!("{flow} length 1500 no-df"));
+            let silent = explain(&bed, &[], &format!("{flow} length 1600 no-df"));
             assert_eq!(
                 (&silent["verdict"], &silent["backend"]),
                 (&"drop".into(), &Value::Null),

@@ -69,8 +69,8 @@ fn without_a_gateway_packets_are_dropped_and_counted() {
     world.mesh.apply(&format!("mode = \"vxlan\"\n{}", policy("gateways = []")));
     world.ask_in_vain(0, SERVER[0], 5, || world.has_dropped(0, 5));
     world.ask_in_vain(0, SERVER[1], 5, || world.has_dropped(0, 10));
-    let plan = world.mesh.nodes[0].site.netd(&["plan"]);
-    assert!(plan.out.contains("policy legacy: it has no gateway"), "{plan:?}");
+    let status = world.mesh.nodes[0].site.netd(&["status"]);
+    assert!(status.out.contains("policy legacy: it has no gateway"), "{status:?}");
 }
 
 #[test]
@@ -83,6 +83,6 @@ fn a_node_that_cannot_reach_the_gateway_drops_and_says_why() {
         node.site.netd(&["apply"]);
     }
     world.ask_in_vain(2, SERVER[0], 5, || world.has_dropped(2, 5));
-    let plan = world.mesh.nodes[2].site.netd(&["plan"]);
-    assert!(plan.out.contains("policy legacy: node b (10.0.0.2) is not directly reachable"), "{plan:?}");
+    let status = world.mesh.nodes[2].site.netd(&["status"]);
+    assert!(status.out.contains("policy legacy: node b (10.0.0.2) is not directly reachable"), "{status:?}");
 }
