@@ -138,8 +138,11 @@ impl Balancer {
                 "another version's program stays in force until all services are in the new maps".into()
             );
         }
-        let Some(Tables::Kernel(datapath)) = &mut inner.tables else { return Ok(false) };
-        datapath.complete().map_err(|error| sentence(&error))?;
+        let root = inner.root.clone();
+        let (Some(Tables::Kernel(datapath)), Some(root)) = (&mut inner.tables, root) else {
+            return Ok(false);
+        };
+        datapath.complete().and_then(|()| turn_links(&root, datapath)).map_err(|error| sentence(&error))?;
         inner.supersedes = false;
         Ok(true)
     }
@@ -286,12 +289,18 @@ fn take_over(root: &Path, old: &mut Datapath, next: &mut Datapath) -> netd_bpf::
     copy(old.maps(), next.maps())?;
     carry_flows(old, next)?;
     next.complete()?;
-    for link in links::list(root)?.into_iter().filter(|link| link.ifindex != 0) {
-        links::update(root, &link.device, next.program())?;
-    }
+    turn_links(root, next)?;
     // What went through the old program meanwhile.
     carry_counts(old.maps(), next.maps())?;
     carry_flows(old, next)
+}
+
+/// Has every device with a program run this one, also one that is only kept.
+fn turn_links(root: &Path, next: &Datapath) -> netd_bpf::Result<()> {
+    for link in links::list(root)?.into_iter().filter(|link| link.ifindex != 0) {
+        links::update(root, &link.device, next.program())?;
+    }
+    Ok(())
 }
 
 /// Copies the records of flows that the next generation does not know, if it has other ones at all.

@@ -17,7 +17,8 @@ pub struct Classes {
 }
 
 /// Gives tables their classes; sources with the same table share one. A table that is there already keeps its class, and
-/// of one that changes the class stays where it can, so that only what differs has to be written.
+/// of one that changes the class stays where it can, so that only what differs has to be written. No class is given to others
+/// while sources lead to it: its rules are written before those are led away.
 #[must_use]
 pub fn to_classes(tables: &Tables, before: &Classes) -> Classes {
     let mut sources: BTreeMap<&Table, Vec<IpNetwork>> = BTreeMap::new();
@@ -30,11 +31,19 @@ pub fn to_classes(tables: &Tables, before: &Classes) -> Classes {
         there.entry(table).or_insert(*class);
     }
     let mut taken: BTreeSet<u32> = sources.keys().filter_map(|table| there.get(table)).copied().collect();
+    let mut users: BTreeMap<u32, Vec<IpNetwork>> = BTreeMap::new();
+    for (source, class) in &before.sources {
+        users.entry(*class).or_default().push(*source);
+    }
     let mut classes = Classes::default();
     for (table, sources) in sources {
         let class = there.get(table).copied().unwrap_or_else(|| {
             let own = sources.iter().filter_map(|source| before.sources.get(source)).copied();
-            let class = own.chain(1..).find(|class| !taken.contains(class)).unwrap_or(u32::MAX);
+            let is_free = |class: &u32| {
+                let mut users = users.get(class).into_iter().flatten();
+                !taken.contains(class) && users.all(|source| sources.contains(source))
+            };
+            let class = own.chain(1..).find(is_free).unwrap_or(u32::MAX);
             taken.insert(class);
             class
         });
@@ -96,6 +105,18 @@ mod tests {
         let after = to_classes(&two, &before);
         assert_eq!(after.sources, before.sources);
         assert!(before.rules.iter().all(|(key, rule)| after.rules.get(key) == Some(rule)));
+    }
+
+    #[test]
+    fn a_class_that_sources_still_lead_to_is_given_to_no_other() {
+        let (changes, comes) = ("10.1.0.0/16", "10.0.0.0/16");
+        let before =
+            to_classes(&tables(&[(changes, &[("198.51.100.0/24", Rule::Drop)])]), &Classes::default());
+        let both: [(&str, &[(&str, Rule)]); 2] =
+            [(comes, &[("0.0.0.0/0", Rule::Drop)]), (changes, &[("203.0.113.0/24", Rule::Drop)])];
+        let after = to_classes(&tables(&both), &before);
+        assert_eq!(after.sources.get(&prefix(changes)), before.sources.get(&prefix(changes)));
+        assert_eq!(from_classes(&after), tables(&both));
     }
 
     #[test]

@@ -245,7 +245,9 @@ pub(super) fn recall(documents: &mut Documents, ledger: &Ledger) -> Result<Optio
             if let Some(why) = &document.outdated {
                 tracing::warn!(number, why, "the file in force would be refused by this version");
             }
-            Ok(Some(InForce::new(document, *number, *is_unjudged, addresses.clone())))
+            // What this version makes of a file that an earlier one accepted may be less than that one did.
+            let is_unjudged = *is_unjudged || document.outdated.is_some();
+            Ok(Some(InForce::new(document, *number, is_unjudged, addresses.clone())))
         }
         Err(refusal) => {
             tracing::error!(

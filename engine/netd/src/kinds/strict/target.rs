@@ -154,7 +154,7 @@ impl StrictTarget {
     fn put(&self, spec: &StrictSpec) -> Result<Outcome, Outcome> {
         let strict = self.filled(&spec.rules)?;
         match strict.attach(&spec.device, spec.ifindex) {
-            Ok(()) => Ok(Outcome::Applied),
+            Ok(()) => self.turn_others(&strict),
             Err(LinkError::Other(Error::Kernel { source, .. }))
                 if Errno::from_io_error(&source) == Some(Errno::INVAL) =>
             {
@@ -162,6 +162,16 @@ impl StrictTarget {
             }
             Err(error) => Ok(Outcome::Failed(sentence(&error))),
         }
+    }
+
+    /// Has every other device with programs run these, also one that is only kept: it goes by the same rules.
+    fn turn_others(&self, strict: &Strict) -> Result<Outcome, Outcome> {
+        for ((device, side), link) in Strict::attached(&self.root).map_err(failed)? {
+            if link.ifindex > 0 && link.program_id != strict.program_id(side).map_err(failed)? {
+                strict.attach(&device, link.ifindex).map_err(|error| Outcome::Failed(sentence(&error)))?;
+            }
+        }
+        Ok(Outcome::Applied)
     }
 
     /// The programs that this binary carries, filled: those of before, or new ones.
