@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use bytemuck::Zeroable;
 
 use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Fragment, FragmentKey, Meta, Settings};
-use crate::bpffs::{make_folder, remove_folder};
 use crate::entries::{Entry, Table};
 use crate::error::{Error, Result};
 use crate::frontends::Frontends;
 use crate::generations::{
-    self, PROGRAM, folder, hash, incompatible, mapped, not_as_known, open_map, open_pin, possible_cpus, unpin,
+    self, Generation, PROGRAM, hash, incompatible, mapped, not_as_known, open_map, open_pin, pin, pin_maps,
+    possible_cpus,
 };
 use crate::kernel_maps::KernelMaps;
 use crate::loader::{self, Loaded, embedded_digest};
@@ -62,8 +62,7 @@ pub enum Verdict {
 
 /// One generation.
 pub struct Datapath {
-    root: PathBuf,
-    number: u32,
+    generation: Generation,
     program: OwnedFd,
     maps: KernelMaps,
     shares_flows: bool,
@@ -80,8 +79,7 @@ impl Datapath {
     /// [`Error::Incompatible`] when another version of netd made its maps in another way; nothing is changed then,
     /// and [`Datapath::create`] makes a generation beside it.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(number) = generations::in_force(root)? else { return Ok(None) };
-        Self::open_generation(root, number).map(Some)
+        Generation::in_force(root)?.map(Self::open_generation).transpose()
     }
 
     /// Makes a generation, newer than all there are, with empty maps. It does not outlive this process until
@@ -106,7 +104,7 @@ impl Datapath {
     /// It does not outlive this process until [`Datapath::complete`]: fill its maps before that. Then replace the
     /// program of the links, and [`retire`](Datapath::retire) this one.
     pub fn next_generation(&self, capacity: &Capacity, settings: &Settings) -> Result<Self> {
-        Self::make(&self.root, capacity, settings, Some(self))
+        Self::make(self.generation.root(), capacity, settings, Some(self))
     }
 
     /// Whether its records of flows are those of the generation that it was made after.
@@ -117,17 +115,17 @@ impl Datapath {
 
     /// Lets the generation be found by [`Datapath::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        generations::complete(&self.folder(), self.program.as_fd())
+        self.generation.complete(self.program.as_fd())
     }
 
     /// Unpins the generation. Links that still run its program keep it and its maps alive.
     pub fn retire(self) -> Result<()> {
-        unpin(&self.folder())
+        self.generation.retire()
     }
 
     /// Unpins all generations but this one.
     pub fn retire_others(&self) -> Result<()> {
-        generations::retire_others(&self.root, self.number)
+        self.generation.retire_others()
     }
 
     /// Unpins all generations under a folder, whatever made them.
@@ -171,15 +169,13 @@ impl Datapath {
     /// Whether all its pins are there, so that [`Datapath::open`] would find it.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        let names = MAPS.into_iter().map(|(name, _, _)| name);
-        let folder = self.folder();
-        names.chain([PROGRAM]).all(|name| folder.join(name).exists())
+        self.generation.has(MAPS.into_iter().map(|(name, _, _)| name))
     }
 
     /// The generation's number: newer ones are larger.
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.number
+        self.generation.number()
     }
 
     /// Runs the program once on an Ethernet frame that comes in by the loopback device of the caller's namespace:
@@ -210,17 +206,12 @@ impl Datapath {
         written.map_err(|error| Error::kernel("write", FRAGMENTS, error))
     }
 
-    /// Newer than all that are there, and than `after`, whose pins somebody may have removed.
     fn make(root: &Path, capacity: &Capacity, settings: &Settings, after: Option<&Self>) -> Result<Self> {
-        let number = generations::next(root, after.map_or(0, |after| after.number))?;
-        let folder = folder(root, number);
-        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let made = Self::make_in(&folder, capacity, settings, after);
-        if made.is_err() {
-            remove_folder(&folder)?;
-        }
-        let (program, maps, shares_flows) = made?;
-        Ok(Self { root: root.to_owned(), number, program, maps, shares_flows })
+        let (generation, (program, maps, shares_flows)) =
+            Generation::make(root, after.map(|after| &after.generation), |folder| {
+                Self::make_in(folder, capacity, settings, after)
+            })?;
+        Ok(Self { generation, program, maps, shares_flows })
     }
 
     fn make_in(
@@ -244,19 +235,15 @@ impl Datapath {
             settings: *settings,
             ..Meta::zeroed()
         };
-        for (name, _, _) in
-            MAPS.into_iter().filter(|(name, ..)| shared.iter().all(|(known, _)| known != name))
-        {
-            let map =
-                maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
-            pin(map.as_fd(), &folder.join(name))?;
-        }
+        let names = MAPS.into_iter().map(|(name, ..)| name);
+        let own = names.filter(|name| shared.iter().all(|(known, _)| known != name));
+        pin_maps(folder, own, &maps)?;
         mapped::<Meta>(folder, "meta")?.set(0, &meta);
         Ok((program, open_maps(folder, meta)?, shared.iter().any(|(name, _)| *name == FLOWS)))
     }
 
-    fn open_generation(root: &Path, number: u32) -> Result<Self> {
-        let folder = folder(root, number);
+    fn open_generation(generation: Generation) -> Result<Self> {
+        let folder = generation.folder();
         let meta = mapped::<Meta>(&folder, "meta")?.get(0).unwrap_or_default();
         if meta.abi_version != ABI_VERSION {
             let found = meta.abi_version;
@@ -281,11 +268,7 @@ impl Datapath {
             return Err(incompatible(&folder, "meta", "it does not describe the counters that are there"));
         }
         let program = open_pin(&folder.join(PROGRAM))?;
-        Ok(Self { root: root.to_owned(), number, program, maps, shares_flows: false })
-    }
-
-    fn folder(&self) -> PathBuf {
-        folder(&self.root, self.number)
+        Ok(Self { generation, program, maps, shares_flows: false })
     }
 
     fn program_info(&self) -> Result<sys::ProgramInfo> {
@@ -324,10 +307,6 @@ fn share(folder: &Path, capacity: &Capacity, maps: &KernelMaps) -> Result<Vec<(&
         Ok((name, path))
     })
     .collect()
-}
-
-fn pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    sys::pin(map, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
 }
 
 fn open_maps(folder: &Path, meta: Meta) -> Result<KernelMaps> {

@@ -68,6 +68,11 @@ impl<T: Pod> Mapped<T> {
         Some(value)
     }
 
+    /// All elements, as [`Mapped::get`] reads them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = T> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
     /// Writes an element, word after word; false if there is no such element.
     pub(crate) fn set(&mut self, index: u32, value: &T) -> bool {
         self.set_words(index, value, 0..Self::WORDS)

@@ -1,8 +1,7 @@
 //! Programs on what leaves by devices and on what comes in by them: by links that are pinned, and before Linux 6.6, which
 //! brought these, by filters.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,36 +20,16 @@ pub enum Side {
     Egress,
 }
 
-/// Attaches a program to a side of a device by a link that is pinned under `root`, which is of this side alone.
+/// Attaches a program to a side of a device by a link that is pinned under `root`, which is of this side alone. One that
+/// comes first is let no packet pass by.
 ///
-/// Others are before it. What [`links::attach`] says of links that are there already goes for these, too; so do
+/// What [`links::attach`] says of links that are there already goes for these, too; so do
 /// [`links::list`], [`links::update`] and [`links::detach`].
 ///
 /// # Errors
 ///
 /// [`LinkError`]; nothing is attached or pinned then.
-pub fn attach(
-    root: &Path,
-    device: &str,
-    ifindex: u32,
-    side: Side,
-    program: BorrowedFd<'_>,
-) -> std::result::Result<(), LinkError> {
-    attach_in(root, device, Place { ifindex, side }, Order::Behind, program)
-}
-
-/// As [`attach`], before those that are there: none of them can let a packet pass by it.
-pub(crate) fn attach_first(
-    root: &Path,
-    device: &str,
-    ifindex: u32,
-    side: Side,
-    program: BorrowedFd<'_>,
-) -> std::result::Result<(), LinkError> {
-    attach_in(root, device, Place { ifindex, side }, Order::First, program)
-}
-
-fn attach_in(
+pub(crate) fn attach(
     root: &Path,
     device: &str,
     place: Place,
@@ -115,11 +94,16 @@ pub(crate) fn attached(root: &Path) -> Result<BTreeMap<(String, Side), LinkInfo>
     Ok(attached)
 }
 
-/// Removes the folder of programs that have both sides, and those of their links; what is not netd's stays.
-pub(crate) fn remove_folders(root: &Path) {
-    for side in [Side::Ingress, Side::Egress].map(|side| side_root(root, side)) {
-        let _ = fs::remove_dir(side.join("links"));
-        let _ = fs::remove_dir(side);
+/// The devices of which a side runs another program than that with this side's number: their names and indices.
+pub(crate) fn running_others(
+    root: &Path,
+    program_id: impl Fn(Side) -> Result<u32>,
+) -> Result<BTreeSet<(String, u32)>> {
+    let mut others = BTreeSet::new();
+    for ((device, side), link) in attached(root)? {
+        if link.ifindex > 0 && link.program_id != program_id(side)? {
+            others.insert((device, link.ifindex));
+        }
     }
-    let _ = fs::remove_dir(root);
+    Ok(others)
 }

@@ -7,25 +7,22 @@ pub mod abi;
 mod prefixes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(crate) use prefixes::Prefixes;
 pub use prefixes::{Prefix, Rules};
 
 use self::abi::{ABI_VERSION, Counts, Settings};
-use crate::bpffs::{make_folder, remove_folder};
 use crate::datapath::{Verdict, run};
 use crate::error::{Error, Result};
 use crate::generations::{
-    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus,
+    self, Generation, PROGRAM, check_version, hash, incompatible, mapped, open_pin, pin_maps, possible_cpus,
 };
-use crate::links;
 use crate::loader::{self, Loaded};
 use crate::mmap::Mapped;
-use crate::sys::{self, Hash};
+use crate::sys::Hash;
 
 /// The maps that are pinned.
 const MAPS: [&str; 5] = ["sources", "own", "taken", "settings", "counts"];
@@ -35,8 +32,7 @@ const GUE_PORT: u16 = 6080;
 
 /// A program with its maps.
 pub struct Decap {
-    root: PathBuf,
-    number: u32,
+    generation: Generation,
     program: OwnedFd,
     maps: Maps,
 }
@@ -57,44 +53,33 @@ impl Decap {
     /// [`Error::Incompatible`] when another version of netd made its maps in another way; [`Decap::prepare`] makes new
     /// ones beside them.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(number) = generations::in_force(root)? else { return Ok(None) };
-        let folder = folder(root, number);
+        let Some(generation) = Generation::in_force(root)? else { return Ok(None) };
+        let folder = generation.folder();
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
         check_version(&folder, "settings", found, ABI_VERSION)?;
         let program = open_pin(&folder.join(PROGRAM))?;
-        Ok(Some(Self { root: root.to_owned(), number, program, maps }))
+        Ok(Some(Self { generation, program, maps }))
     }
 
     /// Loads the program, with maps in which nothing is allowed yet. It does not outlive this process until
     /// [`Decap::complete`].
     pub fn prepare(root: &Path) -> Result<Self> {
-        let number = generations::next(root, 0)?;
-        let Loaded { program, maps } = loader::decap(possible_cpus()?)?;
-        let folder = folder(root, number);
-        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let maps = pin(&folder, &maps).and_then(|()| Maps::pinned(&folder));
-        if maps.is_err() {
-            remove_folder(&folder)?;
-        }
-        let mut maps = maps?;
-        let program_digest = loader::decap_digest();
-        maps.settings.set(0, &Settings { abi_version: ABI_VERSION, program_digest, ..Settings::default() });
-        Ok(Self { root: root.to_owned(), number, program, maps })
+        let (generation, (program, maps)) = Generation::make(root, None, make)?;
+        Ok(Self { generation, program, maps })
     }
 
     /// Lets the program be found by [`Decap::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        generations::complete(&folder(&self.root, self.number), self.program.as_fd())
+        self.generation.complete(self.program.as_fd())
     }
 
     /// Whether it is the program that this binary carries, and all its pins are there.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let folder = folder(&self.root, self.number);
         let is_embedded =
             self.maps.settings.get(0).is_some_and(|set| set.program_digest == loader::decap_digest());
-        is_embedded && MAPS.into_iter().chain([PROGRAM]).all(|name| folder.join(name).exists())
+        is_embedded && self.generation.has(MAPS)
     }
 
     /// The program, for attaching it.
@@ -105,8 +90,7 @@ impl Decap {
 
     /// The kernel's number for the program: what links name.
     pub fn program_id(&self) -> Result<u32> {
-        let info = sys::program_info(self.program.as_fd());
-        Ok(info.map_err(|error| Error::kernel("describe", "xdp_decap", error))?.id)
+        generations::program_id(self.program.as_fd(), "xdp_decap")
     }
 
     /// What the program goes by.
@@ -128,8 +112,7 @@ impl Decap {
     /// What was counted since the program was loaded.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counts = &self.maps.counts;
-        (0..counts.len()).filter_map(|cpu| counts.get(cpu)).fold(Counts::default(), Counts::plus)
+        self.maps.counts.all().fold(Counts::default(), Counts::plus)
     }
 
     /// Runs the program once on an Ethernet frame: what it says, and the frame as it left it.
@@ -139,19 +122,13 @@ impl Decap {
 
     /// Unpins all programs and maps under the folder but these.
     pub fn retire_others(&self) -> Result<()> {
-        generations::retire_others(&self.root, self.number)
+        self.generation.retire_others()
     }
 
     /// Unpins all programs and maps under a folder, whatever made them, and removes the folder if no link is left in
     /// it.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations::retire_all(root)?;
-        if links::list(root)?.is_empty() {
-            // What is not netd's stays.
-            let _ = fs::remove_dir(root.join("links"));
-            let _ = fs::remove_dir(root);
-        }
-        Ok(())
+        generations::dismantle(root)
     }
 }
 
@@ -208,12 +185,11 @@ impl Maps {
     }
 }
 
-fn pin(folder: &Path, maps: &BTreeMap<String, OwnedFd>) -> Result<()> {
-    for name in MAPS {
-        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
-        let path = folder.join(name);
-        sys::pin(map.as_fd(), &path)
-            .map_err(|error| Error::kernel("pin", path.display().to_string(), error))?;
-    }
-    Ok(())
+fn make(folder: &Path) -> Result<(OwnedFd, Maps)> {
+    let Loaded { program, maps } = loader::decap(possible_cpus()?)?;
+    pin_maps(folder, MAPS, &maps)?;
+    let mut maps = Maps::pinned(folder)?;
+    let program_digest = loader::decap_digest();
+    maps.settings.set(0, &Settings { abi_version: ABI_VERSION, program_digest, ..Settings::default() });
+    Ok((program, maps))
 }

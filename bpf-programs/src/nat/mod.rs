@@ -11,7 +11,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use egress::{EgressRule, EgressRules};
 pub use rules::{Outer, Ports, Rules};
@@ -22,11 +22,11 @@ use self::abi::{
     Settings,
 };
 use crate::abi::PoolKey;
-use crate::bpffs::{make_folder, remove_folder};
 use crate::decap::Prefixes;
 use crate::error::{Error, Result};
+use crate::filters::{Order, Place};
 use crate::generations::{
-    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus, retire_others,
+    self, Generation, PROGRAM, check_version, hash, mapped, open_pin, pin, pin_maps, possible_cpus,
 };
 use crate::kernel_maps::all;
 use crate::links::{self, LinkError, LinkInfo};
@@ -74,8 +74,7 @@ pub enum Verdict {
 
 /// The programs with their maps.
 pub struct Nat {
-    root: PathBuf,
-    number: u32,
+    generation: Generation,
     egress: OwnedFd,
     ingress: OwnedFd,
     maps: Maps,
@@ -105,43 +104,36 @@ impl Nat {
     /// [`Error::Incompatible`] when another version of netd made their maps in another way; [`Nat::prepare`] makes new
     /// ones beside them.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(number) = generations::in_force(root)? else { return Ok(None) };
-        let folder = folder(root, number);
+        let Some(generation) = Generation::in_force(root)? else { return Ok(None) };
+        let folder = generation.folder();
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
         check_version(&folder, SETTINGS, found, ABI_VERSION)?;
         let (egress, ingress) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(INGRESS))?);
-        Ok(Some(Self { root: root.to_owned(), number, egress, ingress, maps }))
+        Ok(Some(Self { generation, egress, ingress, maps }))
     }
 
     /// Loads the programs. They use the maps of those before them, and what of them has another size is copied. Without
     /// any, `seed` (which nobody should be able to guess) is what ports are chosen by, and nothing is translated yet. They
     /// do not outlive this process until [`Nat::complete`].
     pub fn prepare(root: &Path, size: Size, seed: u64, before: Option<&Self>) -> Result<Self> {
-        let number = generations::next(root, 0)?;
-        let folder = folder(root, number);
-        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let made = make(&folder, size, seed, before);
-        if made.is_err() {
-            remove_folder(&folder)?;
-        }
-        let (egress, ingress, maps) = made?;
-        Ok(Self { root: root.to_owned(), number, egress, ingress, maps })
+        let made = Generation::make(root, None, |folder| make(folder, size, seed, before))?;
+        let (generation, (egress, ingress, maps)) = made;
+        Ok(Self { generation, egress, ingress, maps })
     }
 
     /// Lets the programs be found by [`Nat::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        generations::complete(&folder(&self.root, self.number), self.egress.as_fd())
+        self.generation.complete(self.egress.as_fd())
     }
 
     /// Whether they are the programs that this binary carries, with maps of this size, and all their pins are there.
     #[must_use]
     pub fn is_current(&self, size: Size) -> bool {
-        let folder = folder(&self.root, self.number);
         let is_embedded =
             self.maps.settings.get(0).is_some_and(|set| set.program_digest == loader::nat_digest());
-        let mut pins = KEPT.into_iter().chain(SIZED).chain([SETTINGS, PROGRAM, INGRESS]);
-        is_embedded && self.size() == size && pins.all(|name| folder.join(name).exists())
+        let pins = KEPT.into_iter().chain(SIZED).chain([SETTINGS, INGRESS]);
+        is_embedded && self.size() == size && self.generation.has(pins)
     }
 
     /// How many entries the maps have room for.
@@ -180,8 +172,7 @@ impl Nat {
     /// What was counted since the maps were made.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counts = &self.maps.counts;
-        (0..counts.len()).filter_map(|cpu| counts.get(cpu)).fold(Counts::default(), Counts::plus)
+        self.maps.counts.all().fold(Counts::default(), Counts::plus)
     }
 
     /// How much of the table is used; `now_ns` is the time since boot without sleep, in nanoseconds.
@@ -228,7 +219,8 @@ impl Nat {
     /// the flows that they have made since their tables were copied.
     pub fn attach(&self, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
         for side in [Side::Ingress, Side::Egress] {
-            tc::attach(&tc::side_root(&self.root, side), device, ifindex, side, self.program(side))?;
+            let root = tc::side_root(self.generation.root(), side);
+            tc::attach(&root, device, Place { ifindex, side }, Order::Behind, self.program(side))?;
         }
         self.take_over()?;
         Ok(())
@@ -236,15 +228,21 @@ impl Nat {
 
     /// Fills these tables with what those of earlier programs have and they lack.
     fn take_over(&self) -> Result<()> {
-        for number in generations::list(&self.root)?.into_iter().filter(|number| *number < self.number) {
+        for folder in self.generation.earlier()? {
             // Those of another version of netd are not read, and tables of the same size are the same ones.
-            let Ok(earlier) = Maps::pinned(&folder(&self.root, number)) else { continue };
+            let Ok(earlier) = Maps::pinned(&folder) else { continue };
             let version = earlier.settings.get(0).unwrap_or_default().abi_version;
             if version == ABI_VERSION && earlier.mappings.capacity() != self.maps.mappings.capacity() {
                 table::copy_mappings(&earlier, &self.maps, now_ns())?;
             }
         }
         Ok(())
+    }
+
+    /// Has every device that runs older ones run these: one table knows the flows of all.
+    pub fn replace_older(&self) -> std::result::Result<(), LinkError> {
+        let others = tc::running_others(self.generation.root(), |side| self.program_id(side))?;
+        others.iter().try_for_each(|(device, ifindex)| self.attach(device, *ifindex))
     }
 
     /// Takes the programs off a device. That they are not there is success.
@@ -260,23 +258,18 @@ impl Nat {
 
     /// The kernel's number for the program of a side: what links name.
     pub fn program_id(&self, side: Side) -> Result<u32> {
-        let info = sys::program_info(self.program(side));
-        Ok(info.map_err(|error| Error::kernel("describe", "tc_nat", error))?.id)
+        generations::program_id(self.program(side), "tc_nat")
     }
 
     /// Unpins all programs and maps under the folder but these.
     pub fn retire_others(&self) -> Result<()> {
-        retire_others(&self.root, self.number)
+        self.generation.retire_others()
     }
 
     /// Unpins all programs and maps under a folder, whatever made them, and removes the folder if no link is left in
     /// it.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations::retire_all(root)?;
-        if Self::attached(root)?.is_empty() {
-            tc::remove_folders(root);
-        }
-        Ok(())
+        generations::dismantle(root)
     }
 
     fn program(&self, side: Side) -> BorrowedFd<'_> {
@@ -294,10 +287,8 @@ fn make(folder: &Path, size: Size, seed: u64, before: Option<&Nat>) -> Result<(O
     };
     let paths: Vec<_> = shared.iter().map(|name| (*name, folder.join(name))).collect();
     let LoadedNat { egress, ingress, maps } = loader::nat(size, possible_cpus()?, &paths)?;
-    for name in KEPT.into_iter().chain(SIZED).chain([SETTINGS]).filter(|name| !shared.contains(name)) {
-        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
-        pin(map.as_fd(), &folder.join(name))?;
-    }
+    let names = KEPT.into_iter().chain(SIZED).chain([SETTINGS]);
+    pin_maps(folder, names.filter(|name| !shared.contains(name)), &maps)?;
     pin(ingress.as_fd(), &folder.join(INGRESS))?;
     let mut maps = Maps::pinned(folder)?;
     let known = before.and_then(|before| before.maps.settings.get(0)).map(|settings| settings.seed);
@@ -330,7 +321,7 @@ fn share(folder: &Path, size: Size, before: &Nat) -> Result<BTreeSet<&'static st
     };
     let names: BTreeSet<_> = KEPT.into_iter().chain(SIZED.into_iter().filter(is_kept)).collect();
     for name in &names {
-        let map = open_pin(&generations::folder(&before.root, before.number).join(name))?;
+        let map = open_pin(&before.generation.folder().join(name))?;
         pin(map.as_fd(), &folder.join(name))?;
     }
     Ok(names)
@@ -340,10 +331,6 @@ fn share(folder: &Path, size: Size, before: &Nat) -> Result<BTreeSet<&'static st
 fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
-}
-
-fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    sys::pin(object, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
 }
 
 impl Maps {

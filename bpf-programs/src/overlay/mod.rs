@@ -8,22 +8,21 @@
 pub mod abi;
 mod rules;
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use rules::{Rules, Way};
 
 use self::abi::{ABI_VERSION, Counts, Settings};
 use self::rules::bytes;
 use crate::abi::PoolKey;
-use crate::bpffs::{make_folder, remove_folder};
 use crate::error::{Error, Result};
+use crate::filters::{Order, Place};
 use crate::generations::{
-    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus,
+    self, Generation, PROGRAM, check_version, hash, mapped, open_pin, pin, pin_maps, possible_cpus,
 };
 use crate::kernel_maps::{all, delete_all, put_all};
-use crate::links::{self, LinkError};
+use crate::links::LinkError;
 use crate::loader::{self, LoadedOverlay};
 use crate::mmap::Mapped;
 use crate::sys::{self, Hash};
@@ -52,8 +51,7 @@ pub enum Role {
 
 /// The programs with their maps.
 pub struct Overlay {
-    root: PathBuf,
-    number: u32,
+    generation: Generation,
     receive: OwnedFd,
     send: OwnedFd,
     maps: Maps,
@@ -75,41 +73,33 @@ impl Overlay {
     /// [`Error::Incompatible`] when another version of netd made their maps in another way; [`Overlay::prepare`] makes
     /// new ones beside them.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(number) = generations::in_force(root)? else { return Ok(None) };
-        let folder = folder(root, number);
+        let Some(generation) = Generation::in_force(root)? else { return Ok(None) };
+        let folder = generation.folder();
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
         check_version(&folder, "settings", found, ABI_VERSION)?;
         let (receive, send) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(SEND))?);
-        Ok(Some(Self { root: root.to_owned(), number, receive, send, maps }))
+        Ok(Some(Self { generation, receive, send, maps }))
     }
 
     /// Loads the programs, with maps in which nobody is known yet. They do not outlive this process until
     /// [`Overlay::complete`].
     pub fn prepare(root: &Path) -> Result<Self> {
-        let number = generations::next(root, 0)?;
-        let folder = folder(root, number);
-        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let made = make(&folder);
-        if made.is_err() {
-            remove_folder(&folder)?;
-        }
-        let (receive, send, maps) = made?;
-        Ok(Self { root: root.to_owned(), number, receive, send, maps })
+        let (generation, (receive, send, maps)) = Generation::make(root, None, make)?;
+        Ok(Self { generation, receive, send, maps })
     }
 
     /// Lets the programs be found by [`Overlay::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        generations::complete(&folder(&self.root, self.number), self.receive.as_fd())
+        self.generation.complete(self.receive.as_fd())
     }
 
     /// Whether they are the programs that this binary carries, and all their pins are there.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let folder = folder(&self.root, self.number);
         let is_embedded =
             self.maps.settings.get(0).is_some_and(|set| set.program_digest == loader::overlay_digest());
-        is_embedded && MAPS.into_iter().chain([PROGRAM, SEND]).all(|name| folder.join(name).exists())
+        is_embedded && self.generation.has(MAPS.into_iter().chain([SEND]))
     }
 
     /// What the programs go by.
@@ -148,8 +138,7 @@ impl Overlay {
     /// What was counted since the programs were loaded.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counts = &self.maps.counts;
-        (0..counts.len()).filter_map(|cpu| counts.get(cpu)).fold(Counts::default(), Counts::plus)
+        self.maps.counts.all().fold(Counts::default(), Counts::plus)
     }
 
     /// Runs a program once on an Ethernet frame, which is the loopback device's: what it says (`TC_ACT_*`, as the kernel
@@ -162,30 +151,24 @@ impl Overlay {
 
     /// Puts the program of a role on a device. Where an older one is, this takes its place.
     pub fn attach(&self, role: Role, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
-        tc::attach(&self.root, device, ifindex, Side::Ingress, self.program(role))
+        let place = Place { ifindex, side: Side::Ingress };
+        tc::attach(self.generation.root(), device, place, Order::Behind, self.program(role))
     }
 
     /// The kernel's number for the program of a role: what links name.
     pub fn program_id(&self, role: Role) -> Result<u32> {
-        let info = sys::program_info(self.program(role));
-        Ok(info.map_err(|error| Error::kernel("describe", "tc_overlay", error))?.id)
+        generations::program_id(self.program(role), "tc_overlay")
     }
 
     /// Unpins all programs and maps under the folder but these.
     pub fn retire_others(&self) -> Result<()> {
-        generations::retire_others(&self.root, self.number)
+        self.generation.retire_others()
     }
 
     /// Unpins all programs and maps under a folder, whatever made them, and removes the folder if no link is left in
     /// it.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations::retire_all(root)?;
-        if links::list(root)?.is_empty() {
-            // What is not netd's stays.
-            let _ = fs::remove_dir(root.join("links"));
-            let _ = fs::remove_dir(root);
-        }
-        Ok(())
+        generations::dismantle(root)
     }
 
     fn program(&self, role: Role) -> BorrowedFd<'_> {
@@ -198,14 +181,8 @@ impl Overlay {
 
 fn make(folder: &Path) -> Result<(OwnedFd, OwnedFd, Maps)> {
     let LoadedOverlay { receive, send, maps } = loader::overlay(possible_cpus()?)?;
-    let pin = |object: BorrowedFd<'_>, path: PathBuf| {
-        sys::pin(object, &path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
-    };
-    for name in MAPS {
-        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
-        pin(map.as_fd(), folder.join(name))?;
-    }
-    pin(send.as_fd(), folder.join(SEND))?;
+    pin_maps(folder, MAPS, &maps)?;
+    pin(send.as_fd(), &folder.join(SEND))?;
     let mut maps = Maps::pinned(folder)?;
     let program_digest = loader::overlay_digest();
     maps.settings.set(0, &Settings { abi_version: ABI_VERSION, program_digest, ..Settings::default() });

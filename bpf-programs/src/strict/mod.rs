@@ -9,14 +9,14 @@ pub mod abi;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use self::abi::{ABI_VERSION, Counts, Settings};
-use crate::bpffs::{make_folder, remove_folder};
 use crate::decap::{Prefix, Prefixes};
 use crate::error::{Error, Result};
+use crate::filters::{Order, Place};
 use crate::generations::{
-    self, PROGRAM, check_version, folder, hash, incompatible, mapped, open_pin, possible_cpus,
+    self, Generation, PROGRAM, check_version, hash, mapped, open_pin, pin, pin_maps, possible_cpus,
 };
 use crate::links::{self, LinkError, LinkInfo};
 use crate::loader::{self, LoadedStrict};
@@ -66,8 +66,7 @@ pub enum Verdict {
 
 /// The programs with their maps.
 pub struct Strict {
-    root: PathBuf,
-    number: u32,
+    generation: Generation,
     leaving: OwnedFd,
     coming: OwnedFd,
     maps: Maps,
@@ -88,41 +87,34 @@ impl Strict {
     /// [`Error::Incompatible`] when another version of netd made their maps in another way; [`Strict::prepare`] makes new
     /// ones beside them.
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let Some(number) = generations::in_force(root)? else { return Ok(None) };
-        let folder = folder(root, number);
+        let Some(generation) = Generation::in_force(root)? else { return Ok(None) };
+        let folder = generation.folder();
         let maps = Maps::pinned(&folder)?;
         let found = maps.settings.get(0).unwrap_or_default().abi_version;
         check_version(&folder, "settings", found, ABI_VERSION)?;
         let (leaving, coming) = (open_pin(&folder.join(PROGRAM))?, open_pin(&folder.join(IN))?);
-        Ok(Some(Self { root: root.to_owned(), number, leaving, coming, maps }))
+        Ok(Some(Self { generation, leaving, coming, maps }))
     }
 
     /// Loads the programs, with maps in which nothing is listed yet; they go on counting where those before them are. They
     /// do not outlive this process until [`Strict::complete`].
     pub fn prepare(root: &Path, before: Option<&Self>) -> Result<Self> {
-        let number = generations::next(root, 0)?;
-        let folder = folder(root, number);
-        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let made = make(&folder, before);
-        if made.is_err() {
-            remove_folder(&folder)?;
-        }
-        let (leaving, coming, maps) = made?;
-        Ok(Self { root: root.to_owned(), number, leaving, coming, maps })
+        let made = Generation::make(root, None, |folder| make(folder, before))?;
+        let (generation, (leaving, coming, maps)) = made;
+        Ok(Self { generation, leaving, coming, maps })
     }
 
     /// Lets the programs be found by [`Strict::open`] from now on.
     pub fn complete(&mut self) -> Result<()> {
-        generations::complete(&folder(&self.root, self.number), self.leaving.as_fd())
+        self.generation.complete(self.leaving.as_fd())
     }
 
     /// Whether they are the programs that this binary carries, and all their pins are there.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let folder = folder(&self.root, self.number);
         let is_embedded =
             self.maps.settings.get(0).is_some_and(|set| set.program_digest == loader::strict_digest());
-        is_embedded && MAPS.into_iter().chain([PROGRAM, IN]).all(|name| folder.join(name).exists())
+        is_embedded && self.generation.has(MAPS.into_iter().chain([IN]))
     }
 
     /// What the programs go by.
@@ -169,8 +161,7 @@ impl Strict {
     /// What was counted since the maps were made.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counts = &self.maps.counts;
-        (0..counts.len()).filter_map(|cpu| counts.get(cpu)).fold(Counts::default(), Counts::plus)
+        self.maps.counts.all().fold(Counts::default(), Counts::plus)
     }
 
     /// Runs the program of a side once on an Ethernet frame with a firewall mark.
@@ -185,10 +176,16 @@ impl Strict {
     /// these take their places.
     pub fn attach(&self, device: &str, ifindex: u32) -> std::result::Result<(), LinkError> {
         for side in [Side::Egress, Side::Ingress] {
-            let root = tc::side_root(&self.root, side);
-            tc::attach_first(&root, device, ifindex, side, self.program(side))?;
+            let root = tc::side_root(self.generation.root(), side);
+            tc::attach(&root, device, Place { ifindex, side }, Order::First, self.program(side))?;
         }
         Ok(())
+    }
+
+    /// Has every device that runs older ones run these.
+    pub fn replace_older(&self) -> std::result::Result<(), LinkError> {
+        let others = tc::running_others(self.generation.root(), |side| self.program_id(side))?;
+        others.iter().try_for_each(|(device, ifindex)| self.attach(device, *ifindex))
     }
 
     /// Takes the programs off a device. That they are not there is success.
@@ -205,23 +202,18 @@ impl Strict {
 
     /// The kernel's number for the program of a side: what links name.
     pub fn program_id(&self, side: Side) -> Result<u32> {
-        let info = sys::program_info(self.program(side));
-        Ok(info.map_err(|error| Error::kernel("describe", "tc_strict", error))?.id)
+        generations::program_id(self.program(side), "tc_strict")
     }
 
     /// Unpins all programs and maps under the folder but these.
     pub fn retire_others(&self) -> Result<()> {
-        generations::retire_others(&self.root, self.number)
+        self.generation.retire_others()
     }
 
     /// Unpins all programs and maps under a folder, whatever made them, and removes the folder if no link is left in
     /// it.
     pub fn retire_all(root: &Path) -> Result<()> {
-        generations::retire_all(root)?;
-        if Self::attached(root)?.is_empty() {
-            tc::remove_folders(root);
-        }
-        Ok(())
+        generations::dismantle(root)
     }
 
     fn program(&self, side: Side) -> BorrowedFd<'_> {
@@ -233,21 +225,16 @@ impl Strict {
 }
 
 fn make(folder: &Path, before: Option<&Strict>) -> Result<(OwnedFd, OwnedFd, Maps)> {
-    let pin = |object: BorrowedFd<'_>, path: &Path| {
-        sys::pin(object, path).map_err(|error| Error::kernel("pin", path.display().to_string(), error))
-    };
     let mut shared = Vec::new();
     if let Some(before) = before {
-        let counts = open_pin(&generations::folder(&before.root, before.number).join(COUNTS))?;
+        let counts = open_pin(&before.generation.folder().join(COUNTS))?;
         let path = folder.join(COUNTS);
         pin(counts.as_fd(), &path)?;
         shared.push((COUNTS, path));
     }
     let LoadedStrict { leaving, coming, maps } = loader::strict(possible_cpus()?, &shared)?;
-    for name in MAPS.into_iter().filter(|name| shared.iter().all(|(shared, _)| shared != name)) {
-        let map = maps.get(name).ok_or_else(|| incompatible(folder, name, "the object does not have it"))?;
-        pin(map.as_fd(), &folder.join(name))?;
-    }
+    let own = MAPS.into_iter().filter(|name| shared.iter().all(|(shared, _)| shared != name));
+    pin_maps(folder, own, &maps)?;
     pin(coming.as_fd(), &folder.join(IN))?;
     let mut maps = Maps::pinned(folder)?;
     let program_digest = loader::strict_digest();

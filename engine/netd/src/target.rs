@@ -2,7 +2,7 @@
 
 use crate::facts::Facts;
 use async_trait::async_trait;
-use netd_core::{DesiredKind, KindName, Observation, Outcome, Step};
+use netd_core::{DesiredKind, KindName, Observation, Outcome, Spec, Step};
 use netd_schema::Config;
 use std::sync::Arc;
 
@@ -54,6 +54,16 @@ pub trait Target: Send {
     async fn dismantle(&mut self) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// What a step makes, or removes, as the spec of its kind.
+///
+/// # Errors
+///
+/// [`Outcome::Failed`] for the step of another kind, which no plan has.
+pub(crate) fn spec_of<S: Spec + 'static>(step: &Step, kind: KindName) -> Result<&S, Outcome> {
+    let spec = step.action.spec().as_any().downcast_ref();
+    spec.ok_or_else(|| Outcome::Failed(format!("not of the kind {kind}")))
 }
 
 /// One kind: how what is wanted follows from the file and the facts, and the target that does it.

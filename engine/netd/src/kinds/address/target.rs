@@ -3,9 +3,9 @@
 use super::{AddressSpec, NAME, announce, key};
 use crate::facts::{Facts, Mac, same_device};
 use crate::netlink::{Answer, Connection, PROTOCOL, Request};
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
-use netd_core::{Action, Observation, Outcome, Spec, Step};
+use netd_core::{Action, Observation, Outcome, Step};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
@@ -148,21 +148,14 @@ impl AddressTarget {
     }
 
     async fn step(&mut self, step: &Step, facts: &Facts) -> Result<Outcome, Outcome> {
-        let typed = |spec: &Arc<dyn Spec>| {
-            let spec = spec.as_any().downcast_ref::<AddressSpec>().cloned();
-            spec.ok_or_else(|| Outcome::Failed(format!("not an {NAME}")))
-        };
+        let spec: &AddressSpec = spec_of(step, NAME)?;
         let mut connection = self.open().map_err(Outcome::Failed)?;
         let there = held(&mut connection).await.map_err(Outcome::Failed)?;
         let wanted = match &step.action {
-            Action::Create { to } | Action::Update { to, .. } => Some(typed(to)?),
+            Action::Create { .. } | Action::Update { .. } => Some(spec),
             Action::Delete { .. } => None,
         };
-        let address = match &step.action {
-            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
-                typed(spec)?.address
-            }
-        };
+        let address = spec.address;
         let places = || there.iter().filter(|held| held.address == address);
         if let Some(wanted) = &wanted {
             if let Some(other) = places().find(|held| !held.is_own) {

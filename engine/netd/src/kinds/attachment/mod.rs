@@ -9,7 +9,7 @@ mod standing;
 mod target;
 
 pub(crate) use attach::attach;
-pub(crate) use standing::standing;
+pub(crate) use standing::{Stand, known, on_both_sides, standing};
 pub use target::AttachmentTarget;
 
 use crate::facts::{AttachedMode, Facts, RouteAction};

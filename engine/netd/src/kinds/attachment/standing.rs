@@ -2,8 +2,12 @@
 
 use super::{AttachmentSpec, Mode, Program};
 use crate::facts::Facts;
+use crate::kinds::service::sentence;
+use netd_bpf::Error;
 use netd_bpf::links::LinkInfo;
+use netd_bpf::tc::Side;
 use netd_core::{Described, Key, Observation};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is to be known of a device on which a program runs in the network stack.
@@ -44,6 +48,55 @@ pub(crate) fn standing<S: Described>(
         }
     }
     observation
+}
+
+/// A device with programs on what comes in and on what leaves.
+pub(crate) struct Stand {
+    pub device: String,
+    /// What the links say.
+    pub index: u32,
+    /// The same; 0 if that is a device of another name now: one that was renamed keeps its links.
+    pub ifindex: u32,
+    /// Those that are to be in force only if they are on both sides.
+    pub program: Program,
+}
+
+/// The devices with links of either side; `program_id` says which programs are to be in force.
+pub(crate) fn on_both_sides(
+    attached: &BTreeMap<(String, Side), LinkInfo>,
+    facts: &Facts,
+    program_id: impl Fn(Side) -> Option<u32>,
+) -> Vec<Stand> {
+    let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
+    let stand = |device: &String| {
+        let sides = [Side::Ingress, Side::Egress];
+        let links = sides.map(|side| attached.get(&(device.clone(), side)));
+        let index = links.iter().flatten().map(|link| link.ifindex).max().unwrap_or(0);
+        let is_renamed = facts.links.get(&index).is_some_and(|link| link.name != *device);
+        let is_current = sides.into_iter().zip(links).all(|(side, link)| {
+            let running = link.filter(|link| link.ifindex == index).map(|link| link.program_id);
+            running.is_some() && running == program_id(side)
+        });
+        Stand {
+            device: device.clone(),
+            index,
+            ifindex: if is_renamed { 0 } else { index },
+            program: if is_current { Program::Current } else { Program::Earlier },
+        }
+    };
+    names.into_iter().map(stand).collect()
+}
+
+/// Programs that were found, if this version knows how their maps were made: others are as good as none.
+///
+/// # Errors
+///
+/// A sentence, if it cannot be said.
+pub(crate) fn known<T>(found: netd_bpf::Result<Option<T>>) -> Result<Option<T>, String> {
+    match found {
+        Err(Error::Incompatible { .. }) => Ok(None),
+        found => found.map_err(|error| sentence(&error)),
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::{DecapSpec, NAME, Rules};
 use crate::facts::Facts;
-use crate::kinds::attachment::{AttachmentSpec, Mode, attach, standing};
+use crate::kinds::attachment::{AttachmentSpec, Mode, attach, known, standing};
 use crate::kinds::service::sentence;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
 use netd_bpf::Error;
 use netd_bpf::decap::Decap;
@@ -67,10 +67,7 @@ impl Target for DecapTarget {
 
 /// The program in force; one of another version is as good as none.
 fn open(root: &Path) -> Result<Option<Decap>, String> {
-    match Decap::open(root) {
-        Err(Error::Incompatible { .. }) => Ok(None),
-        found => found.map_err(|error| sentence(&error)),
-    }
+    known(Decap::open(root))
 }
 
 fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
@@ -131,13 +128,7 @@ fn told(counts: &Counts) -> Option<String> {
 
 impl DecapTarget {
     fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
-        let spec = match &step.action {
-            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
-                spec
-            }
-        };
-        let spec = spec.as_any().downcast_ref::<DecapSpec>();
-        let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+        let spec: &DecapSpec = spec_of(step, NAME)?;
         match step.action {
             Action::Create { .. } | Action::Update { .. } => self.put(spec),
             Action::Delete { .. } => {

@@ -5,7 +5,7 @@ use super::{LinkSpec, NAME, tunnel_kind};
 use crate::facts::Facts;
 use crate::netlink::{Answer, Channel};
 use crate::reach::device_name;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use netd_schema::TunnelKind;
@@ -117,11 +117,7 @@ fn not_forwarded() -> Option<String> {
 }
 
 fn apply(channel: &mut Channel, owner: &Owner, step: &Step) -> Result<Outcome, Outcome> {
-    let spec = match &step.action {
-        Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => spec,
-    };
-    let spec = spec.as_any().downcast_ref::<LinkSpec>();
-    let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+    let spec: &LinkSpec = spec_of(step, NAME)?;
     // Looked at as late as possible: a name says nothing about who made the device.
     let there = look(channel, &spec.device)?;
     if let Some(there) = &there

@@ -3,14 +3,13 @@
 use super::{Given, MasqueradeSpec, NAME, Rules};
 use crate::clock;
 use crate::facts::Facts;
-use crate::kinds::attachment::Program;
+use crate::kinds::attachment::{Stand, known, on_both_sides};
 use crate::kinds::service::sentence;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
+use netd_bpf::Error;
 use netd_bpf::nat::abi::Counts;
 use netd_bpf::nat::{self, Nat, Size, Usage};
-use netd_bpf::tc::Side;
-use netd_bpf::{Error, LinkError};
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -83,10 +82,7 @@ impl Target for MasqueradeTarget {
 
 /// The programs in force; those of another version are as good as none.
 fn open(root: &Path) -> Result<Option<Nat>, String> {
-    match Nat::open(root) {
-        Err(Error::Incompatible { .. }) => Ok(None),
-        found => found.map_err(|error| sentence(&error)),
-    }
+    known(Nat::open(root))
 }
 
 fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
@@ -107,26 +103,11 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
         found.as_ref().map_or(Size { flows: 0, direct: 0, fragments: 0, has_egress: false }, Nat::size);
     let rules = Arc::new(Rules::held(&held, size));
     let current = found.as_ref().filter(|nat| nat.is_current(size_for(size.flows, size.has_egress)));
-    let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
-    for device in names {
-        let links = [Side::Ingress, Side::Egress].map(|side| attached.get(&(device.clone(), side)));
-        let index = links.iter().flatten().map(|link| link.ifindex).max().unwrap_or(0);
-        // A device that was renamed keeps its links; it is then one of another name than is wanted.
-        let is_renamed = facts.links.get(&index).is_some_and(|link| link.name != *device);
-        let runs = |nat: &&Nat| {
-            [Side::Ingress, Side::Egress].iter().zip(links).all(|(side, link)| {
-                let running = link.filter(|link| link.ifindex == index).map(|link| link.program_id);
-                running.is_some() && running == nat.program_id(*side).ok()
-            })
-        };
-        let spec = MasqueradeSpec {
-            device: device.clone(),
-            ifindex: if is_renamed { 0 } else { index },
-            program: if current.as_ref().is_some_and(runs) { Program::Current } else { Program::Earlier },
-            given: Given::held(held.devices.get(&index)),
-            rules: Arc::clone(&rules),
-        };
-        let key = Key::new(device);
+    let program_id = |side| current.and_then(|nat| nat.program_id(side).ok());
+    for Stand { device, index, ifindex, program } in on_both_sides(&attached, facts, program_id) {
+        let key = Key::new(&device);
+        let given = Given::held(held.devices.get(&index));
+        let spec = MasqueradeSpec { device, ifindex, program, given, rules: Arc::clone(&rules) };
         observation.owned.insert(key.clone(), Arc::new(spec));
         if !note.is_empty() {
             observation.notes.insert(key, note.clone());
@@ -161,13 +142,7 @@ fn told(counts: &Counts, usage: &Usage) -> String {
 
 impl MasqueradeTarget {
     fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
-        let spec = match &step.action {
-            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
-                spec
-            }
-        };
-        let spec = spec.as_any().downcast_ref::<MasqueradeSpec>();
-        let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+        let spec: &MasqueradeSpec = spec_of(step, NAME)?;
         match step.action {
             Action::Create { .. } | Action::Update { .. } => self.put(spec),
             Action::Delete { .. } => {
@@ -178,7 +153,7 @@ impl MasqueradeTarget {
         }
     }
 
-    /// Has the programs go by the rules, and the device run them.
+    /// Has the programs go by the rules, and the device run them; and so do the others, also one that is only kept.
     fn put(&self, spec: &MasqueradeSpec) -> Result<Outcome, Outcome> {
         let mut nat = self.loaded(size_for(spec.rules.flows, spec.rules.has_egress))?;
         let mut rules = nat.rules().map_err(failed)?;
@@ -190,23 +165,10 @@ impl MasqueradeTarget {
         }
         (rules.sources, rules.exclude) = (spec.rules.sources(), spec.rules.excluded());
         nat.set_rules(&rules).map_err(failed)?;
-        match nat.attach(&spec.device, spec.ifindex) {
-            Ok(()) => self.turn_others(&nat),
-            Err(LinkError::Other(Error::Kernel { source, .. })) if source.raw_os_error() == Some(EINVAL) => {
-                Ok(Outcome::Failed("this kernel has no links for such programs (TCX, Linux 6.6)".to_owned()))
-            }
+        match nat.attach(&spec.device, spec.ifindex).and_then(|()| nat.replace_older()) {
+            Ok(()) => Ok(Outcome::Applied),
             Err(error) => Ok(Outcome::Failed(sentence(&error))),
         }
-    }
-
-    /// Has every other device with programs run these, also one that is only kept: one table knows the flows of all.
-    fn turn_others(&self, nat: &Nat) -> Result<Outcome, Outcome> {
-        for ((device, side), link) in Nat::attached(&self.root).map_err(failed)? {
-            if link.ifindex > 0 && link.program_id != nat.program_id(side).map_err(failed)? {
-                nat.attach(&device, link.ifindex).map_err(|error| Outcome::Failed(sentence(&error)))?;
-            }
-        }
-        Ok(Outcome::Applied)
     }
 
     /// Forgets what packets get on devices that no program is on any more.
@@ -250,9 +212,6 @@ impl MasqueradeTarget {
         swept.map_err(|error| sentence(&error))
     }
 }
-
-/// The kernel's answer to an attach type that it does not know.
-const EINVAL: i32 = 22;
 
 fn size_for(flows: u32, has_egress: bool) -> Size {
     Size { flows, direct: (flows / DIRECT_SHARE).max(1), fragments: FRAGMENTS, has_egress }

@@ -6,7 +6,7 @@ use super::table::{Found, Table, chain_named};
 use super::{Carrier, NAME, NotrackSpec};
 use crate::facts::Facts;
 use crate::netlink::Netfilter;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use netd_core::{Action, Observation, Outcome, Step};
@@ -124,11 +124,7 @@ fn has_none(error: &io::Error) -> bool {
 }
 
 async fn apply(step: &Step, instance: &str) -> Result<Outcome, Outcome> {
-    let spec = match &step.action {
-        Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => spec,
-    };
-    let spec = spec.as_any().downcast_ref::<NotrackSpec>();
-    let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+    let spec: &NotrackSpec = spec_of(step, NAME)?;
     let wanted = match step.action {
         Action::Create { .. } | Action::Update { .. } => Some(spec.prefixes.clone()),
         Action::Delete { .. } => None,

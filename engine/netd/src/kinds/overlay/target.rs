@@ -2,9 +2,9 @@
 
 use super::{NAME, OverlaySpec, Role, Rules};
 use crate::facts::Facts;
-use crate::kinds::attachment::Program;
+use crate::kinds::attachment::{Program, known};
 use crate::kinds::service::sentence;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
 use netd_bpf::overlay::{self, Overlay};
 use netd_bpf::{Error, links};
@@ -60,10 +60,7 @@ type Filled = (Arc<Rules>, Overlay);
 
 /// The programs in force; those of another version are as good as none.
 fn open(root: &Path) -> Result<Option<Overlay>, String> {
-    match Overlay::open(root) {
-        Err(Error::Incompatible { .. }) => Ok(None),
-        found => found.map_err(|error| sentence(&error)),
-    }
+    known(Overlay::open(root))
 }
 
 fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
@@ -108,13 +105,7 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
 
 impl OverlayTarget {
     fn step(&self, step: &Step, filled: &mut Option<Filled>) -> Result<Outcome, Outcome> {
-        let spec = match &step.action {
-            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
-                spec
-            }
-        };
-        let spec = spec.as_any().downcast_ref::<OverlaySpec>();
-        let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+        let spec: &OverlaySpec = spec_of(step, NAME)?;
         match step.action {
             Action::Create { .. } | Action::Update { .. } => self.put(spec, filled),
             Action::Delete { .. } => {

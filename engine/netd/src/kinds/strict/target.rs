@@ -2,17 +2,14 @@
 
 use super::{NAME, Rules, StrictSpec};
 use crate::facts::Facts;
-use crate::kinds::attachment::Program;
+use crate::kinds::attachment::{Stand, known, on_both_sides};
 use crate::kinds::service::sentence;
-use crate::target::Target;
+use crate::target::{Target, spec_of};
 use async_trait::async_trait;
+use netd_bpf::Error;
 use netd_bpf::strict::Strict;
 use netd_bpf::strict::abi::Counts;
-use netd_bpf::tc::Side;
-use netd_bpf::{Error, LinkError};
 use netd_core::{Action, Key, Observation, Outcome, Step};
-use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,10 +84,7 @@ impl Target for StrictTarget {
 
 /// The programs in force; those of another version are as good as none.
 fn open(root: &Path) -> Result<Option<Strict>, String> {
-    match Strict::open(root) {
-        Err(Error::Incompatible { .. }) => Ok(None),
-        found => found.map_err(|error| sentence(&error)),
-    }
+    known(Strict::open(root))
 }
 
 fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
@@ -107,25 +101,10 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
     let rules = Arc::new(rules);
     let note = found.as_ref().and_then(|strict| told(&strict.counts()));
     let current = found.as_ref().filter(|strict| strict.is_current());
-    let names: BTreeSet<&String> = attached.keys().map(|(device, _)| device).collect();
-    for device in names {
-        let links = [Side::Ingress, Side::Egress].map(|side| attached.get(&(device.clone(), side)));
-        let index = links.iter().flatten().map(|link| link.ifindex).max().unwrap_or(0);
-        // A device that was renamed keeps its links; it is then one of another name than is wanted.
-        let is_renamed = facts.links.get(&index).is_some_and(|link| link.name != *device);
-        let runs = |strict: &&Strict| {
-            [Side::Ingress, Side::Egress].iter().zip(links).all(|(side, link)| {
-                let running = link.filter(|link| link.ifindex == index).map(|link| link.program_id);
-                running.is_some() && running == strict.program_id(*side).ok()
-            })
-        };
-        let spec = StrictSpec {
-            device: device.clone(),
-            ifindex: if is_renamed { 0 } else { index },
-            program: if current.as_ref().is_some_and(runs) { Program::Current } else { Program::Earlier },
-            rules: Arc::clone(&rules),
-        };
-        let key = Key::new(device);
+    let program_id = |side| current.and_then(|strict| strict.program_id(side).ok());
+    for Stand { device, ifindex, program, .. } in on_both_sides(&attached, facts, program_id) {
+        let key = Key::new(&device);
+        let spec = StrictSpec { device, ifindex, program, rules: Arc::clone(&rules) };
         observation.owned.insert(key.clone(), Arc::new(spec));
         observation.notes.extend(note.clone().map(|note| (key, note)));
     }
@@ -134,13 +113,7 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
 
 impl StrictTarget {
     fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
-        let spec = match &step.action {
-            Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec } => {
-                spec
-            }
-        };
-        let spec = spec.as_any().downcast_ref::<StrictSpec>();
-        let spec = spec.ok_or_else(|| Outcome::Failed(format!("not a {NAME}")))?;
+        let spec: &StrictSpec = spec_of(step, NAME)?;
         match step.action {
             Action::Create { .. } | Action::Update { .. } => self.put(spec),
             Action::Delete { .. } => {
@@ -150,28 +123,13 @@ impl StrictTarget {
         }
     }
 
-    /// Has the programs go by the rules, and the device run them.
+    /// Has the programs go by the rules, and the device run them; and so do the others, also one that is only kept.
     fn put(&self, spec: &StrictSpec) -> Result<Outcome, Outcome> {
         let strict = self.filled(&spec.rules)?;
-        match strict.attach(&spec.device, spec.ifindex) {
-            Ok(()) => self.turn_others(&strict),
-            Err(LinkError::Other(Error::Kernel { source, .. }))
-                if Errno::from_io_error(&source) == Some(Errno::INVAL) =>
-            {
-                Ok(Outcome::Failed("this kernel has no links for such programs (TCX, Linux 6.6)".to_owned()))
-            }
+        match strict.attach(&spec.device, spec.ifindex).and_then(|()| strict.replace_older()) {
+            Ok(()) => Ok(Outcome::Applied),
             Err(error) => Ok(Outcome::Failed(sentence(&error))),
         }
-    }
-
-    /// Has every other device with programs run these, also one that is only kept: it goes by the same rules.
-    fn turn_others(&self, strict: &Strict) -> Result<Outcome, Outcome> {
-        for ((device, side), link) in Strict::attached(&self.root).map_err(failed)? {
-            if link.ifindex > 0 && link.program_id != strict.program_id(side).map_err(failed)? {
-                strict.attach(&device, link.ifindex).map_err(|error| Outcome::Failed(sentence(&error)))?;
-            }
-        }
-        Ok(Outcome::Applied)
     }
 
     /// The programs that this binary carries, filled: those of before, or new ones.

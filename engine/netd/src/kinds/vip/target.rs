@@ -84,9 +84,8 @@ fn apply(maps: &mut dyn Maps, steps: &[Step]) -> Result<Vec<Outcome>, String> {
 }
 
 fn apply_one(maps: &mut dyn Maps, names: &mut Names, step: &Step) -> Result<Outcome, String> {
-    let (Action::Create { to: spec } | Action::Update { to: spec, .. } | Action::Delete { from: spec }) =
-        &step.action;
-    let spec = spec.as_any().downcast_ref::<VipSpec>().ok_or_else(|| format!("not a {NAME}"))?;
+    let spec =
+        step.action.spec().as_any().downcast_ref::<VipSpec>().ok_or_else(|| format!("not a {NAME}"))?;
     let done = match step.action {
         Action::Delete { .. } => delete(maps, spec),
         Action::Create { .. } | Action::Update { .. } => put(maps, names, spec),
