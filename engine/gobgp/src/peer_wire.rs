@@ -149,6 +149,10 @@ pub(crate) fn peer(listed: api::Peer) -> Result<Peer, Error> {
         passive: transport.passive_mode,
         import: true,
     };
+    let ends = match config.graceful_restart.is_some() && state.remote_cap.iter().any(is_graceful_restart) {
+        true => 1,
+        false => 0,
+    };
     let messages = state.messages.unwrap_or_default();
     let (received, sent) = (messages.received.unwrap_or_default(), messages.sent.unwrap_or_default());
     let session = session_state(state.session_state);
@@ -167,7 +171,7 @@ pub(crate) fn peer(listed: api::Peer) -> Result<Peer, Error> {
         notifications: (received.notification, sent.notification),
         updates: (received.update, sent.update),
         opens: (received.open, sent.open),
-        traffic: listed.afi_safis.iter().filter_map(traffic).collect(),
+        traffic: listed.afi_safis.iter().filter_map(|of| traffic(of, ends)).collect(),
     })
 }
 
@@ -198,9 +202,17 @@ pub(crate) fn session_state(number: i32) -> SessionState {
     }
 }
 
-fn traffic(of: &api::AfiSafi) -> Option<(Family, Traffic)> {
+/// Whether a capability is that of RFC 4724. Where both sides have it, the daemon says where the routes of a family end,
+/// and counts that as one more.
+fn is_graceful_restart(capability: &prost_types::Any) -> bool {
+    capability.type_url.ends_with(".GracefulRestartCapability")
+}
+
+/// What is sent, without so many `ends`.
+fn traffic(of: &api::AfiSafi, ends: u64) -> Option<(Family, Traffic)> {
     let state = of.state.as_ref()?;
     let api::AfiSafiState { family, enabled: _, received, accepted, advertised } = *state;
+    let advertised = advertised.saturating_sub(ends);
     Some((known_family(&family?)?, Traffic { received, accepted, advertised }))
 }
 

@@ -291,6 +291,9 @@ async fn b8_a_helper_keeps_the_routes_of_a_killed_daemon_until_the_next_has_said
     let (wanted, frr) = graceful(&site, &client).await;
     established(&client).await;
     wait_until("there", async || frr.prefixes("ipv4") == 1).await;
+    let sent = client.peers_with_advertised().await.unwrap()[&wanted.address].traffic.clone();
+    let counts = [Family::Ipv4, Family::Ipv6].map(|family| sent[&family].advertised);
+    assert_eq!(counts, [1, 0], "the ends of what is sent are no routes");
 
     daemon.signal(Signal::KILL);
     drop(daemon);
@@ -305,6 +308,25 @@ async fn b8_a_helper_keeps_the_routes_of_a_killed_daemon_until_the_next_has_said
         frr.prefixes("ipv4") == 2 && path["stale"] != true
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_knows_no_restarts_is_sent_as_many_routes_as_are_said() {
+    let Some(site) = Site::new() else { return };
+    let (_daemon, client) = site.daemon().await;
+    let graceful_restart = Some(GracefulRestart { restart_seconds: 60 });
+    let right = ip(Site::RIGHT_V4);
+    client.announce(&[plain(V4)]).await.unwrap();
+    let wanted = PeerConfig { graceful_restart, ..peer(right, OTHER_ASN) };
+    client.add_peer(&wanted, ASN, Restarting::No).await.unwrap();
+    let protocol = format!(
+        "local {right} as {OTHER_ASN}; neighbor {} as {ASN}; graceful restart off; connect delay time 1;",
+        Site::LEFT_V4
+    );
+    let bird = Bird::start(&site.right, &site.file(""), &protocol);
+    wait_until("there", async || bird.show("show route all").contains(V4)).await;
+    let sent = client.peers_with_advertised().await.unwrap()[&right].traffic.clone();
+    assert_eq!(sent[&Family::Ipv4].advertised, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
