@@ -14,12 +14,6 @@
 #define PASS TC_ACT_UNSPEC
 #define FULL_BITS 128
 
-#define DROP(reason)           \
-	({                     \
-		COUNT(reason); \
-		TC_ACT_SHOT;   \
-	})
-
 // Whether a prefix of the family contains the address. One of IPv6 that is shorter than 96 bits may contain mapped
 // addresses, and is not meant for them.
 static __noinline int contains(void *prefixes, const __u8 *address, __u8 is_v6)
@@ -382,20 +376,34 @@ static __noinline int translate_coming(struct __sk_buff *skb, const struct nat_p
 	return PASS;
 }
 
-// Somebody sent to a pod's own address, unless it is an answer that was turned around on another device.
+// Whether the flow has a mapping by a rule.
+static __noinline int is_translated(struct __sk_buff *skb, const struct nat_flow *flow, const struct nat_rule *rule)
+{
+	struct attempt attempt = { .skb = skb, .given.flow = *flow };
+
+	begin(&attempt, rule);
+	return find(&attempt) != NULL;
+}
+
+// Somebody sent to a pod's own address, unless it is an answer that was turned around: on another device, or by the gateway
+// that has the pod's packets.
 static __noinline int came_for_pod(struct __sk_buff *skb, const struct nat_packet *packet)
 {
-	struct attempt attempt = { .skb = skb, .given.flow = answered_flow(packet) };
+	const struct nat_flow flow = answered_flow(packet);
+	const struct nat_egress_rule *found = NULL;
 	struct nat_rule rule;
 
-	if (saw_direct(&attempt.given.flow))
+	if (has_egress)
+		found = find_egress(packet->destination, packet->source, packet->is_v6);
+	if (found && found->what != NAT_TRANSLATE && found->what != NAT_PASS)
 		return 0;
-	if (look_up_rule(skb, packet, &rule)) {
-		begin(&attempt, &rule);
-		if (find(&attempt))
-			return 0;
-	}
-	record_direct(&attempt.given.flow);
+	if (saw_direct(&flow))
+		return 0;
+	if (egress_address(found, &rule) && is_translated(skb, &flow, &rule))
+		return 0;
+	if (look_up_rule(skb, packet, &rule) && is_translated(skb, &flow, &rule))
+		return 0;
+	record_direct(&flow);
 	return 0;
 }
 
@@ -404,6 +412,8 @@ int nat_ingress(struct __sk_buff *skb)
 {
 	struct nat_packet packet;
 
+	if (has_egress)
+		remember_sender(skb);
 	if (!read_frame(skb, &packet))
 		return PASS;
 	if (bpf_map_lookup_elem(&addresses, packet.destination)) {

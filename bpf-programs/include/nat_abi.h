@@ -141,7 +141,8 @@ struct nat_counts {
 	__u64 fragment_lost;
 	__u64 steered;
 	__u64 no_gateway;
-	__u64 zero[6];
+	__u64 looped;
+	__u64 zero[5];
 };
 
 _Static_assert(sizeof(struct nat_prefix) == 20, "keys have no padding");

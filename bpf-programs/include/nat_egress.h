@@ -48,12 +48,33 @@ static __always_inline int egress_address(const struct nat_egress_rule *found, s
 	return 1;
 }
 
+// What is remembered of an Ethernet address: of a machine's neighbours, two seldom have the same.
+static __always_inline __u16 short_of(const __u8 mac[ETH_ALEN])
+{
+	__u64 whole = 0;
+
+	__builtin_memcpy(&whole, mac, ETH_ALEN);
+	return (whole * HASH_FACTOR) >> 48;
+}
+
+// Who sent a frame is lost when it is routed; what is written here comes through.
+static __always_inline void remember_sender(struct __sk_buff *skb)
+{
+	__u8 mac[ETH_ALEN] = {};
+
+	bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, ETH_ALEN);
+	skb->tc_index = short_of(mac);
+}
+
 static __always_inline int send_in_tunnel(struct __sk_buff *skb, const struct nat_egress_rule *rule)
 {
 	struct bpf_tunnel_key key = { .tunnel_id = rule->vni, .tunnel_ttl = OUTER_TTL };
 	// Over IPv4 a checksum of UDP is not needed, over IPv6 it is (RFC 8200, section 8.1).
 	const __u64 flags = rule->is_v6 ? BPF_F_TUNINFO_IPV6 : BPF_F_ZERO_CSUM_TX;
 
+	// Somebody else has sent it here as to the gateway. By which end it came, nobody knows any more.
+	if (skb->ingress_ifindex == rule->ifindex)
+		return DROP(looped);
 	if (rule->is_v6) {
 		__builtin_memcpy(key.remote_ipv6, rule->address, 16);
 	} else {
@@ -66,6 +87,40 @@ static __always_inline int send_in_tunnel(struct __sk_buff *skb, const struct na
 		return TC_ACT_SHOT;
 	COUNT(steered);
 	return bpf_redirect(rule->ifindex, 0);
+}
+
+// The Ethernet address of the next hop, as the kernel knows it now; zero: it does not.
+static __always_inline int next_hop_mac(struct __sk_buff *skb, const struct nat_egress_rule *rule, __u8 mac[ETH_ALEN])
+{
+	struct bpf_fib_lookup hop = {
+		.family = rule->is_v6 ? FAMILY_INET6 : FAMILY_INET,
+		.ifindex = rule->ifindex,
+	};
+	long error;
+
+	if (rule->is_v6)
+		__builtin_memcpy(hop.ipv6_dst, rule->address, 16);
+	else
+		__builtin_memcpy(&hop.ipv4_dst, rule->address + 12, 4);
+	error = bpf_fib_lookup(skb, &hop, sizeof(hop), BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_OUTPUT);
+	if ((error && error != BPF_FIB_LKUP_RET_FRAG_NEEDED) || hop.ifindex != rule->ifindex)
+		return 0;
+	__builtin_memcpy(mac, hop.dmac, ETH_ALEN);
+	return 1;
+}
+
+// A packet on its way to the next hop. One that had to wait for the next hop's Ethernet address may have been given that of
+// another neighbour, by the node's own routes.
+static __noinline int on_the_way(struct __sk_buff *skb, const struct nat_egress_rule *rule)
+{
+	__u8 expected[ETH_ALEN] = {}, mac[ETH_ALEN] = {};
+
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), mac, ETH_ALEN) ||
+	    !next_hop_mac(skb, rule, expected) || __builtin_memcmp(mac, expected, ETH_ALEN))
+		return DROP(no_gateway);
+	if (skb->ingress_ifindex == skb->ifindex && skb->tc_index == short_of(mac))
+		return DROP(looped);
+	return TC_ACT_UNSPEC;
 }
 
 // The packet meets this program again where it leaves by the same device; it says so by a number that nobody can guess, in
@@ -81,7 +136,7 @@ static __always_inline int send_to_next_hop(struct __sk_buff *skb, const struct 
 		return TC_ACT_SHOT;
 	secret = set->seed * HASH_FACTOR;
 	if (skb->cb[0] == (__u32)secret && skb->cb[1] == secret >> 32)
-		return TC_ACT_UNSPEC;
+		return on_the_way(skb, rule);
 	skb->cb[0] = (__u32)secret;
 	skb->cb[1] = secret >> 32;
 	if (rule->is_v6)

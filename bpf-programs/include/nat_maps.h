@@ -4,6 +4,7 @@
 #define NETD_NAT_MAPS_H
 
 #include <linux/bpf.h>
+#include <linux/pkt_cls.h>
 #include <linux/types.h>
 
 #include <bpf/bpf_helpers.h>
@@ -130,5 +131,11 @@ static __always_inline void count_at(__u32 offset)
 }
 
 #define COUNT(member) count_at(__builtin_offsetof(struct nat_counts, member))
+
+#define DROP(reason)           \
+	({                     \
+		COUNT(reason); \
+		TC_ACT_SHOT;   \
+	})
 
 #endif

@@ -221,14 +221,14 @@ macro_rules! counts {
         pub struct Counts {
             $($(#[$doc])+ pub $name: u64,)+
             /// Zero.
-            pub zero: [u64; 6],
+            pub zero: [u64; 5],
         }
 
         impl Counts {
             /// The sum.
             #[must_use]
             pub fn plus(self, other: Self) -> Self {
-                Self { $($name: self.$name.wrapping_add(other.$name),)+ zero: [0; 6] }
+                Self { $($name: self.$name.wrapping_add(other.$name),)+ zero: [0; 5] }
             }
 
             /// Every count with its name, in the order of the specification.
@@ -277,10 +277,12 @@ counts! {
     steered,
     /// Packets dropped because their egress policy has no gateway.
     no_gateway,
+    /// Packets dropped because they came from the gateway that they would be sent to.
+    looped,
 }
 
 /// How many counts there are.
-pub const COUNTS: usize = 18;
+pub const COUNTS: usize = 19;
 
 /// An address as it is in maps.
 #[must_use]

@@ -8,7 +8,10 @@ use std::net::{SocketAddr, TcpStream};
 
 use netd_bpf::nat::{EgressRule, EgressRules, Nat, Ports};
 
-use world::{NODE, PATIENCE, PODS, PORTS, SERVER, World, in_world, index, ip};
+use world::{
+    GATEWAY, GATEWAY_MAC, NODE, OUTSIDE, PATIENCE, PODS, PORTS, SERVER, World, in_world, index, ip,
+    wait_until,
+};
 
 #[test]
 fn connections_carry_megabytes_both_ways() {
@@ -238,6 +241,65 @@ fn a_packet_for_a_gateway_on_link_goes_there_as_it_is() {
         }
         let counts = world.nat.counts();
         assert_eq!((counts.steered, counts.created, counts.no_gateway), (6, 0, 0));
+    });
+}
+
+/// The kernel sends what has waited by the node's own routes, to another neighbour.
+#[test]
+fn a_packet_that_waited_for_the_gateways_ethernet_address_goes_to_nobody_else() {
+    in_world(|world| {
+        world.add_gateway();
+        for (at, (server, (gateway, outside))) in
+            SERVER.into_iter().zip(GATEWAY.into_iter().zip(OUTSIDE)).enumerate()
+        {
+            set_egress(world, server, EgressRule::NextHop { address: ip(gateway), ifindex: world.uplink });
+            let listening = World::udp(&world.server, outside, 7000);
+            let asking = World::udp(&world.pod, outside, 0);
+            let neighbour = || world.node.ip(&["neigh", "show", gateway, "dev", "out0"]);
+            asking.send_to(b"waits", (outside, 7000)).unwrap();
+            wait_until("the packet waits", || neighbour().contains("INCOMPLETE"));
+            world.node.ip(&["neigh", "replace", gateway, "lladdr", GATEWAY_MAC, "dev", "out0"]);
+            wait_until("the packet is dropped", || world.nat.counts().no_gateway == at as u64 + 1);
+            asking.send_to(b"comes", (outside, 7000)).unwrap();
+            let mut buffer = [0; 16];
+            let (bytes, from) = listening.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..bytes], from.ip()), (&b"comes"[..], ip(PODS[at])));
+        }
+        assert_eq!(world.nat.counts().looped, 0);
+    });
+}
+
+#[test]
+fn a_packet_goes_to_no_gateway_that_it_comes_from() {
+    in_world(|world| {
+        world.add_gateway();
+        for (at, (server, (gateway, outside))) in
+            (1..).zip(SERVER.into_iter().zip(GATEWAY.into_iter().zip(OUTSIDE)))
+        {
+            // A machine on the link that takes this node for the gateway.
+            let (pod, bits, node) = if outside.contains(':') {
+                ("fd00:244:1::77", "128", NODE[1])
+            } else {
+                ("10.244.1.77", "32", NODE[0])
+            };
+            world.node.ip(&["neigh", "replace", gateway, "lladdr", GATEWAY_MAC, "dev", "out0"]);
+            let own = format!("{pod}/{bits}");
+            let mut add = vec!["address", "add", &own, "dev", "lo"];
+            add.extend(outside.contains(':').then_some("nodad"));
+            world.server.ip(&add);
+            let to = if outside.contains(':') { "2001:db8:9::8" } else { "198.51.100.8" };
+            world.server.ip(&["route", "add", to, "via", node]);
+            let socket = world.server.run(|| std::net::UdpSocket::bind((pod, 0))).unwrap();
+            set_egress(world, server, EgressRule::NextHop { address: ip(server), ifindex: world.uplink });
+            socket.send_to(b"round", (to, 7000)).unwrap();
+            wait_until("the packet is dropped", || world.nat.counts().looped == at);
+            // Another machine on the same link is a way, though.
+            set_egress(world, server, EgressRule::NextHop { address: ip(gateway), ifindex: world.uplink });
+            socket.send_to(b"on", (to, 7000)).unwrap();
+            wait_until("the packet is steered", || world.nat.counts().steered == 2 * at);
+        }
+        let counts = world.nat.counts();
+        assert_eq!((counts.looped, counts.no_gateway), (2, 0));
     });
 }
 

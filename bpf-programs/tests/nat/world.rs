@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netd_bpf::decap::Prefix;
 use netd_bpf::nat::{Nat, Outer, Ports, Rules, Size};
@@ -14,6 +14,10 @@ pub const PODS: [&str; 2] = ["10.244.1.2", "fd00:244:1::2"];
 /// The node's addresses towards the server.
 pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
 pub const SERVER: [&str; 2] = ["192.0.2.9", "2001:db8:1::9"];
+/// Another machine on the server's link, and what is reached by either.
+pub const GATEWAY: [&str; 2] = ["192.0.2.10", "2001:db8:1::10"];
+pub const GATEWAY_MAC: &str = "02:00:00:00:00:aa";
+pub const OUTSIDE: [&str; 2] = ["198.51.100.7", "2001:db8:9::7"];
 pub const PORTS: Ports = Ports { first: 1024, last: 32_767 };
 const SIZE: Size = Size { flows: 65_536, direct: 4096, fragments: 4096, has_egress: true };
 
@@ -88,6 +92,34 @@ impl World {
         }
     }
 
+    /// A gateway on link that nobody hears of by itself, and a network that the node's routes lead to by the server.
+    pub fn add_gateway(&self) {
+        let Self { node, server, .. } = self;
+        server.ip(&["link", "add", "gw0", "link", "eth0", "address", GATEWAY_MAC, "type", "macvlan"]);
+        server.ip(&["link", "set", "gw0", "up"]);
+        for ((outside, server_at), bits) in OUTSIDE.into_iter().zip(SERVER).zip(["32", "128"]) {
+            server.ip(&["address", "add", &format!("{outside}/{bits}"), "dev", "lo"]);
+            node.ip(&[
+                "route",
+                "add",
+                if bits == "32" { "198.51.100.0/24" } else { "2001:db8:9::/64" },
+                "via",
+                server_at,
+            ]);
+        }
+        for family in ["ipv4", "ipv6"] {
+            // What waits for the gateway waits for as long as a test may take.
+            node.sysctl(&format!("net/{family}/neigh/out0/mcast_solicit"), "1000");
+        }
+        for device in ["all", "out0"] {
+            node.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0");
+        }
+        for address in SERVER {
+            let mut ping = node.command("ping");
+            assert!(ping.args(["-q", "-c", "1", "-W", "20", address]).output().unwrap().status.success());
+        }
+    }
+
     pub fn set_ports(&mut self, ports: Ports) {
         self.set_devices(&[self.uplink], ports);
     }
@@ -154,6 +186,15 @@ impl World {
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Waits for what has to come in the end.
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "not so in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub fn ip(text: &str) -> IpAddr {

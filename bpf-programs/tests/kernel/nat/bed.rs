@@ -102,7 +102,7 @@ impl Bed {
     pub fn run(&mut self, side: Side, frame: &[u8]) -> (Verdict, Vec<u8>) {
         let ran = self.nat.run_from(side, frame, self.came_in_by).unwrap();
         let expected = match side {
-            Side::Egress => self.model.leaving(frame, self.came_in_by != 0),
+            Side::Egress => self.model.leaving(frame, self.came_in_by),
             Side::Ingress => self.model.coming(frame),
         };
         assert!(

@@ -338,7 +338,7 @@ fn every_struct_has_the_same_members_at_the_same_places() {
             "nat_counts",
             layout!(Counts: out_packets, in_packets, errors_out, errors_in, created, reused, yielded, direct,
                 ports_in_use, exhausted, table_full, no_mapping, no_address, malformed, unsupported, fragment_lost,
-                steered, no_gateway, zero),
+                steered, no_gateway, looped, zero),
         ),
     ]);
     for (name, layout) in user_space {

@@ -177,7 +177,7 @@ fn random_rule(dice: &mut Dice, is_v4: bool) -> EgressRule {
     let address = of(dice, family, &[&EGRESS, &EGRESS, &EGRESS, &NODE]).parse().unwrap();
     let (first, last) = dice.of(&[(32_768, 65_535), (40_000, 40_007), (5000, 5001)]);
     match dice.roll(8) {
-        0 => EgressRule::Tunnel { remote: address, vni: 1, ifindex: 3 },
+        0 => EgressRule::Tunnel { remote: address, vni: 1, ifindex: dice.of(&[3, 7]) },
         1 => EgressRule::NextHop { address, ifindex: 3 },
         2 => EgressRule::Drop,
         3 => EgressRule::Pass,

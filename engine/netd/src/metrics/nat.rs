@@ -45,6 +45,7 @@ pub(super) fn encode(counted: Option<&(Counts, Usage)>, out: &mut Out<'_>) -> fm
             ("unsupported", counts.unsupported),
             ("fragment-lost", counts.fragment_lost),
             ("no-gateway", counts.no_gateway),
+            ("looped", counts.looped),
         ]
         .into_iter()
         .map(|(reason, count)| ([("reason", reason)], count)),

@@ -20,6 +20,7 @@ const POD_DEVICE: u32 = 7;
 pub fn cases() -> Vec<Case> {
     let mut all = of_gateway();
     all.extend(of_others());
+    all.extend(records());
     all.extend(chosen());
     all
 }
@@ -198,6 +199,13 @@ fn of_others() -> Vec<Case> {
             }
             assert_eq!((t.counted("steered"), t.counted("created")), (18, 0));
         }),
+        case("what came by the tunnel is not steered back into it", |t| {
+            let remote = "192.0.2.9".parse().unwrap();
+            set_everywhere(t, EgressRule::Tunnel { remote, vni: 1, ifindex: POD_DEVICE });
+            t.leaves(&t.pod().udp(PORT, 80), Drops("looped"));
+            set_everywhere(t, EgressRule::Tunnel { remote, vni: 1, ifindex: POD_DEVICE + 1 });
+            t.leaves(&t.pod().udp(PORT, 80), Steers);
+        }),
         case("without a gateway nothing leaves", |t| {
             set_everywhere(t, EgressRule::Drop);
             for packet in [t.pod().tcp(PORT, SERVER).syn(), t.pod().ping(0, b""), t.pod().raw(132, &[0; 20])]
@@ -233,6 +241,49 @@ fn of_others() -> Vec<Case> {
             assert_eq!(t.counted("direct"), 0);
             t.comes(&t.inner(&t.remote().udp(81, PORT)), Passes);
             assert_eq!(t.counted("direct"), 1);
+        }),
+    ]
+}
+
+/// What comes for a pod whose packets a policy has.
+fn records() -> Vec<Case> {
+    vec![
+        case("an answer that another node's gateway has turned around makes no record", |t| {
+            let v4: IpAddr = "192.0.2.9".parse().unwrap();
+            let question = t.pod().tcp(PORT, SERVER).with(ACK);
+            for rule in [
+                EgressRule::NextHop { address: t.address(&OTHER_REMOTE).parse().unwrap(), ifindex: 3 },
+                EgressRule::Tunnel { remote: v4, vni: 1, ifindex: 4 },
+                EgressRule::Drop,
+            ] {
+                set_everywhere(t, rule);
+                t.comes(&t.inner(&t.remote().tcp(SERVER, PORT).with(ACK)), Passes);
+                // The policy's gateway is here now.
+                set_everywhere(t, translate(t));
+                leaves(t, &question);
+                t.bed.age(8000);
+            }
+            assert_eq!(t.counted("direct"), 0);
+        }),
+        case("an answer that was turned around here to an egress address makes no record", |t| {
+            set_everywhere(t, translate(t));
+            port_of(t, &t.pod().udp(PORT, 80));
+            t.comes(&t.inner(&t.remote().udp(80, PORT)), Passes);
+            assert_eq!(t.counted("direct"), 0);
+        }),
+        case("an answer to a flow from before the policy makes no record", |t| {
+            let packet = t.pod().udp(PORT, 80);
+            t.leaves(&packet, Becomes(&t.outer(&packet)));
+            set_everywhere(t, translate(t));
+            t.comes(&t.inner(&t.remote().udp(80, PORT)), Passes);
+            assert_eq!(t.counted("direct"), 0);
+        }),
+        case("the gateway passes what is answered from the pod's own address", |t| {
+            set_everywhere(t, translate(t));
+            t.comes(&t.inner(&t.remote().tcp(SERVER, PORT).syn()), Passes);
+            t.leaves(&t.pod().tcp(PORT, SERVER).with(SYN | ACK), Passes);
+            t.leaves(&t.pod().tcp(PORT, SERVER).with(ACK), Passes);
+            assert_eq!((t.counted("direct"), t.counted("created")), (1, 0));
         }),
     ]
 }

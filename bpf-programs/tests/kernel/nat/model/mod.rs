@@ -161,12 +161,16 @@ impl Model {
     }
 
     /// Section 2.
-    pub fn leaving(&mut self, frame: &[u8], is_forwarded: bool) -> Said {
+    pub fn leaving(&mut self, frame: &[u8], came_in_by: u32) -> Said {
         let Some(packet) = Packet::of_frame(frame) else { return pass(frame) };
+        let is_forwarded = came_in_by != 0;
         if is_forwarded {
             match self.egress_rule(packet.source, packet.destination) {
                 Some(EgressRule::Translate { address, ports }) => {
                     return self.leaving_as(frame, &packet, &Rule { outer: address, ports });
+                }
+                Some(EgressRule::Tunnel { ifindex, .. }) if ifindex == came_in_by => {
+                    return drop(frame, &mut self.counts.looped);
                 }
                 Some(EgressRule::Tunnel { .. } | EgressRule::NextHop { .. }) => {
                     self.counts.steered += 1;
@@ -307,13 +311,23 @@ impl Model {
             && is_in(&self.rules.sources, packet.destination)
             && !is_in(&self.rules.exclude, packet.source)
         {
-            let flow = Flow::coming(&packet);
-            let is_known = self.rule(&packet).is_some_and(|rule| self.find(&flow, &rule).is_some());
-            if self.is_direct(&flow) || !is_known {
-                self.record_direct(flow);
-            }
+            self.came_for_pod(&packet);
         }
         pass(frame)
+    }
+
+    fn came_for_pod(&mut self, packet: &Packet) {
+        let egress = match self.egress_rule(packet.destination, packet.source) {
+            Some(EgressRule::Tunnel { .. } | EgressRule::NextHop { .. } | EgressRule::Drop) => return,
+            Some(EgressRule::Translate { address, ports }) => Some(Rule { outer: address, ports }),
+            Some(EgressRule::Pass) | None => None,
+        };
+        let flow = Flow::coming(packet);
+        let mut rules = egress.into_iter().chain(self.rule(packet));
+        let is_known = rules.any(|rule| self.find(&flow, &rule).is_some());
+        if self.is_direct(&flow) || !is_known {
+            self.record_direct(flow);
+        }
     }
 
     fn coming_to_outer(&mut self, frame: &[u8], packet: &Packet) -> Said {

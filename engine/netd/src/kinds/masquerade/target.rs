@@ -132,6 +132,7 @@ fn told(counts: &Counts, usage: &Usage) -> String {
         (counts.malformed, "could not be read"),
         (counts.fragment_lost, "were fragments without their first one"),
         (counts.no_gateway, "found no egress gateway"),
+        (counts.looped, "came from the egress gateway that they would be sent to"),
     ] {
         if count > 0 {
             said.push(format!("{count} packets were dropped that {what}"));
