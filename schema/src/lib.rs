@@ -21,6 +21,7 @@ mod text;
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Excerpt, Label, Severity};
 pub use explain::explain;
 pub use model::*;
+pub use raw::unusable_address;
 pub use reference::reference_markdown;
 pub use schema::json_schema;
 pub use text::FILE_BYTES_MAX;

@@ -52,6 +52,7 @@ pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRan
 pub(crate) use strict::{Strict, StrictEgress};
 pub(crate) use top::{Top, refuse_other_version};
 pub(crate) use wireguard::{NodeWireguard, Wireguard};
+pub use word::unusable_address;
 pub(crate) use word::{Address, DeviceName, Prefix};
 
 /// The version of the vocabulary that this program knows.

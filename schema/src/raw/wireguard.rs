@@ -226,6 +226,15 @@ impl Raw for PublicKey {
     }
 }
 
+impl std::str::FromStr for PublicKey {
+    /// Why it is none, without the text: it may be a private key.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        public_key(text).map_err(|refused| refused.why)
+    }
+}
+
 impl JsonSchema for PublicKey {
     fn inline_schema() -> bool {
         true

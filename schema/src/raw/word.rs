@@ -216,7 +216,7 @@ impl Word for Address {
                     .map(|(address, _)| format!("an address has no prefix length: write {}", quote(address))),
             });
         };
-        match unusable(address) {
+        match unusable_address(address) {
             Some(why) => Err(Refused::because(why)),
             None => Ok(Self(address)),
         }
@@ -227,7 +227,9 @@ impl Word for Address {
     }
 }
 
-fn unusable(address: IpAddr) -> Option<String> {
+/// Why no machine can be reached at the address; `None` if one can.
+#[must_use]
+pub fn unusable_address(address: IpAddr) -> Option<String> {
     if address.is_unspecified() {
         return Some("the unspecified address stands for no machine".to_owned());
     }

@@ -1,0 +1,89 @@
+//! The objects of the cluster as they were last seen, by name.
+
+use crate::note::{Note, ObjectRef};
+use crate::objects::{Key, Object, Read, Slice, read};
+use k8s_openapi::api::core::v1::{Node, Service};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What is known of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    pub(crate) services: BTreeMap<Key, Service>,
+    pub(crate) slices: BTreeMap<Key, Slice>,
+    pub(crate) nodes: BTreeMap<Key, Node>,
+    /// Objects that could not be read.
+    pub(crate) refused: BTreeMap<ObjectRef, String>,
+}
+
+impl Index {
+    /// Takes what was exported: an object, or a list of them. Objects of other kinds are left aside; one that cannot be
+    /// read is remembered, so that [`crate::render()`] says so.
+    pub fn add(&mut self, mut value: Value) {
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let item_kind = kind.strip_suffix("List").map(str::to_owned);
+        if let (Some(item_kind), Some(Value::Array(items))) =
+            (item_kind, value.get_mut("items").map(Value::take))
+        {
+            let version = value.get("apiVersion").cloned().unwrap_or_default();
+            for item in items {
+                self.add_item(item, &item_kind, &version);
+            }
+            return;
+        }
+        match read(value) {
+            Read::Object(key, object) => self.put(key, object),
+            Read::Refused(Note { object, text }) => {
+                self.refused.insert(object, text);
+            }
+            Read::Other => {}
+        }
+    }
+
+    /// An item of a list of one kind need not repeat which; `List` itself says nothing about its items.
+    fn add_item(&mut self, mut item: Value, kind: &str, version: &Value) {
+        if let Value::Object(fields) = &mut item
+            && !kind.is_empty()
+            && !fields.contains_key("kind")
+        {
+            fields.insert("kind".to_owned(), kind.into());
+            fields.insert("apiVersion".to_owned(), version.clone());
+        }
+        // Lists are not in lists; one that is would be read as deep as somebody wrote it.
+        if item.get("items").is_none() {
+            self.add(item);
+        }
+    }
+
+    /// The object as it is now.
+    pub(crate) fn put(&mut self, key: Key, object: Object) {
+        match object {
+            Object::Service(service) => drop(self.services.insert(key, *service)),
+            Object::Slice(slice) => drop(self.slices.insert(key, slice)),
+            Object::Node(node) => drop(self.nodes.insert(key, *node)),
+        }
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.services.len() + self.slices.len() + self.nodes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slices of each service, by the service's name.
+    pub(crate) fn slices_by_service(&self) -> BTreeMap<(&str, &str), Vec<(&Key, &Slice)>> {
+        let mut by_service: BTreeMap<(&str, &str), Vec<(&Key, &Slice)>> = BTreeMap::new();
+        for (key, slice) in &self.slices {
+            if let Some(service) = &slice.service {
+                by_service.entry((&key.namespace, service)).or_default().push((key, slice));
+            }
+        }
+        by_service
+    }
+}

@@ -1,0 +1,59 @@
+//! The file: a pure function from objects, what people wrote, and what they want taken.
+//!
+//! What an object says is judged here only as far as it decides about other objects; everything else is judged by the
+//! schema, to whose eyes each table comes in the whole file (`whole`).
+
+mod claims;
+mod endpoints;
+mod frontends;
+mod name;
+mod nodes;
+mod services;
+mod table;
+mod whole;
+
+use crate::note::Note;
+use crate::{Base, Index, Options};
+use claims::Claims;
+use table::Table;
+
+/// What was made of the objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The file. The schema takes it.
+    pub text: String,
+    /// What of the objects is not in it, sorted.
+    pub notes: Vec<Note>,
+    /// How many tables came from objects.
+    pub tables: usize,
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// What people wrote and what objects say cannot be told apart in what the schema refuses.
+    #[error("the file would have mistakes\n{0}")]
+    Mistakes(String),
+}
+
+/// Makes the file. Equal objects give equal bytes, whatever order they came in.
+///
+/// # Errors
+///
+/// No file that the schema takes could be made; never because of what an object says, which is left out then.
+pub fn render(index: &Index, base: &Base, options: &Options) -> Result<Rendered, RenderError> {
+    let mut notes: Vec<Note> = index
+        .refused
+        .iter()
+        .map(|(object, text)| Note { object: object.clone(), text: text.clone() })
+        .collect();
+    let mut claims = Claims::of(&base.config);
+    let mut tables: Vec<Table> = Vec::new();
+    if options.nodes {
+        tables.extend(nodes::tables(index, base, &mut claims, &mut notes));
+    }
+    if options.services {
+        tables.extend(services::tables(index, base, options, &mut claims, &mut notes));
+    }
+    whole::assemble(base, tables, notes)
+}
