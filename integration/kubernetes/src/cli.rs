@@ -1,13 +1,17 @@
 //! What a person can type.
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnetwork::IpNetwork;
-use netd_kubernetes::{Base, Options, parse_selector, read_dir, render, write};
+use netd_kubernetes::{Base, Options, Run, parse_selector, read_dir, render, write};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// Makes the file that netd reads from the objects of a Kubernetes cluster, and from a file that people own.
 #[derive(Debug, Parser)]
@@ -21,7 +25,39 @@ pub struct Cli {
 enum Command {
     /// Makes the file from objects that were exported, without a cluster.
     Render(RenderArgs),
+    /// Watches a cluster and keeps the file as its objects say: the one that the program runs in, else that of `KUBECONFIG`.
+    Run(RunArgs),
 }
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    choice: Choice,
+    /// Where the file goes.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// After a change nothing is written until the cluster was quiet for so long, or for ten times as long if it never is.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    settle: u64,
+    /// Where health and numbers are served: `/healthz`, `/readyz`, `/metrics`. Without it, nowhere.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Ends when the file was written once.
+    #[arg(long)]
+    once: bool,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// How long a server may be silent: it sends a bookmark every minute, and ends a watch after some minutes.
+const IDLE: Duration = Duration::from_secs(240);
 
 #[derive(Debug, Args)]
 struct RenderArgs {
@@ -95,6 +131,7 @@ impl Cli {
     pub fn run(&self) -> anyhow::Result<()> {
         match &self.command {
             Command::Render(args) => args.run(),
+            Command::Run(args) => args.run(),
         }
     }
 }
@@ -112,5 +149,45 @@ impl RenderArgs {
             None => io::stdout().write_all(rendered.text.as_bytes()).context("write to standard output")?,
         }
         Ok(())
+    }
+}
+
+impl RunArgs {
+    fn run(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.init(),
+            LogFormat::Json => log.json().init(),
+        }
+        let run = Run {
+            options: self.choice.options()?,
+            base: self.choice.base.clone(),
+            output: self.output.clone(),
+            settle: Duration::from_millis(self.settle),
+            idle: IDLE,
+            listen: self.listen,
+            once: self.once,
+        };
+        // A mistake that is there from the beginning is told to who starts the program.
+        read_base(run.base.as_deref())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let client = kube::Client::try_default().await.context("find the cluster")?;
+            tokio::select! {
+                done = netd_kubernetes::run(run, client) => Ok(done?),
+                stopped = stopped() => stopped.context("wait for signals"),
+            }
+        })
+    }
+}
+
+/// Somebody wants the program to end.
+async fn stopped() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! The objects of the cluster as they were last seen, by name.
 
 use crate::note::{Note, ObjectRef};
-use crate::objects::{Key, Object, Read, Slice, read};
+use crate::objects::{Key, Kind, Object, Read, Slice, read};
 use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -61,6 +61,33 @@ impl Index {
             Object::Service(service) => drop(self.services.insert(key, *service)),
             Object::Slice(slice) => drop(self.slices.insert(key, slice)),
             Object::Node(node) => drop(self.nodes.insert(key, *node)),
+        }
+    }
+
+    /// The object is gone.
+    pub(crate) fn remove(&mut self, kind: Kind, key: &Key) {
+        match kind {
+            Kind::Service => drop(self.services.remove(key)),
+            Kind::Slice => drop(self.slices.remove(key)),
+            Kind::Node => drop(self.nodes.remove(key)),
+        }
+    }
+
+    /// All objects of the kind are gone.
+    pub(crate) fn clear(&mut self, kind: Kind) {
+        match kind {
+            Kind::Service => self.services.clear(),
+            Kind::Slice => self.slices.clear(),
+            Kind::Node => self.nodes.clear(),
+        }
+    }
+
+    /// Whether there is such an object.
+    pub(crate) fn has(&self, kind: Kind, key: &Key) -> bool {
+        match kind {
+            Kind::Service => self.services.contains_key(key),
+            Kind::Slice => self.slices.contains_key(key),
+            Kind::Node => self.nodes.contains_key(key),
         }
     }
 

@@ -10,6 +10,7 @@ mod objects;
 mod options;
 mod read;
 mod render;
+mod run;
 mod write;
 
 pub use base::{Base, BaseError};
@@ -18,4 +19,5 @@ pub use note::{Note, ObjectRef};
 pub use options::{CLASS, Options, parse_selector};
 pub use read::{ReadError, read_dir};
 pub use render::{RenderError, Rendered, render};
+pub use run::{Run, RunError, run};
 pub use write::{WriteError, Written, write};
