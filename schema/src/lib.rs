@@ -50,7 +50,7 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, Diagnostics> {
 }
 
 /// Reads a file that was accepted before, maybe by another version: what the rules between its keys say against it is a
-/// warning, so that no new rule takes it out of force.
+/// warning, so that no new rule takes it out of force. A name that nothing has stays a mistake.
 ///
 /// # Errors
 ///

@@ -66,3 +66,17 @@ async fn p21_a_last_good_file_that_means_nothing_to_this_version_leaves_everythi
     assert!(said.contains("number 1 of the history, means nothing to this version"), "{said}");
     assert!(world.lock().ops.is_empty());
 }
+
+/// An accepted file whose name means nothing was damaged: its services would be thought to have no backends.
+#[tokio::test]
+async fn p21_a_last_good_file_with_a_name_that_nothing_has_leaves_everything_as_it_is() {
+    let damaged = OUTDATED.replace("backends = [{ address = \"10.1.0.2\" }]", "backend_set = \"gone\"");
+    let world = Shared::default();
+    world.lock().owned.insert((SERVICE, "192.0.2.10:80/tcp".into()), "10.1.0.2".into());
+    let mut reconciler = world.reconciler(remembering(&damaged));
+    let report = reconciler.pass(&text(&damaged), Reason::Startup, None).await;
+    assert_eq!((report.word, report.pass.applied), (Word::ConfigInvalid, 0));
+    let said = report.config.warnings.join("\n");
+    assert!(said.contains("means nothing to this version: line 7") && said.contains("gone"), "{said}");
+    assert!(world.lock().ops.is_empty());
+}

@@ -14,6 +14,7 @@ mod nodes;
 mod notrack;
 mod pools;
 mod prefixes;
+mod reference;
 mod requests;
 mod ring;
 mod rss_source;

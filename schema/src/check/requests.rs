@@ -1,8 +1,8 @@
 //! What services ask pools for: pools that there are, addresses and families that those have, and that nobody else has.
 
+use super::reference::Reference;
 use super::{Once, family, vips};
 use crate::diagnostic::{Diagnoses, Draft, quote};
-use crate::explain::nearest;
 use crate::model::{Family, PoolChoice};
 use crate::raw::{Address, IpPool, Range, Service, Top, each};
 use crate::span::{At, Span};
@@ -122,14 +122,10 @@ fn needs_a_pool(service: &Service, diagnoses: &mut Diagnoses) {
 fn known(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
     let Some(choice) = service.pool.as_ref().filter(|_| pools.complete) else { return };
     match &choice.value.0 {
-        PoolChoice::Named(name) if !pools.by_name.contains_key(name.as_str()) => diagnoses.push(|| {
-            let draft = Draft::error(format!("there is no pool called {}", quote(name)))
-                .label(choice.span, "names one of the `[[ip_pools]]`");
-            match nearest(name, pools.by_name.keys().copied()) {
-                Some(near) => draft.help(format!("did you mean `\"{near}\"`?")),
-                None => draft,
-            }
-        }),
+        PoolChoice::Named(name) if !pools.by_name.contains_key(name.as_str()) => {
+            Reference { what: "pool", header: "[[ip_pools]]", name, span: choice.span }
+                .unknown(pools.by_name.keys().copied(), diagnoses);
+        }
         PoolChoice::Auto if pools.candidates(service).is_some_and(|of| of.pools.is_empty()) => {
             let why = match pools.by_name.is_empty() {
                 true => "the file has no `[[ip_pools]]`",

@@ -2,10 +2,10 @@
 
 use super::backends::{self, Summary};
 use super::families::{self, Served};
+use super::reference::Reference;
 use super::requests::Pools;
 use super::{Once, clients, health, ring};
-use crate::diagnostic::{Diagnoses, Draft, quote};
-use crate::explain::nearest;
+use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::{Family, Protocol};
 use crate::raw::{Address, BackendSet, Backends, LoadBalancer, Service, Top, each};
 use crate::span::{At, Span};
@@ -147,14 +147,8 @@ fn resolve<'a>(service: &'a Service, sets: &mut Sets<'a>, diagnoses: &mut Diagno
     }
     sets.used.insert(name);
     if !sets.by_name.contains_key(name) && sets.complete {
-        diagnoses.push(|| {
-            let draft = Draft::error(format!("there is no backend set called {}", quote(name)))
-                .label(reference.span, "names one of the `[[backend_sets]]`");
-            match nearest(name, sets.by_name.keys().copied()) {
-                Some(near) => draft.help(format!("did you mean `\"{near}\"`?")),
-                None => draft,
-            }
-        });
+        let (what, header, span) = ("backend set", "[[backend_sets]]", reference.span);
+        Reference { what, header, name, span }.unknown(sets.by_name.keys().copied(), diagnoses);
     }
     service.backends.is_none().then_some(At { value: name, span: reference.span })
 }

@@ -15,6 +15,7 @@ pub(crate) struct Draft {
     labels: Vec<(Span, String)>,
     help: Option<String>,
     secret: bool,
+    meaningless: bool,
 }
 
 impl Draft {
@@ -25,6 +26,7 @@ impl Draft {
             labels: Vec::new(),
             help: None,
             secret: false,
+            meaningless: false,
         }
     }
 
@@ -45,6 +47,12 @@ impl Draft {
     /// What stands at its places may be a secret, and is not shown.
     pub(crate) fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// No rule that could be dropped: without what is missing, the file means nothing.
+    pub(crate) fn meaningless(mut self) -> Self {
+        self.meaningless = true;
         self
     }
 
@@ -72,10 +80,11 @@ impl Diagnoses {
         self.drafts.push(draft);
     }
 
-    /// Makes warnings of all errors.
+    /// Makes warnings of all errors but those that leave the file without a meaning.
     pub(crate) fn soften(&mut self) {
-        self.drafts.iter_mut().for_each(|draft| draft.severity = Severity::Warning);
-        self.errors = 0;
+        let softened = self.drafts.iter_mut().filter(|draft| !draft.meaningless);
+        softened.for_each(|draft| draft.severity = Severity::Warning);
+        self.errors = self.drafts.iter().filter(|draft| draft.severity == Severity::Error).count();
     }
 
     /// Adds all of the others.

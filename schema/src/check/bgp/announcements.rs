@@ -1,7 +1,8 @@
 //! Rules of announcements: what they name is there, and their attributes reach somebody.
 
-use super::{Reference, families};
+use super::families;
 use crate::check::Once;
+use crate::check::reference::Reference;
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::{Announced, Family};
 use crate::raw::{Announcement, Bgp, BgpPeer, List, Top, each};
@@ -83,13 +84,15 @@ fn references(rule: &Announcement, names: &Names<'_>, diagnoses: &mut Diagnoses)
     if let Some(known) = &names.services {
         for name in each(&rule.services).filter(|name| !known.contains(&name.value.0.as_str())) {
             let (name, span) = (name.value.0.as_str(), name.span);
-            Reference { what: "service", header: "[[services]]", name, span }.unknown(known, diagnoses);
+            Reference { what: "service", header: "[[services]]", name, span }
+                .unknown(known.iter().copied(), diagnoses);
         }
     }
     if let Some(known) = &names.pools {
         for name in each(&rule.pools).filter(|name| !known.contains(&name.value.0.as_str())) {
             let (name, span) = (name.value.0.as_str(), name.span);
-            Reference { what: "pool", header: "[[ip_pools]]", name, span }.unknown(known, diagnoses);
+            Reference { what: "pool", header: "[[ip_pools]]", name, span }
+                .unknown(known.iter().copied(), diagnoses);
         }
     }
     if let Some(known) = &names.peers {
@@ -97,7 +100,8 @@ fn references(rule: &Announcement, names: &Names<'_>, diagnoses: &mut Diagnoses)
         all.sort_unstable();
         for name in each(&rule.peers).filter(|name| !known.contains_key(&name.value.0)) {
             let (name, span) = (name.value.0.as_str(), name.span);
-            Reference { what: "peer", header: "[[bgp.peers]]", name, span }.unknown(&all, diagnoses);
+            Reference { what: "peer", header: "[[bgp.peers]]", name, span }
+                .unknown(all.iter().copied(), diagnoses);
         }
     }
 }

@@ -4,8 +4,7 @@ mod announcements;
 mod gobgpd;
 mod peers;
 
-use crate::diagnostic::{Diagnoses, Draft, quote};
-use crate::explain::nearest;
+use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::{Announced, Family};
 use crate::raw::{Bgp, BgpPeer, Top, each};
 use crate::span::{At, Span};
@@ -25,30 +24,6 @@ pub(super) fn check(at: &At<Bgp>, top: &Top, diagnoses: &mut Diagnoses) {
         return;
     }
     families_without_peers(bgp, top, diagnoses);
-}
-
-/// A word that names something of the file: what names it, and what there is.
-struct Reference<'a> {
-    /// "service", "pool".
-    what: &'static str,
-    /// The header of the table that it names: `[[services]]`.
-    header: &'static str,
-    name: &'a str,
-    span: Span,
-}
-
-impl Reference<'_> {
-    /// Says that there is no such thing, and which was probably meant.
-    fn unknown(&self, names: &[&str], diagnoses: &mut Diagnoses) {
-        diagnoses.push(|| {
-            let draft = Draft::error(format!("there is no {} called {}", self.what, quote(self.name)))
-                .label(self.span, format!("names one of the `{}`", self.header));
-            match nearest(self.name, names.iter().copied()) {
-                Some(near) => draft.help(format!("did you mean `\"{near}\"`?")),
-                None => draft,
-            }
-        });
-    }
 }
 
 /// The families of a peer, as far as they could be read: those written, else those of its address.

@@ -1,7 +1,8 @@
 //! Peers: each once per node, none of them the node itself, and nothing that contradicts itself.
 
-use super::{Reference, families};
+use super::families;
 use crate::check::Once;
+use crate::check::reference::Reference;
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::model::Family;
 use crate::raw::{Bgp, BgpPeer, Top, each, shown};
@@ -112,7 +113,8 @@ fn nodes(peer: &BgpPeer, top: &Top, diagnoses: &mut Diagnoses) {
             continue;
         }
         if is_whole && !names.contains(&name) {
-            Reference { what: "node", header: "[[nodes]]", name, span }.unknown(&names, diagnoses);
+            Reference { what: "node", header: "[[nodes]]", name, span }
+                .unknown(names.iter().copied(), diagnoses);
         }
     }
 }

@@ -5,6 +5,7 @@ mod families;
 
 use super::Once;
 use super::prefixes::holds;
+use super::reference::Reference;
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::explain::nearest;
 use crate::model::EGRESS_PAIRS_MAX;
@@ -106,14 +107,12 @@ fn known_groups(policy: &Egress, groups: &Groups<'_>, top: &Top, diagnoses: &mut
         if groups.0.contains_key(name.0.as_str()) {
             continue;
         }
-        diagnoses.push(|| {
-            let draft = Draft::error(format!("there is no group called {}", quote(&name.0)))
-                .label(source.span, "names one of the `[egress_groups]`");
-            match nearest(&name.0, groups.0.keys().copied()) {
-                Some(near) => draft.help(format!("did you mean `\"{near}\"`?")),
-                None => draft.help("a prefix has a length, such as `10.244.0.0/16`"),
-            }
-        });
+        Reference { what: "group", header: "[egress_groups]", name: &name.0, span: source.span }
+            .unknown_unless_meant(
+                groups.0.keys().copied(),
+                Some("a prefix has a length, such as `10.244.0.0/16`"),
+                diagnoses,
+            );
     }
 }
 
