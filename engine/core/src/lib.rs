@@ -6,6 +6,8 @@
 
 mod backoff;
 mod brake;
+#[cfg(test)]
+mod fake;
 mod needs;
 mod outcome;
 mod pacing;

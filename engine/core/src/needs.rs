@@ -74,30 +74,14 @@ impl Ground<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{Described, Desired, DesiredKind, FieldChange, KindName, Observation};
-    use crate::{Spec, plan};
+    use crate::fake::table;
+    use crate::plan;
+    use crate::resource::{Desired, DesiredKind, KindName, Observation};
     use std::fmt::Write as _;
 
     const GROUND: KindName = "ground";
     const ROOM: KindName = "room";
     const SIGN: KindName = "sign";
-
-    #[derive(Debug, PartialEq, serde::Serialize)]
-    struct Colour(&'static str);
-
-    impl Described for Colour {
-        fn summary(&self) -> String {
-            self.0.into()
-        }
-
-        fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-            vec![FieldChange::changed("colour", observed.0, self.0)]
-        }
-    }
-
-    fn table(keys: &[(&str, &'static str)]) -> crate::Table {
-        keys.iter().map(|(key, colour)| (Key::new(key), Arc::new(Colour(colour)) as Arc<dyn Spec>)).collect()
-    }
 
     /// A sign that stands on the ground "a" and on any room, on a node that has `owned` of each kind.
     fn planned(wanted: [&[(&str, &'static str)]; 3], owned: [Option<&[(&str, &'static str)]>; 3]) -> Plan {

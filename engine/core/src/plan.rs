@@ -318,27 +318,10 @@ fn compare(kind: KindName, wanted: &Arc<DesiredKind>, found: &Arc<Observation>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Described;
+    use crate::fake::table;
     use std::fmt::Write as _;
 
     const KIND: KindName = "thing";
-
-    #[derive(Debug, PartialEq, Serialize)]
-    struct Colour(&'static str);
-
-    impl Described for Colour {
-        fn summary(&self) -> String {
-            self.0.into()
-        }
-
-        fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-            vec![FieldChange::changed("colour", observed.0, self.0)]
-        }
-    }
-
-    fn table(keys: &[(&str, &'static str)]) -> crate::Table {
-        keys.iter().map(|(key, colour)| (Key::new(key), Arc::new(Colour(colour)) as Arc<dyn Spec>)).collect()
-    }
 
     fn world(wanted: DesiredKind, owned: &[(&str, &'static str)]) -> (Desired, Observed) {
         let found = Observation { owned: table(owned), ..Observation::default() };
