@@ -146,6 +146,12 @@ impl Documents {
         }
     }
 
+    /// Keeps nothing of files but this one, which may be large.
+    pub(crate) fn keep_only(&mut self, sha256: &Digest) {
+        let sha256 = sha256.to_string();
+        self.known.retain(|(known, _)| *known == sha256);
+    }
+
     fn remember(&mut self, sha256: String, said: Result<Document, Refusal>) {
         self.known.retain(|(known, _)| *known != sha256);
         if self.known.len() >= KNOWN_MAX {

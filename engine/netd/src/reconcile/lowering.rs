@@ -32,6 +32,13 @@ struct Lowered {
     desired: Desired,
 }
 
+impl Memory {
+    /// Keeps nothing of files but this one, which may be large.
+    pub(crate) fn keep_only(&mut self, config: &Arc<Config>) {
+        self.lowered.retain(|known| Arc::ptr_eq(&known.config, config));
+    }
+}
+
 impl Planning<'_> {
     /// What the file and the facts ask for, of every kind.
     pub(crate) fn desired(&mut self, config: &Arc<Config>, facts: &Arc<Facts>) -> Desired {
@@ -66,12 +73,21 @@ fn lower(
     facts: &Arc<Facts>,
     before: Option<&Lowered>,
 ) -> Result<Arc<DesiredKind>, String> {
-    let found = || match before.and_then(|before| again(kind, config, facts, before)) {
-        Some(desired) => Ok(desired),
-        None => (kind.desired)(config, facts).map(Arc::new),
-    };
-    catch_unwind(AssertUnwindSafe(found))
-        .unwrap_or_else(|panic| Err(format!("deciding what is wanted panicked: {}", panic_text(&*panic))))
+    // A mistake in the short way is not one of the kind: the long way is the one that counts.
+    let short = || before.and_then(|before| again(kind, config, facts, before));
+    if let Ok(Some(desired)) = unless_it_panics(kind, short) {
+        return Ok(desired);
+    }
+    unless_it_panics(kind, || (kind.desired)(config, facts).map(Arc::new)).unwrap_or_else(Err)
+}
+
+/// What `decide` finds, or what its panic said.
+fn unless_it_panics<T>(kind: &KindEntry, decide: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decide)).map_err(|panic| {
+        let text = panic_text(&*panic);
+        tracing::error!(kind = kind.name, panic = %text, "deciding what is wanted panicked");
+        format!("deciding what is wanted panicked: {text}")
+    })
 }
 
 /// What follows from what was wanted before.
@@ -95,5 +111,58 @@ fn named(config: &Config, facts: &Arc<Facts>) -> Arc<Facts> {
     match short.filter(|short| config.node(&facts.node).is_none() && config.node(short).is_some()) {
         Some(short) => Arc::new(Facts { node: short.to_owned(), ..Facts::clone(facts) }),
         None => Arc::clone(facts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::fake::FakeTarget;
+    use netd_core::Key;
+
+    fn desired(config: &Config, _: &Facts) -> Result<DesiredKind, String> {
+        let keys = config.services.iter().map(|service| Key::new(&service.name)).collect();
+        Ok(DesiredKind { kept: keys, ..DesiredKind::default() })
+    }
+
+    fn kind(again: crate::target::Again) -> KindEntry {
+        KindEntry {
+            name: "thing",
+            guarded: false,
+            carries_traffic: false,
+            desired,
+            again: Some(again),
+            target: Box::<FakeTarget>::default(),
+        }
+    }
+
+    fn of_a_service(name: &str) -> Arc<Config> {
+        let service = netd_schema::Service { name: name.into(), ..netd_schema::Service::default() };
+        Arc::new(Config { services: vec![service], ..Config::default() })
+    }
+
+    #[test]
+    fn p16_a_panic_on_the_short_way_is_none_on_the_long_one() {
+        let (kinds, mut memory) = ([kind(|_, _, _| panic!("a bug"))], Memory::default());
+        let facts = Arc::new(Facts::default());
+        for name in ["a", "b"] {
+            let mut planning = Planning { kinds: &kinds, memory: &mut memory };
+            let desired = planning.desired(&of_a_service(name), &facts);
+            assert!(desired.0["thing"].as_ref().unwrap().kept.contains(name));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_force_any_more_is_not_remembered() {
+        let (kinds, mut memory) = ([kind(|_, _, _| None)], Memory::default());
+        let (old, new) = (of_a_service("a"), of_a_service("b"));
+        for config in [&old, &new] {
+            Planning { kinds: &kinds, memory: &mut memory }.desired(config, &Arc::default());
+        }
+        assert_eq!(Arc::strong_count(&old), 2);
+        memory.keep_only(&new);
+        assert_eq!((Arc::strong_count(&old), Arc::strong_count(&new)), (1, 2));
     }
 }

@@ -36,7 +36,7 @@ use crate::report::{Reason, Report, ResourceReport, Stages, Word, micros};
 use crate::source::Reading;
 use crate::target::KindEntry;
 use apply::{Manner, Outcomes};
-use decide::{Decision, InForce, Look};
+use decide::{Decided, Decision, InForce, Look};
 use document::{Documents, Verdict};
 use drift::Settled;
 use finish::{Walk, log_outcomes, recall};
@@ -248,13 +248,7 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back, unknown } = decide::decide(
-            &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory },
-            &verdict,
-            self.in_force.as_ref(),
-            &look,
-            allowed,
-        );
+        let Decided { decision, held_back, unknown } = self.decide(&verdict, &look, allowed);
         if let Some(why) = unknown {
             return self.finish_blind(&verdict, walk, &why);
         }
@@ -268,6 +262,11 @@ impl Reconciler {
         }
         let settled = self.close(decision, look, &mut walk).await;
         self.finish(&verdict, walk, held_back, settled)
+    }
+
+    fn decide(&mut self, verdict: &Verdict, look: &Look, allowed: Option<&str>) -> Decided {
+        let planning = &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory };
+        decide::decide(planning, verdict, self.in_force.as_ref(), look, allowed)
     }
 
     /// Ends what ends by itself.
@@ -288,13 +287,7 @@ impl Reconciler {
             Ok(look) => look,
             Err(why) => return self.finish_blind(&verdict, walk, &why),
         };
-        let decide::Decided { decision, held_back, unknown } = decide::decide(
-            &mut Planning { kinds: &self.setup.kinds, memory: &mut self.memory },
-            &verdict,
-            self.in_force.as_ref(),
-            &look,
-            None,
-        );
+        let Decided { decision, held_back, unknown } = self.decide(&verdict, &look, None);
         if let Some(why) = unknown {
             return self.finish_blind(&verdict, walk, &why);
         }
@@ -366,6 +359,10 @@ impl Reconciler {
             });
             tracing::info!(number, sha256 = %document.sha256, changes = summary, "a new file is in force");
             self.in_force = Some(InForce::new(document.clone(), number, is_unjudged, addresses));
+            self.documents.keep_only(&document.sha256);
+            if let Some(given) = &decision.given {
+                self.memory.keep_only(&given.resolved);
+            }
             self.backoff.reset();
             self.turns.forget();
         }

@@ -12,7 +12,7 @@ pub(crate) use attach::attach;
 pub(crate) use standing::{Stand, known, on_both_sides, standing};
 pub use target::AttachmentTarget;
 
-use crate::facts::{AttachedMode, Facts, RouteAction};
+use crate::facts::{AttachedMode, Facts, Link, RouteAction};
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::{Config, XdpMode};
 use serde::Serialize;
@@ -167,7 +167,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     if listed.iter().all(|device| facts.link_named(device).is_none()) {
         // Neither a route that comes and goes nor a name that was mistyped must take the program off the devices that
         // packets for VIPs arrive at.
-        let links = facts.links.values().filter(|link| !decapsulates(&link.name));
+        // One without a program has nothing to keep; that it took the name of one that has, and that was renamed, must
+        // not keep the program from the name that this one has now.
+        let has_program = |link: &&Link| link.xdp.is_some() && !decapsulates(&link.name);
+        let links = facts.links.values().filter(has_program);
         desired.kept = links.map(|link| Key::new(&link.name)).collect();
     }
     if !has_any && config.decap.is_none() {
@@ -217,8 +220,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::facts::Xdp;
     use crate::fake::{link, route};
     use netd_schema::{Decap, LoadBalancer, Service};
+
+    const PROGRAM: Xdp = Xdp { mode: AttachedMode::Native, program_id: 1 };
 
     fn config(devices: &[&str]) -> Config {
         Config {
@@ -234,7 +240,7 @@ mod tests {
     fn facts(default_over: Option<u32>) -> Facts {
         let mut facts = Facts::default();
         for (index, name) in [(2, "eth0"), (3, "eth1")] {
-            facts.links.insert(index, link(index, name));
+            facts.links.insert(index, Link { xdp: Some(PROGRAM), ..link(index, name) });
         }
         let all = "0.0.0.0/0".parse().unwrap();
         facts.routes.extend(default_over.map(|link| route(all, link, None)));
@@ -262,6 +268,17 @@ mod tests {
         let desired = desired(&config(&[]), &facts(None)).unwrap();
         assert!(desired.kept.contains("eth1"));
         assert!(super::desired(&config(&["eth0"]), &facts(None)).unwrap().kept.is_empty());
+    }
+
+    /// What was attached to the device of that name before is on the renamed one, and would be a conflict there.
+    #[test]
+    fn a_device_with_the_name_of_one_that_was_renamed_keeps_nothing() {
+        let mut facts = facts(Some(3));
+        facts.links.insert(7, link(7, "eth0"));
+        facts.links.insert(2, Link { xdp: Some(PROGRAM), ..link(2, "wan0") });
+        let desired = desired(&config(&[]), &facts).unwrap();
+        assert!(!desired.kept.contains("eth0"), "{:?}", desired.kept);
+        assert!(desired.kept.contains("wan0"), "{:?}", desired.kept);
     }
 
     #[test]

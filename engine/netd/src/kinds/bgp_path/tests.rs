@@ -425,6 +425,29 @@ fn vips_become_aggregates_with_what_all_of_them_have() {
     expect(&in_pool, &["announce 192.0.2.0/25 to 10.0.0.1 (communities 64512:1 64512:2)"]);
 }
 
+/// What of the change from one file to the next has to be allowed first.
+fn brakes(from: &Config, to: &Config) -> Vec<String> {
+    let owned = desired(from, &facts(from)).unwrap().table;
+    let found = netd_core::Observation { owned, ..Default::default() };
+    let observed = netd_core::Observed([(NAME, netd_core::Reading::Known(found.into()))].into());
+    let wanted = desired(to, &facts(to)).unwrap();
+    let wanted =
+        netd_core::Desired([(NAME, Ok(DesiredKind { needs: BTreeMap::new(), ..wanted }.into()))].into());
+    let plan = netd_core::plan(&[NAME], &wanted, &observed);
+    plan.brakes(&[NAME]).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn s13_the_only_announcement_goes_when_that_is_allowed_and_another_length_of_it_at_once() {
+    let aggregated = file("", &format!("{PEER}[[bgp.announcements]]\naggregate = {{ ipv4 = 24 }}\n"));
+    let nothing = file("announce = []", PEER);
+    assert_eq!(brakes(&aggregated, &nothing), ["it would delete every resource of kind bgp_path (1)"]);
+    let without_peers = file("", "");
+    assert_eq!(brakes(&aggregated, &without_peers), ["it would delete every resource of kind bgp_path (1)"]);
+    assert!(brakes(&aggregated, &file("", PEER)).is_empty(), "its VIPs are announced one by one instead");
+    assert!(brakes(&file("", PEER), &aggregated).is_empty());
+}
+
 #[test]
 fn an_aggregate_lasts_as_long_as_one_of_its_vips() {
     let config = file("floor = 0", &format!("{PEER}[[bgp.announcements]]\naggregate = {{ ipv4 = 24 }}\n"));
