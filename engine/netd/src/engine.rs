@@ -110,6 +110,7 @@ pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Re
         retry_at: None,
         resync_at,
         is_resync_due: false,
+        was_only_asked: false,
         is_torn_down: false,
         reading: Arc::default(),
         stop_flag,
@@ -139,6 +140,8 @@ struct Engine {
     resync_at: Instant,
     /// The next pass trusts nothing that was read before and ends what is over, whatever its reason.
     is_resync_due: bool,
+    /// The last piece of work was a request that made no pass.
+    was_only_asked: bool,
     is_torn_down: bool,
     /// Held by the reading of a request; one that hangs is not joined by others.
     reading: Arc<Mutex<()>>,
@@ -187,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// Starts the next piece of work, if there is some and nothing is under way. Requests go first.
+    /// Starts the next piece of work, if there is some and nothing is under way. Requests go first, in turns with passes.
     fn begin_what_is_due(&mut self) {
         let now = clock::now();
         if self.retry_at.is_some_and(|at| at <= now) {
@@ -200,7 +203,14 @@ impl Engine {
             self.wanted.insert(Reason::Resync);
         }
         let Some(reconciler) = self.reconciler.take() else { return };
-        if let Some(request) = self.waiting.pop_front() {
+        // An answer that made no pass is followed by the pass that is due: requests that never end do not put it off.
+        let due = self.reason_due(now);
+        let request = match self.was_only_asked && due.is_some() {
+            true => None,
+            false => self.waiting.pop_front(),
+        };
+        self.was_only_asked = request.is_some();
+        if let Some(request) = request {
             let desk = ReadDesk {
                 read_now: Arc::clone(&self.inputs.read_now),
                 reading: Arc::clone(&self.reading),
@@ -209,7 +219,7 @@ impl Engine {
             self.work = Some(tokio::spawn(answer(reconciler, request, desk)));
             return;
         }
-        let Some(reason) = self.reason_due(now) else {
+        let Some(reason) = due else {
             self.reconciler = Some(reconciler);
             return;
         };
@@ -280,6 +290,7 @@ impl Engine {
             self.wanted.clear();
         }
         if let Some(report) = report {
+            self.was_only_asked = false;
             self.retry_at = report.next_try_ms.map(|ms| now + Duration::from_millis(ms));
             log_refusal(&self.outputs.reports.borrow(), &report);
             self.outputs.reports.send_replace(report);

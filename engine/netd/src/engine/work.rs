@@ -43,8 +43,11 @@ pub(super) async fn pass(
 }
 
 pub(super) async fn answer(mut reconciler: Reconciler, request: Request, desk: ReadDesk) -> Done {
-    // Nobody may be there any more to take an answer; the work was asked for all the same.
     match request {
+        // Nobody is there any more to take the answer, and nothing else comes of it.
+        Request::Plan(to) if to.is_closed() => Done::quietly(reconciler),
+        Request::Addresses(to) if to.is_closed() => Done::quietly(reconciler),
+        Request::Resources(to) if to.is_closed() => Done::quietly(reconciler),
         Request::Plan(to) => {
             let now = desk.read().await;
             let _ = to.send(reconciler.preview(&now.reading).await);
@@ -59,6 +62,7 @@ pub(super) async fn answer(mut reconciler: Reconciler, request: Request, desk: R
             let _ = to.send(reconciler.resources());
             Done::quietly(reconciler)
         }
+        // What was asked for is done, whether or not somebody still waits for it.
         Request::Apply(allowed, to) => {
             let now = Arc::new(desk.read().await);
             let report = Arc::new(reconciler.pass(&now.reading, Reason::Asked, allowed.as_deref()).await);
