@@ -14,10 +14,10 @@ TOOLS := $(abspath $(TARGET_DIR))/tools
 CARGO_DENY_VERSION := 0.20.2
 export PATH := $(PATH):$(TOOLS)/bin
 
-.PHONY: help deps build demo test test-6.1 soak check schema bench install clean
+.PHONY: help deps build demo test test-6.1 soak check schema screenshots bench install clean
 
 help: ## print this
-	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 deps: ## install what building and testing need, if it is missing (Debian, root)
 	@.ci/deps
@@ -59,6 +59,10 @@ check: deps ## format, lints, documentation, licences, generated files
 
 schema: ## write the generated files again: the JSON Schema and the reference page
 	NETD_BLESS=1 $(CARGO) test --locked -p netd-schema --test generated
+
+screenshots: deps ## draw the pictures of the documentation again, from what netd prints (root)
+	$(CARGO) build --locked -p netd --bin netd
+	docs/images/make $(TARGET_DIR)/debug/netd
 
 # What is measured, as CRATE/EXAMPLE; each says in its first lines what it measures.
 BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd/bench_maglev \
