@@ -43,6 +43,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
         wireguard: top.wireguard.as_ref().map(|at| wireguard::lower(&at.value)),
         masquerade: top.masquerade.as_ref().map(|at| masquerade(&at.value)),
         egress: egress::lower(top),
+        egress_failover: top.egress_failover.as_ref().map(|at| egress::failover(&at.value)),
         notrack: top.notrack.as_ref().map(|at| Notrack {
             cidrs: prefixes(&at.value.cidrs),
             backend: at.value.backend.map(|at| at.value).unwrap_or_default(),

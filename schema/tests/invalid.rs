@@ -112,7 +112,7 @@ fn the_schema_refuses_what_concerns_one_value() {
         "duration_",
         "egress_announce_by",
         "egress_announce_unknown",
-        "egress_failover",
+        "egress_failover_",
         "egress_gateway_a",
         "egress_gateway_priority",
         "egress_group_empty",

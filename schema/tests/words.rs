@@ -249,7 +249,9 @@ fn keeps_its_promises(config: &Config) {
         masquerade,
         notrack,
         egress: _,
+        egress_failover,
     } = config;
+    assert!(egress_failover.as_ref().is_none_or(|it| it.misses >= 3 && it.port > 0));
     is_a_network(network);
     if let Some(masquerade) = masquerade {
         assert!(masquerade.ports.first > 0 && masquerade.ports.first <= masquerade.ports.last);

@@ -6,6 +6,7 @@ use crate::commands::decap::read as decap_traffic;
 use crate::commands::{explain, instance_of, maglev, node, traffic};
 use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
+use crate::failover;
 use crate::health;
 use crate::health::tunnels::{self, Tunnels};
 use crate::instance::Instance;
@@ -36,6 +37,9 @@ const REQUESTS_MAX: usize = 64;
 /// Withdrawing ten thousand prefixes takes half a second.
 const WITHDRAWING_MAX: Duration = Duration::from_millis(1500);
 
+/// Taking leave of the other gateways takes a third of a second at most.
+const LEAVING_MAX: Duration = Duration::from_millis(800);
+
 /// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
 const MONITOR_AGAIN: Duration = Duration::from_secs(10);
 
@@ -51,9 +55,10 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let page = Arc::new(Page::new(sources(&instance, &report)));
     let (own, shown) = (global.clone(), Arc::clone(&page));
     let begun = signals.unless_stopped(move || node::for_serving(&own, shown)).await?;
-    let Some(node::Writing { mut reconciler, health, changed: facts_changed, speaker, locks }) = begun else {
+    let Some(begun) = begun else {
         return Ok(ExitCode::SUCCESS);
     };
+    let node::Writing { mut reconciler, health, failover, changed: facts_changed, speaker, locks } = begun;
     page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -86,14 +91,18 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         facts_changed: Arc::clone(&facts_changed),
         health_changed: health.changed(),
         requests: inbox,
-        stop: stopped,
+        stop: stopped.clone(),
     };
     let (order, orders) = watch::channel(Arc::default());
+    let (watch, watched) = watch::channel(None);
+    let watching = failover::run(failover, watched, instance.runtime_dir.clone(), stopped.clone());
+    let watching = Task(tokio::spawn(guarded("the watch of the egress gateways", watching)));
     let last_will = Arc::new(AtomicBool::new(false));
     let will = Arc::clone(&last_will);
     reconciler.on_settled(move |config, facts| {
         will.store(withdraws_on_exit(config), Ordering::Relaxed);
         health::order(&order, config, facts);
+        failover::order(&watch, config, &facts.node);
     });
     let checks = health::run(health, orders, Tunnels::new(tunnels::load));
     let watchdog = sd_notify::watchdog_enabled();
@@ -118,6 +127,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         Task(tokio::spawn(stop_on_signal(signals, stop, global.config.clone()))),
     ];
     let ended = engine::run(reconciler, inputs, outputs).await;
+    watching.finish(LEAVING_MAX).await;
     // Before the locks are free: the socket goes with the task that serves it.
     for task in tasks {
         task.end().await;
@@ -177,6 +187,13 @@ fn sources(instance: &Instance, reports: &watch::Receiver<Arc<Report>>) -> Sourc
 struct Task(JoinHandle<()>);
 
 impl Task {
+    /// Waits for what it does last.
+    async fn finish(mut self, at_most: Duration) {
+        if tokio::time::timeout(at_most, &mut self.0).await.is_err() {
+            self.end().await;
+        }
+    }
+
     /// Returns when the task is gone, with everything that it held.
     async fn end(mut self) {
         self.0.abort();

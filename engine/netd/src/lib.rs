@@ -18,6 +18,7 @@ pub mod egress;
 pub mod engine;
 pub mod explain;
 pub mod facts;
+pub mod failover;
 #[doc(hidden)]
 pub mod fake;
 pub mod health;

@@ -1,8 +1,10 @@
 //! What came of a pass, as it is published, printed and served: plain values, the same bytes for the same facts.
 
 mod bgp;
+mod gateways;
 
 pub use bgp::{BgpReport, SessionReport};
+pub use gateways::{GatewayReport, GatewaysReport};
 
 use netd_core::Phase;
 use netd_state::Accepted;
@@ -49,6 +51,9 @@ pub struct Report {
     /// The BGP sessions; absent when the file has no peer for the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bgp: Option<BgpReport>,
+    /// The gateways of egress policies; absent where nobody watches them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<GatewaysReport>,
     /// Changes made behind netd's back that were found and repaired.
     pub drift: Drift,
     /// The last pass.

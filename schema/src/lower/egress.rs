@@ -1,7 +1,7 @@
 //! What `[[egress]]` means.
 
 use super::prefixes;
-use crate::model::{Egress, EgressGateway};
+use crate::model::{Egress, EgressFailover, EgressGateway};
 use crate::raw::{self, EgressSource, Top, each};
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeSet, HashMap};
@@ -55,6 +55,18 @@ fn policy(raw: &raw::Egress, groups: &HashMap<&str, Vec<IpNetwork>>) -> Option<E
 fn gateway(raw: &raw::EgressGateway) -> Option<EgressGateway> {
     let priority = raw.priority.map_or(0, |at| at.value.get());
     Some(EgressGateway { node: raw.node.as_ref()?.value.0.clone(), priority })
+}
+
+pub(super) fn failover(raw: &raw::Failover) -> EgressFailover {
+    let standard = EgressFailover::default();
+    EgressFailover {
+        interval: raw.interval.map_or(standard.interval, |at| at.value.0),
+        misses: raw.misses.map_or(standard.misses, |at| at.value.wide()),
+        port: raw.port.map_or(standard.port, |at| at.value.get()),
+        preempt: raw.preempt.map_or(standard.preempt, |at| at.value),
+        quorum: raw.quorum.map_or(standard.quorum, |at| at.value),
+        key_file: raw.key_file.as_ref().map(|at| at.value.0.clone()),
+    }
 }
 
 /// The prefix of all addresses of a family.

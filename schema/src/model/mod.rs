@@ -6,6 +6,7 @@
 mod bgp;
 mod decap;
 mod egress;
+mod egress_failover;
 mod family;
 mod health;
 mod load_balancer;
@@ -25,6 +26,7 @@ pub use bgp::{
 };
 pub use decap::Decap;
 pub use egress::{EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, OnNoGateway};
+pub use egress_failover::{EgressFailover, Quorum, WATCHED_MAX};
 pub use family::Family;
 pub use health::{HealthCheck, HealthKind, Via};
 pub use load_balancer::{
@@ -73,6 +75,8 @@ pub struct Config {
     pub masquerade: Option<Masquerade>,
     /// Traffic that leaves through gateways, sorted by name. Groups are resolved.
     pub egress: Vec<Egress>,
+    /// How nodes watch gateways; `None`: they do not.
+    pub egress_failover: Option<EgressFailover>,
     /// Packets of pods that connection tracking does not see; `None` is off.
     pub notrack: Option<Notrack>,
 }

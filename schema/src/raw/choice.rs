@@ -4,8 +4,8 @@ use super::network::ModeWord;
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
     Algorithm, Announced, Avoid, BackendFamily, BackendState, EgressAnnounce, Family, HashNames, HealthKind,
-    Mode, NoBackend, NotrackBackend, OnExit, OnNoGateway, OuterEcn, Protocol, TrafficPolicy, TunnelKind,
-    Underlay, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
+    Mode, NoBackend, NotrackBackend, OnExit, OnNoGateway, OuterEcn, Protocol, Quorum, TrafficPolicy,
+    TunnelKind, Underlay, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -52,6 +52,7 @@ one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
 one_of!(OnNoGateway, "an answer", "drop" => Drop, "pass" => Pass);
+one_of!(Quorum, "a quorum", "majority" => Majority, "none" => None);
 one_of!(EgressAnnounce, "a way to announce", "arp" => Arp; later "bgp");
 one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
 one_of!(ModeWord, "a mode",

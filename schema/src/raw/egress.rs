@@ -57,8 +57,6 @@ raw_table! {
         optional port_range: PortRange = "32768-65535", like "1024-65535";
         /// Whether packets for addresses of nodes, and for pods, are taken, too, if they are for `destinations`.
         optional in_cluster: bool = false, like true;
-        /// How gateways watch each other.
-        optional failover: Unsupported;
     }
 }
 

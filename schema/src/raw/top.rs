@@ -3,6 +3,7 @@
 use super::bgp::Bgp;
 use super::decap::Decap;
 use super::egress::{EGRESS_MAX, Egress, EgressGroups};
+use super::egress_failover::Failover;
 use super::load_balancer::LoadBalancer;
 use super::masquerade::Masquerade;
 use super::metrics::Metrics;
@@ -49,6 +50,9 @@ raw_table! {
         optional egress: List<Egress, 0, EGRESS_MAX> = [0; 0];
         /// Prefixes under a name, which policies of `egress` have as sources: `office = ["10.9.0.0/16"]`.
         optional egress_groups: EgressGroups, like json!({ "office": ["10.9.0.0/16", "fd00:9::/48"] });
+        /// How nodes find out which gateways of `egress` live. Without it they do not, and a gateway that is dead stays
+        /// in force.
+        optional egress_failover: Failover;
         /// Encryption between the nodes.
         optional wireguard: Wireguard;
         /// How packets travel between the pods of different nodes. Without it, directly.

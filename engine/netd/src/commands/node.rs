@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::commands::instance_of;
 use crate::facts::FactsReader;
+use crate::failover;
 use crate::health;
 use crate::instance::{Instance, host_name};
 use crate::kinds;
@@ -33,12 +34,21 @@ pub(crate) struct Writing {
     pub(crate) reconciler: Reconciler,
     /// What its passes know of the backends' health.
     pub(crate) health: Arc<health::Board>,
+    /// What its passes know of the gateways.
+    pub(crate) failover: Arc<failover::Board>,
     /// Told when something of the node may have changed.
     pub(crate) changed: Arc<Notify>,
     /// By which the node speaks BGP.
     pub(crate) speaker: speaker::Shared,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
+}
+
+/// What others than the kernel know.
+#[derive(Default)]
+struct Boards {
+    health: Arc<health::Board>,
+    failover: Arc<failover::Board>,
 }
 
 /// The right to write, in this network namespace and in the state of this instance.
@@ -74,13 +84,16 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
     let listening = page.as_ref().map(|_| Arc::clone(&changed));
     let context = context(&instance, page, listening);
     let speaker = Arc::clone(&context.speaker);
-    let mut reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, &health);
+    let failover = Arc::new(failover::Board::telling(Arc::clone(&changed)));
+    failover.begin(&instance.runtime_dir);
+    let boards = Boards { health: Arc::clone(&health), failover: Arc::clone(&failover) };
+    let mut reconciler = reconciler(global, &instance, Ledger::on_disk(state_dir), context, boards);
     let fleeting = fleeting(&instance, found);
     if let Some(Fleeting { why, .. }) = &fleeting {
         tracing::warn!(why, "what is pinned ends with netd");
     }
     reconciler.warn_of_pins(fleeting);
-    Ok(Writing { reconciler, health, changed, speaker, locks })
+    Ok(Writing { reconciler, health, failover, changed, speaker, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
@@ -91,8 +104,9 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
     let context = context(&instance, None, None);
-    let mut reconciler =
-        reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, &Arc::default());
+    let boards = Boards::default();
+    boards.failover.begin(&instance.runtime_dir);
+    let mut reconciler = reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, boards);
     reconciler.warn_of_pins(fleeting(&instance, Found::Mounted));
     Ok(reconciler)
 }
@@ -114,7 +128,7 @@ fn reconciler(
     instance: &Instance,
     ledger: Ledger,
     context: kinds::Context,
-    health: &Arc<health::Board>,
+    boards: Boards,
 ) -> Reconciler {
     let node = node_name(global);
     let facts = Box::new(FactsReader::new(node.clone()).of_instance(instance.name.clone()));
@@ -123,7 +137,10 @@ fn reconciler(
     let board = context.speaker.try_lock().map(|speaker| speaker.board()).unwrap_or_default();
     let mut reconciler = Reconciler::new(Setup {
         facts: Box::new(speaker::WithReceived::new(
-            Box::new(health::WithVerdicts::new(facts, Arc::clone(health), seed)),
+            Box::new(failover::WithSeen::new(
+                Box::new(health::WithVerdicts::new(facts, boards.health, seed)),
+                Arc::clone(&boards.failover),
+            )),
             Arc::clone(&context.speaker),
         )),
         node,
@@ -132,7 +149,11 @@ fn reconciler(
         kinds: kinds::all(&context),
         ledger,
     });
-    reconciler.complete_reports(move |report| board.complete(report));
+    let failover = boards.failover;
+    reconciler.complete_reports(move |report| {
+        board.complete(report);
+        report.gateways = failover.seen().map(|seen| seen.report());
+    });
     reconciler
 }
 

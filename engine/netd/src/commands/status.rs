@@ -5,7 +5,10 @@ use crate::api::Client;
 use crate::cli::{Global, StatusArgs, say};
 use crate::clock;
 use crate::commands::instance_of;
-use crate::report::{BgpReport, ConfigReport, FileState, PassReport, Report, ResourceReport, Stages, Word};
+use crate::report::{
+    BgpReport, ConfigReport, FileState, GatewayReport, GatewaysReport, PassReport, Report, ResourceReport,
+    Stages, Word,
+};
 use crate::source::{self, Reading};
 use anyhow::Context as _;
 use netd_core::render::escape;
@@ -17,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks of `--wait`.
 const WAIT_STEP: Duration = Duration::from_millis(200);
+
+/// How a node stands that may have egress addresses.
+const READY: &str = "ready";
 
 /// A file system that hangs does not make `--wait` hang.
 const READING_MAX: Duration = Duration::from_secs(3);
@@ -122,6 +128,7 @@ pub(super) fn text(report: &Report, resources: Option<&[ResourceReport]>, has_co
         }
     }
     bgp(&mut out, report);
+    gateways(&mut out, report);
     let listed = resources.unwrap_or(&report.not_ready);
     if !listed.is_empty() {
         let _ = write!(out, "\n{}", table::resources(listed));
@@ -182,6 +189,27 @@ fn bgp(out: &mut String, report: &Report) {
         count => {
             let _ = writeln!(out, ", {count} not");
         }
+    }
+}
+
+/// Which gateways of egress policies live.
+fn gateways(out: &mut String, report: &Report) {
+    let Some(GatewaysReport { standing, gateways, hindrance }) = &report.gateways else { return };
+    let word = |(name, gateway): (&String, &GatewayReport)| {
+        let word = match (gateway.up, gateway.answers) {
+            (true, true) => "up",
+            (true, false) => "up, as others hear it",
+            (false, _) => "down",
+        };
+        format!("{} {word}", escape(name))
+    };
+    let all: Vec<String> = gateways.iter().map(word).collect();
+    let _ = writeln!(out, "\nEgress gateways: {}", all.join("; "));
+    if standing != READY {
+        let _ = writeln!(out, "Egress addresses: {}", escape(standing));
+    }
+    if let Some(why) = hindrance {
+        let _ = writeln!(out, "The egress gateways are not watched: {}", escape(why));
     }
 }
 

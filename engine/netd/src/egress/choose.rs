@@ -1,16 +1,36 @@
-//! Which gateway of a policy is in force: the highest priority, then the highest hash of the names.
+//! Which gateway of a policy is in force: of those that live, the highest priority, then the highest hash of the names.
 
-use netd_schema::{Egress, EgressGateway};
+use crate::facts::Facts;
+use crate::failover::Seen;
+use netd_schema::{Config, Egress, EgressGateway};
+use std::cmp::Reverse;
 
-/// The gateway in force; `None` for a policy without gateways. Every node that reads the same file chooses alike.
+/// What is known of the gateways, where the file has them watched.
+#[must_use]
+pub fn watched<'f>(config: &Config, facts: &'f Facts) -> Option<&'f Seen> {
+    config.egress_failover.as_ref()?;
+    facts.gateways.as_deref()
+}
+
+/// The gateway in force; `None` for a policy without gateways, or with none that lives. Every node that reads the same
+/// file, and sees the same, chooses alike. One that is the only gateway of its policy is in force whether it is heard or not:
+/// what is in its kernel works without its netd, and there is nobody else.
 ///
+/// Of those that live, the ones that came first are preferred, where gateways do not take back what others have.
 /// Among gateways of the same priority each has a number that depends on its own name and the policy's alone, and the
 /// highest wins (rendezvous hashing): a gateway that goes moves only the policies that it had, and one that comes takes
 /// over only those that it then has.
 #[must_use]
-pub fn in_force(policy: &Egress) -> Option<&EgressGateway> {
+pub fn in_force<'p>(policy: &'p Egress, seen: Option<&Seen>) -> Option<&'p EgressGateway> {
     let number = |gateway: &EgressGateway| hash(&policy.name, &gateway.node);
-    policy.gateways.iter().max_by_key(|gateway| (gateway.priority, number(gateway), &gateway.node))
+    let rank = |gateway: &EgressGateway| match seen.filter(|_| super::is_shared(policy)) {
+        Some(seen) => seen.alive.get(&gateway.node).copied(),
+        None => Some(0),
+    };
+    let live = policy.gateways.iter().filter_map(|gateway| Some((rank(gateway)?, gateway)));
+    let best =
+        live.max_by_key(|(rank, gateway)| (Reverse(*rank), gateway.priority, number(gateway), &gateway.node));
+    best.map(|(_, gateway)| gateway)
 }
 
 /// FNV-1a of both names with a byte between them that no name has, then the last steps of SplitMix64, without which names
@@ -41,8 +61,28 @@ mod tests {
     #[test]
     fn the_highest_priority_is_in_force() {
         let policy = policy("legacy", &[("a", 0), ("b", 10), ("c", 9)]);
-        assert_eq!(in_force(&policy).unwrap().node, "b");
-        assert_eq!(in_force(&Egress { gateways: Vec::new(), ..policy }), None);
+        assert_eq!(in_force(&policy, None).unwrap().node, "b");
+        assert_eq!(in_force(&Egress { gateways: Vec::new(), ..policy }, None), None);
+    }
+
+    #[test]
+    fn of_those_that_live_the_first_come_are_preferred_and_then_the_priority() {
+        let policy = policy("legacy", &[("a", 0), ("b", 10), ("c", 9)]);
+        let chosen = |alive: &[(&str, u32)]| {
+            let alive = alive.iter().map(|(name, rank)| ((*name).to_owned(), *rank)).collect();
+            let seen = Seen { alive, ..Seen::default() };
+            in_force(&policy, Some(&seen)).map(|gateway| gateway.node.clone())
+        };
+        assert_eq!(chosen(&[("a", 0), ("b", 0), ("c", 0)]).unwrap(), "b");
+        assert_eq!(chosen(&[("a", 0), ("c", 0)]).unwrap(), "c");
+        assert_eq!(chosen(&[("a", 0), ("b", 1), ("c", 1)]).unwrap(), "a");
+        assert_eq!(chosen(&[("other", 0)]), None);
+    }
+
+    #[test]
+    fn the_only_gateway_is_in_force_whether_it_is_heard_or_not() {
+        let policy = policy("legacy", &[("a", 0)]);
+        assert_eq!(in_force(&policy, Some(&Seen::default())).unwrap().node, "a");
     }
 
     #[test]
@@ -51,7 +91,7 @@ mod tests {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for number in 0..3000 {
             let policy = policy(&format!("policy-{number}"), &gateways);
-            *counts.entry(in_force(&policy).unwrap().node.clone()).or_default() += 1;
+            *counts.entry(in_force(&policy, None).unwrap().node.clone()).or_default() += 1;
         }
         // The names are fixed, and so is the hash: these are always the same three numbers.
         assert!(counts.values().all(|count| (900..1100).contains(count)), "{counts:?}");
@@ -63,8 +103,8 @@ mod tests {
             let name = format!("policy-{number}");
             let before = policy(&name, &[("a", 0), ("b", 0), ("c", 0)]);
             let after = policy(&name, &[("a", 0), ("b", 0)]);
-            let had = in_force(&before).unwrap().node.clone();
-            assert!(had == "c" || in_force(&after).unwrap().node == had, "{name}");
+            let had = in_force(&before, None).unwrap().node.clone();
+            assert!(had == "c" || in_force(&after, None).unwrap().node == had, "{name}");
         }
     }
 

@@ -10,13 +10,14 @@ mod devices;
 mod properties;
 mod rule;
 
-pub use choose::in_force;
+pub use choose::{in_force, watched};
 pub use classes::{Classes, Tables, from_classes, to_classes};
 pub use compile::{Compiled, Overlap, Preference, RULES_MAX, Table, Taken, compile};
 pub use devices::devices;
 pub use rule::{Rule, Trouble};
 
 use crate::facts::Facts;
+use crate::failover::Standing;
 use crate::kinds::this_node;
 use crate::reach::{Leg, Reach};
 use ipnetwork::IpNetwork;
@@ -47,9 +48,10 @@ pub fn decide(config: &Config, facts: &Facts) -> Result<Decided, String> {
         return Ok(decided);
     }
     let Some(reach) = Reach::new(config, facts)? else { return Ok(decided) };
+    let seen = watched(config, facts);
     let mut taken = Vec::with_capacity(config.egress.len());
     for policy in &config.egress {
-        let gateway = in_force(policy).and_then(|gateway| config.node(&gateway.node));
+        let gateway = in_force(policy, seen).and_then(|gateway| config.node(&gateway.node));
         let mut of = |family| {
             let (rule, why) = rule::of(policy, gateway, family, &reach);
             if let Some(why) = why {
@@ -75,12 +77,17 @@ pub fn next_hops(config: &Config, facts: &Facts) -> Result<BTreeSet<IpAddr>, Str
         return Ok(found);
     }
     let Some(reach) = Reach::new(config, facts)? else { return Ok(found) };
+    // Where another one may be in force a moment later, its Ethernet address has to be known by then.
+    let is_watched = config.egress_failover.is_some();
     for policy in &config.egress {
-        let gateway = in_force(policy).and_then(|gateway| config.node(&gateway.node));
-        let Some(gateway) = gateway.filter(|gateway| !reach.is_me(gateway)) else { continue };
-        for ip in &policy.ips {
-            if let Ok(Leg::Direct { via, .. }) = reach.leg(gateway, IpNetwork::from(*ip)) {
-                found.insert(via);
+        let chosen = in_force(policy, None).filter(|_| !is_watched);
+        let all = policy.gateways.iter().filter(|_| is_watched);
+        let gateways = chosen.into_iter().chain(all).filter_map(|gateway| config.node(&gateway.node));
+        for gateway in gateways.filter(|gateway| !reach.is_me(gateway)) {
+            for ip in &policy.ips {
+                if let Ok(Leg::Direct { via, .. }) = reach.leg(gateway, IpNetwork::from(*ip)) {
+                    found.insert(via);
+                }
             }
         }
     }
@@ -94,8 +101,31 @@ pub fn next_hops(config: &Config, facts: &Facts) -> Result<BTreeSet<IpAddr>, Str
 /// When the file lists nodes and this one is not among them.
 pub fn gated<'c>(config: &'c Config, facts: &Facts) -> Result<Vec<&'c Egress>, String> {
     let me = this_node(config, facts)?.map(|node| node.name.as_str());
-    let is_mine = |policy: &&Egress| me.is_some() && in_force(policy).map(|it| it.node.as_str()) == me;
+    let seen = watched(config, facts);
+    let is_mine = |policy: &&Egress| me.is_some() && in_force(policy, seen).map(|it| it.node.as_str()) == me;
     Ok(config.egress.iter().filter(is_mine).collect())
+}
+
+/// The policies that this node may not take the addresses of now, but has them perhaps already: those that it is a gateway
+/// of, while it is not known which gateways live.
+///
+/// # Errors
+///
+/// When the file lists nodes and this one is not among them.
+pub fn undecided<'c>(config: &'c Config, facts: &Facts) -> Result<Vec<&'c Egress>, String> {
+    let is_known = watched(config, facts).is_some_and(|seen| seen.standing != Standing::Starting);
+    if config.egress_failover.is_none() || is_known {
+        return Ok(Vec::new());
+    }
+    let me = this_node(config, facts)?.map(|node| node.name.as_str());
+    let is_mine = |policy: &&Egress| policy.gateways.iter().any(|it| Some(it.node.as_str()) == me);
+    Ok(config.egress.iter().filter(|policy| is_shared(policy)).filter(is_mine).collect())
+}
+
+/// Whether a policy has gateways to choose from.
+#[must_use]
+pub fn is_shared(policy: &Egress) -> bool {
+    policy.gateways.len() > 1
 }
 
 fn never_taken() -> impl Iterator<Item = IpNetwork> {

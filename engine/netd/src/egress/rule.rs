@@ -94,7 +94,10 @@ pub(super) fn of(
     };
     // Its destinations are of the other family only.
     let Some(address) = policy.ip(family) else { return (Rule::Pass, None) };
-    let Some(gateway) = gateway else { return (without, Some(Trouble::new("it has no gateway"))) };
+    let Some(gateway) = gateway else {
+        let why = if policy.gateways.is_empty() { "it has no gateway" } else { "none of its gateways lives" };
+        return (without, Some(Trouble::new(why)));
+    };
     if reach.is_me(gateway) {
         return (Rule::translate(address, policy.ports), None);
     }

@@ -13,6 +13,7 @@ pub(crate) use read::{links, neighbours, routes_of};
 
 pub use path::{Hop, Path, PathError, PathResolver, resolve};
 
+use crate::failover::Seen;
 use crate::health::Verdicts;
 use crate::instance::InstanceName;
 use ipnetwork::IpNetwork;
@@ -43,6 +44,9 @@ pub struct Facts {
     pub no_redirects: BTreeSet<u32>,
     /// What is known of the backends' health. Not the kernel's: netd's own checks find it out.
     pub health: Arc<Verdicts>,
+    /// What is known of the gateways of egress policies; `None` where nobody watches them. Not the kernel's: nodes ask
+    /// each other.
+    pub gateways: Option<Arc<Seen>>,
     /// What BGP peers sent, of those whose routes go into a table. Not the kernel's: gobgpd tells it.
     pub received: Arc<Received>,
 }

@@ -1,10 +1,11 @@
 //! What the kernel announces about links, addresses, routes and neighbours, reduced to: what has to be read again?
 
-use super::Neighbour;
 use super::decode;
+use super::{Address, Neighbour};
 use crate::netlink::{Connection, Payload};
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use std::collections::BTreeMap;
 use std::io;
@@ -92,6 +93,7 @@ impl Listener {
 #[derive(Default)]
 struct Hearing {
     neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    addresses: BTreeMap<(u32, IpAddr), Address>,
     overruns: Arc<AtomicU64>,
 }
 
@@ -99,6 +101,7 @@ impl Hearing {
     fn lost(&mut self) -> Stale {
         self.overruns.fetch_add(1, Ordering::Relaxed);
         self.neighbours.clear();
+        self.addresses.clear();
         Stale::ALL
     }
 
@@ -114,7 +117,12 @@ impl Hearing {
             // A link that goes down takes IPv4 routes with it and no message says so.
             Message::NewLink(_) | Message::DelLink(_) | Message::SetLink(_) => Stale::ALL,
             // The kernel removes routes that prefer a source address together with it.
-            Message::NewAddress(_) | Message::DelAddress(_) => {
+            Message::NewAddress(now) => {
+                let is_news = self.address_is(now);
+                Stale { addresses: is_news, routes: is_news, ..nothing }
+            }
+            Message::DelAddress(gone) => {
+                self.address_is_gone(gone);
                 Stale { addresses: true, routes: true, ..nothing }
             }
             Message::NewRoute(route) | Message::DelRoute(route) => {
@@ -135,6 +143,18 @@ impl Hearing {
     fn neighbour_is(&mut self, message: &NeighbourMessage) -> bool {
         let Some((key, now)) = decode::neighbour(message) else { return false };
         self.neighbours.insert(key, now).unwrap_or_default() != now
+    }
+
+    /// Whether an address is not as it was last announced. What has a lease is announced with every renewal.
+    fn address_is(&mut self, message: &AddressMessage) -> bool {
+        let Some(now) = decode::address(message) else { return true };
+        self.addresses.insert((now.link, now.address), now) != Some(now)
+    }
+
+    fn address_is_gone(&mut self, message: &AddressMessage) {
+        if let Some(gone) = decode::address(message) {
+            self.addresses.remove(&(gone.link, gone.address));
+        }
     }
 
     fn neighbour_is_gone(&mut self, message: &NeighbourMessage) -> bool {

@@ -62,6 +62,7 @@ impl Collector for Snapshot {
         self.backends(&mut out)?;
         super::bgp::encode(self.report.bgp.as_ref(), &mut out)?;
         super::nat::encode(self.nat.as_ref(), &mut out)?;
+        super::gateways::encode(self.report.gateways.as_ref(), &mut out)?;
         super::strict::encode(self.strict.as_ref(), &mut out)?;
         super::wireguard::encode(&self.peers, Duration::from_millis(clock::unix_ms()), &mut out)?;
         self.decap(&mut out)

@@ -5,6 +5,7 @@
 
 mod bgp;
 mod encode;
+mod gateways;
 mod nat;
 mod page;
 mod server;

@@ -1,6 +1,7 @@
 //! Egress policies: chosen traffic leaves by its gateway with its egress address, and nothing else does.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod failover;
 mod life;
 mod paths;
 mod world;

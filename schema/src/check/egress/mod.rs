@@ -1,6 +1,7 @@
 //! Egress policies: what they name is there, each is said once, and no two are told apart by their names alone.
 
 mod addresses;
+mod failover;
 mod families;
 
 use super::Once;
@@ -32,6 +33,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         known_gateways(policy, nodes.as_ref(), diagnoses);
     }
     addresses::check(top, diagnoses);
+    failover::check(top, diagnoses);
     // What compares prefixes with prefixes takes long where there are too many.
     if room(top, &groups, diagnoses) {
         for policy in policies() {

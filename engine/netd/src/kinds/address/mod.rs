@@ -5,21 +5,26 @@
 //! time in between: it is added there first, then removed here. One is added only after what it translates is in the
 //! datapath, and removed before that goes.
 //!
+//! Where gateways are watched, an address that may move to another one has a lease: the kernel removes it by itself when
+//! netd does not say again that it is to stay.
+//!
 //! The address is on the device itself, not on one of its own: IPv6 answers for an address only where it is.
 
 mod announce;
 mod target;
 
-pub use target::AddressTarget;
+pub use target::{AddressTarget, renew};
 
 use super::{egress as policies, masquerade};
 use crate::egress::{self, Decided, Rule};
 use crate::facts::{Facts, Link, RouteAction};
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
-use netd_schema::{Config, EgressAnnounce};
+use netd_schema::{Config, EgressAnnounce, EgressFailover};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The kind's name.
 pub const NAME: KindName = "address";
@@ -36,6 +41,9 @@ pub struct AddressSpec {
     /// Other devices that have it, too, by an update that was interrupted; never wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub surplus: Vec<String>,
+    /// Whether it goes by itself when netd does not say again that it is to stay.
+    #[serde(skip_serializing_if = "Lease::is_none")]
+    pub lease: Lease,
     /// Whether its segment is told when it is added. What was told cannot be seen afterwards.
     #[serde(skip)]
     pub told: Told,
@@ -48,6 +56,24 @@ pub struct Told(pub bool);
 impl PartialEq for Told {
     fn eq(&self, _: &Self) -> bool {
         true
+    }
+}
+
+/// For how long an address stays without netd; `None`: until it is removed. How much of it is left does not matter to
+/// whether two are the same.
+#[derive(Clone, Copy, Debug, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Lease(pub Option<Duration>);
+
+impl Lease {
+    fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl PartialEq for Lease {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_none() == other.is_none()
     }
 }
 
@@ -64,14 +90,22 @@ pub fn key(address: IpAddr) -> Key {
 /// When the file lists nodes and this one is not among them, or when the policies come to too much.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
+    let undecided: BTreeSet<IpAddr> =
+        egress::undecided(config, facts)?.into_iter().flat_map(|policy| &policy.ips).copied().collect();
+    let why =
+        if facts.gateways.is_some() { "it is not known yet" } else { "nobody here watches them, to know" };
+    let waits = |address: &IpAddr| (key(*address), format!("{why} which gateways live"));
+    desired.held.extend(undecided.iter().map(waits));
     let gated = egress::gated(config, facts)?;
     if gated.is_empty() {
         return Ok(desired);
     }
     let decided = egress::decide(config, facts)?;
     for policy in gated {
+        let failover = config.egress_failover.as_ref().filter(|_| egress::is_shared(policy));
+        let lease = Lease(failover.map(EgressFailover::lease));
         let told = Told(policy.announce.contains(&EgressAnnounce::Arp));
-        for &address in &policy.ips {
+        for &address in policy.ips.iter().filter(|address| !undecided.contains(address)) {
             let key = key(address);
             let Some(link) = uplink(facts, address) else {
                 let reason = "no route says which device its network is reached by";
@@ -80,7 +114,8 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             };
             let (device, ifindex, surplus) = (link.name.clone(), link.index, Vec::new());
             desired.needs.insert(key.clone(), needs(address, &decided));
-            desired.table.insert(key, Arc::new(AddressSpec { address, device, ifindex, surplus, told }));
+            let spec = AddressSpec { address, device, ifindex, surplus, lease, told };
+            desired.table.insert(key, Arc::new(spec));
         }
     }
     Ok(desired)
@@ -117,10 +152,12 @@ impl Described for AddressSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let Self { address: _, device, ifindex, surplus: _, told: _ } = self;
+        let Self { address: _, device, ifindex, surplus: _, lease, told: _ } = self;
+        let word = |lease: &Lease| if lease.is_none() { "stays" } else { "goes" };
         let compared = [
             FieldChange::between("device", &observed.device, device),
             FieldChange::between("interface index", observed.ifindex, *ifindex),
+            FieldChange::between("without netd", word(&observed.lease), word(lease)),
         ];
         let surplus = observed.surplus.iter().map(|device| FieldChange::removed("also on", device));
         compared.into_iter().flatten().chain(surplus).collect()

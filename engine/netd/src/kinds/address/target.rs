@@ -1,19 +1,19 @@
 //! netd's addresses in the kernel: read whole, added and removed one by one, and announced when they have come.
 
-use super::{AddressSpec, NAME, announce, key};
+use super::{AddressSpec, Lease, NAME, Told, announce, key};
 use crate::facts::{Facts, Mac, same_device};
 use crate::netlink::{Answer, Connection, PROTOCOL, Request};
 use crate::target::{Target, spec_of};
 use async_trait::async_trait;
 use netd_core::{Action, Observation, Outcome, Step};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
     CacheInfo,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ struct Held {
     prefix_len: u8,
     ifindex: u32,
     is_own: bool,
+    is_leased: bool,
     state: State,
 }
 
@@ -97,7 +98,8 @@ fn observed(found: &[Held], facts: &Facts) -> Observation {
         }
         let surplus = others.iter().map(|held| name(held)).collect();
         let (device, ifindex) = (name(first), first.ifindex);
-        let spec = AddressSpec { address, device, ifindex, surplus, told: super::Told(false) };
+        let (lease, told) = (Lease(first.is_leased.then_some(Duration::ZERO)), Told(false));
+        let spec = AddressSpec { address, device, ifindex, surplus, lease, told };
         observation.owned.insert(key(address), Arc::new(spec));
     }
     observation
@@ -114,13 +116,14 @@ async fn held(connection: &mut Connection) -> Result<Vec<Held>, String> {
 
 fn read(message: &AddressMessage) -> Option<Held> {
     let header = &message.header;
-    let (mut local, mut peer, mut is_own) = (None, None, false);
+    let (mut local, mut peer, mut is_own, mut is_leased) = (None, None, false, false);
     let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => peer = Some(*address),
             AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::CacheInfo(lifetime) => is_leased = lifetime.ifa_valid != u32::MAX,
             AddressAttribute::Protocol(protocol) => is_own = u8::from(*protocol) == PROTOCOL,
             _ => {}
         }
@@ -135,6 +138,7 @@ fn read(message: &AddressMessage) -> Option<Held> {
         prefix_len: header.prefix_len,
         ifindex: header.index,
         is_own,
+        is_leased,
         state,
     })
 }
@@ -165,16 +169,22 @@ impl AddressTarget {
                 )));
             }
             same_device(&facts.links, wanted.ifindex, &wanted.device).map_err(Outcome::Failed)?;
-            if places().all(|held| held.ifindex != wanted.ifindex) {
-                let message = Message::NewAddress(message(address, wanted.ifindex));
-                let request = Request { message, flags: NLM_F_CREATE | NLM_F_EXCL };
-                change(&mut connection, request, &[Errno::EXIST]).await?;
-                tell(wanted, facts);
+            let message = Message::NewAddress(message(address, wanted.ifindex, wanted.lease));
+            match places().find(|held| held.ifindex == wanted.ifindex) {
+                None => {
+                    let request = Request { message, flags: NLM_F_CREATE | NLM_F_EXCL };
+                    change(&mut connection, request, &[Errno::EXIST]).await?;
+                    tell(wanted, facts);
+                }
+                Some(held) if held.is_leased == wanted.lease.0.is_none() => {
+                    change(&mut connection, Request { message, flags: NLM_F_REPLACE }, &[]).await?;
+                }
+                Some(_) => {}
             }
         }
         let kept = wanted.map(|wanted| wanted.ifindex);
         for other in places().filter(|held| held.is_own && Some(held.ifindex) != kept) {
-            let mut message = message(address, other.ifindex);
+            let mut message = message(address, other.ifindex, Lease(None));
             message.header.prefix_len = other.prefix_len;
             let request = Request { message: Message::DelAddress(message), flags: 0 };
             change(&mut connection, request, &[Errno::ADDRNOTAVAIL, Errno::NODEV]).await?;
@@ -197,7 +207,7 @@ async fn change(connection: &mut Connection, request: Request, already: &[Errno]
 }
 
 /// Alone, without a route of its own, and such that the node's own sockets do not choose it.
-fn message(address: IpAddr, ifindex: u32) -> AddressMessage {
+fn message(address: IpAddr, ifindex: u32, lease: Lease) -> AddressMessage {
     let mut message = AddressMessage::default();
     let header = &mut message.header;
     (header.family, header.prefix_len) = match address {
@@ -207,15 +217,43 @@ fn message(address: IpAddr, ifindex: u32) -> AddressMessage {
     (header.flags, header.scope, header.index) =
         (AddressHeaderFlags::empty(), AddressScope::Universe, ifindex);
     let mut lifetime = CacheInfo::default();
-    (lifetime.ifa_preferred, lifetime.ifa_valid) = (0, u32::MAX);
+    let seconds = |lease: Duration| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX - 1);
+    (lifetime.ifa_preferred, lifetime.ifa_valid) = (0, lease.0.map_or(u32::MAX, seconds));
+    let mut flags = AddressFlags::Noprefixroute;
+    // The one that it moves from may have it for a moment more, and would answer that it is taken: for ever.
+    flags.set(AddressFlags::Nodad, lease.0.is_some() && address.is_ipv6());
     message.attributes = vec![
         AddressAttribute::Local(address),
         AddressAttribute::Address(address),
         AddressAttribute::CacheInfo(lifetime),
-        AddressAttribute::Flags(AddressFlags::Noprefixroute),
+        AddressAttribute::Flags(flags),
         AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL)),
     ];
     message
+}
+
+/// Says of these addresses that they are to stay for so long, where they are there, netd's, and have a lease.
+///
+/// # Errors
+///
+/// A sentence; the others are renewed nevertheless.
+pub async fn renew(addresses: &BTreeSet<IpAddr>, lease: Duration) -> Result<(), String> {
+    let mut connection = Connection::open().map_err(|error| format!("open netlink: {error}"))?;
+    let found = held(&mut connection).await?;
+    let is_meant = |held: &&Held| held.is_own && held.is_leased && addresses.contains(&held.address);
+    let mut failed = None;
+    for Held { address, ifindex, .. } in found.iter().filter(is_meant) {
+        let message = Message::NewAddress(message(*address, *ifindex, Lease(Some(lease))));
+        match connection.change(Request { message, flags: NLM_F_REPLACE }).await {
+            Answer::Done | Answer::Refused(Errno::ADDRNOTAVAIL | Errno::NODEV) => {}
+            Answer::Refused(error) => failed = Some((address, error)),
+            Answer::Lost(error) => failed = Some((address, error)),
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some((address, error)) => Err(format!("renew {address}: {}", std::io::Error::from(error))),
+    }
 }
 
 /// Tells the segment, in the background, as long as the address is there and the node's.
@@ -259,14 +297,34 @@ mod tests {
         for address in ["192.168.33.100", "2001:db8:33::100"] {
             let address: IpAddr = address.parse().unwrap();
             let prefix_len = if address.is_ipv4() { 32 } else { 128 };
-            let expected = Held { address, prefix_len, ifindex: 7, is_own: true, state: State::Usable };
-            assert_eq!(read(&message(address, 7)), Some(expected));
+            let expected = Held {
+                address,
+                prefix_len,
+                ifindex: 7,
+                is_own: true,
+                is_leased: false,
+                state: State::Usable,
+            };
+            assert_eq!(read(&message(address, 7, Lease(None))), Some(expected));
         }
     }
 
     #[test]
+    fn an_address_with_a_lease_is_another_one_than_without() {
+        let read = |lease| {
+            let found = read(&message("192.168.33.100".parse().unwrap(), 7, Lease(lease))).unwrap();
+            let observed = observed(&[found], &Facts::default());
+            let spec = observed.owned.get("192.168.33.100").unwrap();
+            spec.as_any().downcast_ref::<AddressSpec>().unwrap().clone()
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(read(seconds(3)), read(seconds(9)));
+        assert_ne!(read(seconds(3)), read(None));
+    }
+
+    #[test]
     fn an_address_without_the_mark_is_somebody_elses() {
-        let mut message = message("192.168.33.100".parse().unwrap(), 7);
+        let mut message = message("192.168.33.100".parse().unwrap(), 7, Lease(None));
         message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Protocol(_)));
         let facts = Facts { links: BTreeMap::from([(7, link(7, "eth0"))]), ..Facts::default() };
         let observation = observed(&[read(&message).unwrap()], &facts);
@@ -280,7 +338,7 @@ mod tests {
         let facts =
             Facts { links: BTreeMap::from([(7, link(7, "eth0")), (8, link(8, "eth1"))]), ..Facts::default() };
         let address = "192.168.33.100".parse().unwrap();
-        let found = [7, 8].map(|ifindex| read(&message(address, ifindex)).unwrap());
+        let found = [7, 8].map(|ifindex| read(&message(address, ifindex, Lease(None))).unwrap());
         let observation = observed(&found, &facts);
         let spec = observation.owned.get("192.168.33.100").unwrap();
         let spec = spec.as_any().downcast_ref::<AddressSpec>().unwrap();

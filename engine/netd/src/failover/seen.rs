@@ -1,0 +1,80 @@
+//! What is known of the gateways, as a fact for a pass.
+
+use crate::report::{GatewayReport, GatewaysReport};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What this node knows of the gateways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The gateways that live, by their names, this node among them if it is one and may have addresses: how many were
+    /// before it when it came, if gateways do not take back what others have. Lower is preferred to any priority.
+    pub alive: BTreeMap<String, u32>,
+    /// How this node itself stands.
+    pub standing: Standing,
+    /// The gateways that this node asks, and whether they answer it.
+    pub peers: BTreeMap<String, Peer>,
+    /// Why nobody can be asked.
+    pub hindrance: Option<String>,
+}
+
+impl Seen {
+    /// As it is published.
+    #[must_use]
+    pub fn report(&self) -> GatewaysReport {
+        let Self { alive, standing, peers, hindrance } = self;
+        let others = peers.iter().map(|(name, peer)| (name, *peer == Peer::Answers));
+        let own = alive.keys().filter(|name| !peers.contains_key(*name)).map(|name| (name, true));
+        let report = |(name, answers): (&String, bool)| {
+            (name.clone(), GatewayReport { up: alive.contains_key(name), answers })
+        };
+        GatewaysReport {
+            standing: standing.to_string(),
+            gateways: others.chain(own).map(report).collect(),
+            hindrance: hindrance.clone(),
+        }
+    }
+}
+
+/// A gateway, as this node hears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// It answers.
+    Answers,
+    /// It does not, and others hear it.
+    HeardByOthers,
+    /// Nobody hears it, or it says itself that it is none.
+    Gone,
+}
+
+/// How a node stands among those that may have addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// It has not listened for long enough to know who lives: what it has it keeps, and takes nothing.
+    #[default]
+    Starting,
+    /// It knows.
+    Ready,
+    /// It hears too few nodes to have addresses.
+    Alone {
+        /// So many it hears, itself included.
+        hears: usize,
+        /// So many it would have to.
+        needs: usize,
+    },
+    /// It hears enough again, and waits until that has lasted.
+    Settling,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("it is not known yet which gateways live"),
+            Self::Ready => f.write_str("ready"),
+            Self::Alone { hears, needs } => {
+                write!(f, "this node hears {hears} nodes, itself included, and has to hear {needs}")
+            }
+            Self::Settling => f.write_str("this node waits until it has heard enough nodes for a while"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Gateways that die, are cut off, come back and are restarted: somebody has the address soon, and never two for long.
+
+use crate::world::{EGRESS, SERVER, Waits, World, policy, wait_until};
+use netd_integration_tests::Lab;
+use netd_integration_tests::netd::Daemon;
+use std::time::Instant;
+
+/// Nodes of the mesh: a and b are the gateways, pods of all three are sources.
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
+
+/// b is preferred. A node is late by seconds only where the machine has stopped altogether.
+const WATCHED: &str = "gateways = [{ node = \"a\" }, { node = \"b\", priority = 10 }]\n\
+                       [egress_failover]\ninterval = \"250ms\"\nmisses = 11\n";
+
+struct Watched {
+    world: World,
+    netds: [Option<Daemon>; 3],
+}
+
+impl Watched {
+    /// One of them has the address: b, unless gateways take nothing from each other.
+    fn new(lab: &Lab, more: &str) -> Self {
+        let world = World::new(lab);
+        world.mesh.nodes[A].machine.ip(&["addr", "add", "192.168.33.10/24", "dev", "eth0"]);
+        world.mesh.nodes[A].machine.ip(&["addr", "add", "2001:db8:33::10/64", "dev", "eth0", "nodad"]);
+        world.mesh.write(&format!("mode = \"vxlan\"\n{}{more}", policy(WATCHED)));
+        let netds = [A, B, C].map(|node| Some(world.mesh.nodes[node].site.start()));
+        let watched = Self { world, netds };
+        if more.is_empty() {
+            watched.wait_for(B);
+        } else {
+            wait_until("one gateway has the addresses", || watched.holders().len() == 1);
+        }
+        watched
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.netds[node].take().unwrap().kill();
+    }
+
+    fn start(&mut self, node: usize) {
+        self.netds[node] = Some(self.world.mesh.nodes[node].site.start());
+    }
+
+    /// The gateways whose kernel has the addresses of both families.
+    fn holders(&self) -> Vec<usize> {
+        let has = |node: &usize| {
+            let shown = self.world.mesh.nodes[*node].machine.ip(&["addr", "show", "dev", "eth0"]);
+            EGRESS.iter().any(|address| shown.contains(&format!("{address}/")))
+        };
+        [A, B].into_iter().filter(has).collect()
+    }
+
+    fn status(&self, node: usize) -> String {
+        self.world.mesh.nodes[node].site.netd(&["status"]).out
+    }
+
+    /// Waits until one gateway has the addresses alone, and c's pod comes by it in both families.
+    fn wait_for(&self, holder: usize) {
+        let began = Instant::now();
+        wait_until("one gateway has the addresses", || self.holders() == [holder]);
+        for (to, egress) in SERVER.iter().zip(EGRESS) {
+            let seen = self.world.ask(C, to, Waits::ForAnswer);
+            assert!(seen.from.to_string() == egress && seen.is_answered, "{seen:?}");
+        }
+        eprintln!("node {holder} has them alone after {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn another_gateway_takes_over_from_a_killed_netd_whose_kernel_lets_go_of_the_address() {
+    let Some(lab) = Lab::new() else { return };
+    let mut watched = Watched::new(&lab, "");
+    watched.kill(B);
+    watched.wait_for(A);
+    let status = watched.status(C);
+    assert!(status.contains("Egress gateways: a up; b down"), "{status}");
+    watched.start(B);
+    watched.wait_for(B);
+}
+
+#[test]
+fn a_gateway_whose_link_is_gone_gives_up_and_takes_back() {
+    let Some(lab) = Lab::new() else { return };
+    let watched = Watched::new(&lab, "");
+    let wire = watched.world.server();
+    wire.ip(&["link", "set", "to-b", "down"]);
+    watched.wait_for(A);
+    let status = watched.status(B);
+    assert!(status.contains("this node hears 1 nodes, itself included, and has to hear 2"), "{status}");
+    wire.ip(&["link", "set", "to-b", "up"]);
+    watched.wait_for(B);
+}
+
+#[test]
+fn a_gateway_that_is_heard_and_does_not_hear_is_none() {
+    let Some(lab) = Lab::new() else { return };
+    let watched = Watched::new(&lab, "");
+    let gateway = &watched.world.mesh.nodes[B].machine;
+    let nft = |text: &str| {
+        let said = gateway.command("nft").arg(text).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    };
+    nft("add table inet deaf; add chain inet deaf in { type filter hook input priority 0; }; \
+         add rule inet deaf in udp dport 9473 drop");
+    watched.wait_for(A);
+    nft("delete table inet deaf");
+    watched.wait_for(B);
+}
+
+#[test]
+fn gateways_that_do_not_hear_each_other_agree_by_a_node_that_hears_both() {
+    let Some(lab) = Lab::new() else { return };
+    let watched = Watched::new(&lab, "");
+    let gateway = &watched.world.mesh.nodes[A].machine;
+    let said = gateway
+        .command("nft")
+        .arg(
+            "add table inet cut; add chain inet cut in { type filter hook input priority 0; }; \
+              add rule inet cut in ip saddr 10.0.0.2 udp dport 9473 drop",
+        )
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{said:?}");
+    wait_until("they do not hear each other", || {
+        watched.status(A).contains("b up, as others hear it")
+            && watched.status(B).contains("a up, as others hear it")
+    });
+    assert_eq!(watched.holders(), [B]);
+    watched.wait_for(B);
+}
+
+#[test]
+fn one_that_comes_back_takes_nothing_back_where_the_file_says_so() {
+    let Some(lab) = Lab::new() else { return };
+    let mut watched = Watched::new(&lab, "preempt = false\n");
+    let [first, second] = match watched.holders()[..] {
+        [A] => [A, B],
+        _ => [B, A],
+    };
+    watched.kill(first);
+    watched.wait_for(second);
+    watched.start(first);
+    wait_until("both are up", || {
+        [A, B, C].iter().all(|node| watched.status(*node).contains("Egress gateways: a up; b up"))
+    });
+    assert_eq!(watched.holders(), [second]);
+    watched.wait_for(second);
+}
+
+#[test]
+fn a_restart_of_the_gateway_in_force_moves_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let mut watched = Watched::new(&lab, "");
+    watched.netds[B].take().unwrap().stop();
+    assert_eq!(watched.holders(), [B]);
+    watched.wait_for(B);
+    watched.start(B);
+    wait_until("it knows again who lives", || {
+        let status = watched.status(B);
+        status.contains("Egress gateways: a up; b up") && !status.contains("not known yet")
+    });
+    assert_eq!(watched.holders(), [B]);
+    watched.wait_for(B);
+}
