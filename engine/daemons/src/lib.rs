@@ -131,6 +131,12 @@ pub fn command(pid: u32) -> Vec<String> {
     words
 }
 
+/// What a process is called, without how it was started; empty if it is not there any more.
+#[must_use]
+pub fn name(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
 /// Whether a process was started as this program, wherever it is, with these words behind.
 #[must_use]
 pub fn is_started_as(pid: u32, program: &str, arguments: &[String]) -> bool {

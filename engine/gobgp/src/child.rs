@@ -11,7 +11,7 @@ pub use log::{Level, Line, Tail};
 pub use process::Identity;
 
 use crate::Endpoint;
-use netd_daemons::{Refused, Started, command, find};
+use netd_daemons::{Refused, Started, command, find, name};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,14 +44,14 @@ pub enum ChildError {
     #[error("there is no gobgpd in $PATH: on Debian, `apt-get install gobgpd` brings it")]
     Missing,
     /// Something else has the socket.
-    #[error("{socket} is held by process {pid}, which is no gobgpd of this netd: {command}")]
+    #[error("{socket} is held by process {pid} ({program}), which is no gobgpd of this netd")]
     Foreign {
         /// The socket.
         socket: String,
         /// Who listens on it.
         pid: u32,
-        /// How it was started.
-        command: String,
+        /// What it is called. Not how it was started: that may hold secrets.
+        program: String,
     },
     /// It died again and again.
     #[error("gobgpd ended {times} times in a row; it is started again in {} s", wait.as_secs().max(1))]
@@ -151,7 +151,7 @@ impl Managed {
             None => Err(ChildError::Foreign {
                 socket: self.socket.display().to_string(),
                 pid,
-                command: command(pid).join(" "),
+                program: name(pid),
             }),
         }
     }

@@ -4,7 +4,7 @@
 //! wireguard-go for this device in this network namespace. It ends when its device is deleted, so nothing else ends it.
 
 use crate::userspace::socket;
-use netd_daemons::{Refused, Started, command, find, is_started_as};
+use netd_daemons::{Refused, Started, command, find, is_started_as, name};
 use rustix::net::sockopt::socket_peercred;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -43,15 +43,15 @@ pub enum ChildError {
     Missing,
     /// The name of the device is in use, in this or in another network namespace.
     #[error(
-        "{socket} is held by process {pid}, which is no wireguard-go of this network namespace: {command}"
+        "{socket} is held by process {pid} ({program}), which is no wireguard-go of this network namespace"
     )]
     Foreign {
         /// The socket.
         socket: String,
         /// Who listens on it.
         pid: u32,
-        /// How it was started.
-        command: String,
+        /// What it is called. Not how it was started: that may hold secrets.
+        program: String,
     },
     /// It does not listen yet.
     #[error("wireguard-go was started {} s ago and does not listen yet", since.as_secs())]
@@ -120,12 +120,11 @@ impl Program {
             self.started.listens();
             return Ok(true);
         }
-        let command = command(pid);
-        if command.is_empty() {
+        if command(pid).is_empty() {
             // It is ending: its memory is gone, its socket is not yet.
             return Ok(false);
         }
-        Err(ChildError::Foreign { socket: socket.display().to_string(), pid, command: command.join(" ") })
+        Err(ChildError::Foreign { socket: socket.display().to_string(), pid, program: name(pid) })
     }
 
     /// Whether this netd started it and it does not listen yet. Its device may be there already.
