@@ -289,7 +289,8 @@ fn compare(kind: KindName, wanted: &Arc<DesiredKind>, found: &Arc<Observation>) 
     let id = |key: &Key| ResourceId { kind, key: key.clone() };
     let mut owned = found.owned.iter().peekable();
     let mut goes = |key: &Key, from: &Arc<dyn Spec>| {
-        if !wanted.held.contains_key(key) && !wanted.kept.contains(key) {
+        let stays = wanted.stays.is_some() || wanted.held.contains_key(key) || wanted.kept.contains(key);
+        if !stays {
             down.push(Step { id: id(key), action: Action::Delete { from: Arc::clone(from) } });
         }
     };
@@ -344,6 +345,14 @@ mod tests {
         let plan = plan(&[KIND], &desired, &observed);
         assert_eq!(shown(&plan), "delete a; ");
         assert_eq!(plan.totals.get(KIND), Some(&Totals { desired: 0, observed: 2, deletes: 1 }));
+    }
+
+    #[test]
+    fn of_a_kind_that_stays_nothing_goes() {
+        let stays = Some("it is in use".into());
+        let wanted = DesiredKind { table: table(&[("b", "red")]), stays, ..DesiredKind::default() };
+        let (desired, observed) = world(wanted, &[("a", "red"), ("b", "blue")]);
+        assert_eq!(shown(&plan(&[KIND], &desired, &observed)), "update b; ");
     }
 
     #[test]

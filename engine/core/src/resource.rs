@@ -220,6 +220,8 @@ pub struct DesiredKind {
     pub held: BTreeMap<Key, String>,
     /// Not asked for now, but not to be removed either: what the next look at the node may ask for again.
     pub kept: BTreeSet<Key>,
+    /// Why nothing of the kind is removed now, asked for or not: what goes by it is still to be led another way.
+    pub stays: Option<String>,
     /// What an operator should know about a resource that can be had, but not whole: "backend 10.1.0.3 has no path".
     pub notes: BTreeMap<Key, String>,
     /// Those of `notes` that speak of something that is missing and may come by itself within moments.

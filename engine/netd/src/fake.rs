@@ -12,7 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A link that is up, of no kind and without an Ethernet address.
 #[must_use]
 pub fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.into(), mac: None, mtu: 1500, up: true, kind: String::new(), xdp: None }
+    Link {
+        index,
+        name: name.into(),
+        mac: None,
+        mtu: 1500,
+        up: true,
+        kind: String::new(),
+        alias: String::new(),
+        xdp: None,
+    }
 }
 
 /// A route of the kernel's own that leaves by a link, to a router if one is named.

@@ -23,6 +23,12 @@ impl InstanceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The alias of the instance's links, by which they are known.
+    #[must_use]
+    pub fn alias(&self) -> String {
+        format!("netd:{}", self.0)
+    }
 }
 
 impl Default for InstanceName {

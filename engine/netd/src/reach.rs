@@ -82,6 +82,18 @@ impl<'a> Reach<'a> {
         }
     }
 
+    /// Whether netd's routes to some pods lead as they did, because there is no way yet that the file asks for.
+    pub(crate) fn is_led_as_before(&self) -> bool {
+        let own = self.facts.routes.iter().filter(|route| route.protocol == PROTOCOL);
+        let is_way =
+            |action: &RouteAction| matches!(action, RouteAction::Forward(_) | RouteAction::Tunnel(..));
+        let led: BTreeSet<IpNetwork> =
+            own.filter(|route| is_way(&route.action)).map(|route| route.destination).collect();
+        let waits =
+            |node: &Node, prefix: &IpNetwork| led.contains(prefix) && self.leg(node, *prefix).is_err();
+        self.others().any(|node| node.pod_cidrs.iter().any(|prefix| waits(node, prefix)))
+    }
+
     /// The two ends of the tunnel to a node.
     ///
     /// # Errors

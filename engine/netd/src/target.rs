@@ -36,6 +36,11 @@ pub trait Target: Send {
     /// absent succeeds. A failed step does not keep the others from being tried.
     async fn apply(&mut self, steps: &[Step], facts: &Facts) -> Vec<Outcome>;
 
+    /// Whether a resource of the kind takes the place of another one, so that none goes before all that come are made.
+    fn exchanges(&self) -> bool {
+        false
+    }
+
     /// Ends what ends by itself: called now and then by a daemon that runs, never for a dry run.
     ///
     /// # Errors

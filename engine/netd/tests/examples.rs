@@ -81,12 +81,21 @@ fn facts(node: &str) -> Facts {
     let mut facts = Facts { node: node.to_owned(), ..Facts::default() };
     for (index, name) in (2..).zip(["eth0", "eth1", "eth2"]) {
         let mac = Some(Mac([2, 0, 0, 0, 0, index as u8]));
-        let link =
-            Link { index, name: name.into(), mac, mtu: 1500, up: true, kind: "veth".into(), xdp: None };
+        let link = Link {
+            index,
+            name: name.into(),
+            mac,
+            mtu: 1500,
+            up: true,
+            kind: "veth".into(),
+            alias: String::new(),
+            xdp: None,
+        };
         facts.links.insert(index, link);
     }
     for (index, name, kind) in [(9, "netd_vxlan", "vxlan"), (10, "netd_wg0", "wireguard")] {
-        let tunnel = Link { index, name: name.into(), kind: kind.into(), ..facts.links[&2].clone() };
+        let (name, kind, alias) = (name.to_owned(), kind.to_owned(), facts.instance.alias());
+        let tunnel = Link { index, name, kind, alias, ..facts.links[&2].clone() };
         facts.links.insert(index, tunnel);
     }
     for (own, network, router) in

@@ -13,6 +13,7 @@
 //! | `pass by-itself` | one pass that nobody asked for: what has to wait waits |
 //! | `later SECONDS` | time goes by |
 //! | `fail KIND [KEY]`, `unread KIND`, `panic KIND`, `blind`, `heal` | what goes wrong from now on; nothing |
+//! | `exchange KIND` | resources of the kind take each other's places |
 //! | `foreign KIND KEY HOLDER`, `no-foreign KIND KEY` | somebody else holds a key; lets go of it |
 //! | `drift KIND KEY [SPEC]` | somebody changes, makes or deletes what netd owns |
 //! | `crash-after N` | a pass that dies before operation N + 1; then a restart |
@@ -148,6 +149,7 @@ impl Player {
             ["fail", kind, key] => world.failing.push((kind_named(kind), (*key).to_owned())),
             ["unread", kind] => world.unread.push(kind_named(kind)),
             ["panic", kind] => world.panicking.push(kind_named(kind)),
+            ["exchange", kind] => world.exchanging.push(kind_named(kind)),
             ["blind"] => world.facts_fail = true,
             ["heal"] => {
                 world.failing.clear();

@@ -59,12 +59,14 @@ pub fn link(message: &LinkMessage) -> Option<Link> {
         mtu: 0,
         up: header.flags.contains(LinkFlags::Up),
         kind: String::new(),
+        alias: String::new(),
         xdp: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
             LinkAttribute::Address(value) if header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = mac(value);
             }

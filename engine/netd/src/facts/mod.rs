@@ -16,6 +16,7 @@ pub use path::{Hop, Path, PathError, PathResolver, resolve};
 use crate::failover::Seen;
 use crate::health::Verdicts;
 use crate::instance::InstanceName;
+use crate::kinds::rule::RuleSpec;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,6 +39,8 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// netd's own routes in other tables than the main one: rules send some packets there.
     pub routes_elsewhere: Vec<Route>,
+    /// netd's own policy rules.
+    pub rules: BTreeSet<RuleSpec>,
     /// Neighbours with a link-layer address or a state worth knowing, by interface index and address.
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// The links that are known not to take packets that a program in another driver redirects to them.
@@ -80,6 +83,7 @@ impl Facts {
             && self.addresses == other.addresses
             && self.routes == other.routes
             && self.routes_elsewhere == other.routes_elsewhere
+            && self.rules == other.rules
             && self.neighbours == other.neighbours
     }
 
@@ -87,6 +91,12 @@ impl Facts {
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
+    }
+
+    /// The link with this name, if it is this instance's.
+    #[must_use]
+    pub fn own_link(&self, name: &str) -> Option<&Link> {
+        self.link_named(name).filter(|link| link.alias == self.instance.alias())
     }
 
     /// Whether the address is one of the node's own.
@@ -123,6 +133,8 @@ pub struct Link {
     pub up: bool,
     /// What rtnetlink calls its kind: `veth`, `bridge`, …; empty for a physical device.
     pub kind: String,
+    /// What somebody marked it with: `netd:INSTANCE` is netd's; empty if nobody did.
+    pub alias: String,
     /// The XDP program on it, if any.
     pub xdp: Option<Xdp>,
 }

@@ -128,7 +128,7 @@ impl Hearing {
             Message::NewRoute(route) | Message::DelRoute(route) => {
                 Stale { routes: decode::concerns_facts(&route.header), ..nothing }
             }
-            // Of rules only netd's own matter, and they are read with their kind.
+            // Of rules only netd's own matter, and they are read at every look.
             Message::NewRule(rule) | Message::DelRule(rule) => {
                 Stale { routes: decode::is_own_rule(rule), ..nothing }
             }

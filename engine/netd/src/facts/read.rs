@@ -5,6 +5,7 @@ use super::monitor::{Listener, Stale};
 use super::{Address, Facts, Link, Neighbour, Route};
 use crate::clock;
 use crate::instance::InstanceName;
+use crate::kinds::rule::own_rules;
 use crate::netlink::{Channel, Connection, DriverFeatures, PROTOCOL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
@@ -136,6 +137,11 @@ impl Sight {
         // Always: that a BPF link put a program on a device or took it off is not announced.
         let read = links(&mut self.connection).await;
         self.facts.links = read.map_err(|error| format!("read links: {error}"))?;
+        // Few, and read whole with one request.
+        self.facts.rules = match own_rules(&mut self.connection).await {
+            Err(error) if is_absent(&error) => BTreeSet::new(),
+            read => read.map_err(|error| format!("read rules: {error}"))?,
+        };
         if stale.addresses {
             let read = addresses(&mut self.connection).await;
             self.facts.addresses = read.map_err(|error| format!("read addresses: {error}"))?;

@@ -90,22 +90,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             again: Some(neighbour::again),
             target: Box::new(neighbour::NeighbourTarget::default()),
         },
-        KindEntry {
-            name: wireguard_device::NAME,
-            guarded: false,
-            carries_traffic: true,
-            desired: wireguard_device::desired,
-            again: None,
-            target: Box::new(wireguard_device::DeviceTarget::new(Arc::clone(&context.wireguard))),
-        },
-        KindEntry {
-            name: wireguard_peer::NAME,
-            guarded: true,
-            carries_traffic: true,
-            desired: wireguard_peer::desired,
-            again: None,
-            target: Box::new(wireguard_peer::PeerTarget::new(Arc::clone(&context.wireguard))),
-        },
+        // First what refuses, then what leads there, and only then what takes it.
         KindEntry {
             name: wireguard_route::NAME,
             guarded: false,
@@ -121,6 +106,22 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             desired: rule::desired,
             again: None,
             target: Box::new(rule::RuleTarget::default()),
+        },
+        KindEntry {
+            name: wireguard_device::NAME,
+            guarded: false,
+            carries_traffic: true,
+            desired: wireguard_device::desired,
+            again: None,
+            target: Box::new(wireguard_device::DeviceTarget::new(Arc::clone(&context.wireguard))),
+        },
+        KindEntry {
+            name: wireguard_peer::NAME,
+            guarded: true,
+            carries_traffic: true,
+            desired: wireguard_peer::desired,
+            again: None,
+            target: Box::new(wireguard_peer::PeerTarget::new(Arc::clone(&context.wireguard))),
         },
         // After what refuses in clear what is to be encrypted: else it would be led there for a moment.
         KindEntry {

@@ -63,8 +63,11 @@ pub(crate) async fn apply(
             continue;
         };
         let is_delete = matches!(first.action, Action::Delete { .. });
-        // What a failed change stands on must not go before the change is made: it may be what is still in use.
-        if is_delete && let Some(above) = hurt.filter(|above| *above > place) {
+        // What a failed change stands on must not go before the change is made: it may be what is still in use. Neither
+        // must what the change was to take the place of.
+        let exchanges = kinds.get(place).is_some_and(|kind| kind.target.exchanges());
+        let bears = |above: &usize| *above > place || (exchanges && *above == place);
+        if is_delete && let Some(above) = hurt.filter(bears) {
             let above = kinds.get(above).map_or("another kind", |kind| kind.name);
             skip(&mut outcomes, group, &format!("it stays until every {above} is up"));
             continue;

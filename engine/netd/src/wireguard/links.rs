@@ -7,22 +7,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::io;
-
-/// The aliases of all links that have one, by interface index.
-pub(super) async fn aliases(connection: &mut Connection) -> Result<BTreeMap<u32, String>, String> {
-    let request = Message::GetLink(LinkMessage::default());
-    let found = connection.dump(&request, |message| {
-        let Message::NewLink(link) = message else { return None };
-        let alias = link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::IfAlias(alias) => Some(alias.clone()),
-            _ => None,
-        });
-        Some((link.header.index, alias?))
-    });
-    Ok(found.await.map_err(|error| format!("read links: {error}"))?.into_iter().collect())
-}
 
 /// The link with this name, now.
 pub(super) async fn named(connection: &mut Connection, name: &str) -> Result<Option<Link>, String> {

@@ -1,7 +1,7 @@
 //! What follows for this node from the file's words about WireGuard: who the others are, which addresses are theirs, and
 //! which routes and rules lead there. Pure.
 
-use crate::facts::{Facts, Link, PathResolver};
+use crate::facts::{Facts, Link, PathResolver, RouteAction};
 use ipnetwork::IpNetwork;
 use netd_schema::{Config, Mtu, Node, Wireguard, WireguardMode};
 use netd_wireguard::PublicKey;
@@ -108,6 +108,20 @@ impl<'c> Mesh<'c> {
         let beside =
             || Lane { sends: false, ..Lane::of(self.settings, self.settings.generation.wrapping_add(1)) };
         std::iter::once(sends).chain((is_changing && self.own_key().is_some()).then(beside)).collect()
+    }
+
+    /// A device of netd's that nobody wants any more, and that packets are still led into: why it stays, and its peers.
+    #[must_use]
+    pub fn retiring<'f>(&self, facts: &'f Facts) -> Option<&'f Link> {
+        let lanes = self.lanes();
+        let hops = facts.routes_elsewhere.iter().filter_map(|route| match &route.action {
+            RouteAction::Forward(hops) => hops.first(),
+            RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
+        });
+        let mut links = hops.filter_map(|hop| facts.links.get(&hop.link));
+        links.find(|link| {
+            link.alias == facts.instance.alias() && lanes.iter().all(|lane| lane.interface != link.name)
+        })
     }
 
     /// The device that sends.

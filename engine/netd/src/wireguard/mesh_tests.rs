@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use crate::facts::{Address, Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::kinds::route::PROTOCOL;
 use crate::kinds::{rule, wireguard_device, wireguard_peer, wireguard_route};
 use netd_core::DesiredKind;
 use netd_schema::{Config, parse};
@@ -32,7 +33,16 @@ fn usual(settings: &str) -> Config {
 }
 
 fn link(index: u32, name: &str, kind: &str, mtu: u32) -> Link {
-    Link { index, name: name.into(), mac: None, mtu, up: true, kind: kind.into(), xdp: None }
+    Link {
+        index,
+        name: name.into(),
+        mac: None,
+        mtu,
+        up: true,
+        kind: kind.into(),
+        alias: if name.starts_with("netd_") { "netd:default".into() } else { String::new() },
+        xdp: None,
+    }
 }
 
 /// The node a, with ways to these prefixes.
@@ -114,6 +124,75 @@ fn behind_every_way_into_the_device_stands_a_refusal_which_is_there_first() {
         "fd00:244:2::/64 table 201: dev netd_wg0 src 2001:db8::1",
     ];
     assert_eq!(encrypted(&with), [&ways[..], &refusals[..]].concat());
+}
+
+#[test]
+fn no_route_leads_into_a_device_of_somebody_elses_that_has_the_name() {
+    let mut facts = facts(BOTH, true);
+    facts.links.get_mut(&7).unwrap().alias = String::new();
+    let desired = wireguard_route::desired(&usual(""), &facts).unwrap();
+    assert!(encrypted(&desired).iter().all(|line| line.starts_with("unreachable")));
+    assert!(desired.held.values().all(|why| why == "netd_wg0 is not there yet, or not up"));
+}
+
+/// A route of netd's.
+fn own_route(prefix: &str, table: u32, link: u32) -> Route {
+    let action = RouteAction::Forward(vec![NextHop { link, via: None, weight: 1 }]);
+    let (destination, source, mtu) = (prefix.parse().unwrap(), None, None);
+    Route { destination, table, metric: 0, protocol: PROTOCOL, action, source, mtu }
+}
+
+#[test]
+fn w7_a_device_and_its_peers_stay_as_long_as_routes_lead_into_it() {
+    let config = usual("generation = 1");
+    let stay = |facts: &Facts| {
+        let device = wireguard_device::desired(&config, facts).unwrap();
+        let peers = wireguard_peer::desired(&config, facts).unwrap();
+        (device.held.contains_key("netd_wg0"), peers.stays.is_some())
+    };
+    let mut facts = facts(BOTH, true);
+    facts.routes_elsewhere.push(own_route("10.244.2.0/24", 201, 7));
+    assert_eq!(stay(&facts), (true, true));
+    facts.links.insert(8, link(8, "netd_wg0b", "wireguard", 1420));
+    facts.routes_elsewhere = vec![own_route("10.244.2.0/24", 201, 8)];
+    assert_eq!(stay(&facts), (false, false));
+}
+
+#[test]
+fn where_a_tunnel_is_encrypted_the_main_table_refuses_what_it_does_not_take() {
+    let overlay = usual("mode = \"overlay\"\n[network]\nmode = \"vxlan\"");
+    let found = lines(&wireguard_route::desired(&overlay, &facts(BOTH, false)).unwrap());
+    for prefix in ["10.244.2.0/24", "fd00:244:2::/64"] {
+        assert!(found.contains(&format!("unreachable {prefix}: unreachable")), "{found:?}");
+    }
+    // A node without a key gets its packets in clear.
+    let other = config("mode = \"overlay\"\n[network]\nmode = \"vxlan\"", &key(0), "");
+    assert!(lines(&wireguard_route::desired(&other, &facts(BOTH, false)).unwrap()).is_empty());
+    let found = lines(&wireguard_route::desired(&usual(""), &facts(BOTH, false)).unwrap());
+    assert!(found.iter().all(|line| line.contains("table 201")), "{found:?}");
+}
+
+#[test]
+fn rules_of_before_stay_until_every_pods_packets_go_in_the_tunnel_that_is_encrypted() {
+    let overlay = usual("mode = \"overlay\"\n[network]\nmode = \"geneve\"");
+    let stays = |config: &Config, facts: &Facts| {
+        let stays = |desired: DesiredKind| desired.stays.is_some();
+        (
+            stays(rule::desired(config, facts).unwrap()),
+            stays(wireguard_route::desired(config, facts).unwrap()),
+        )
+    };
+    let mut facts = facts(BOTH, true);
+    assert_eq!(stays(&overlay, &facts), (false, false), "nothing leads anywhere");
+    facts.routes.push(own_route("10.244.2.0/24", TABLE_MAIN, 2));
+    assert_eq!(stays(&overlay, &facts), (true, true));
+    assert_eq!(
+        stays(&usual(""), &facts),
+        (false, false),
+        "what pods send is encrypted whichever way it goes"
+    );
+    facts.links.insert(9, link(9, "netd_geneve", "geneve", 1350));
+    assert_eq!(stays(&overlay, &facts), (false, false), "the routes change before any rule goes");
 }
 
 #[test]

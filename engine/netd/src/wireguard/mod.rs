@@ -128,18 +128,12 @@ impl Devices {
     /// # Errors
     ///
     /// A sentence, when one cannot be read.
-    pub async fn own(&mut self, facts: &Facts) -> Result<Vec<Own>, String> {
+    pub fn own(&mut self, facts: &Facts) -> Result<Vec<Own>, String> {
+        let marked = facts.links.values().filter(|link| link.alias == self.alias);
         let candidates: Vec<(&Link, Sort)> =
-            facts.links.values().filter_map(|link| Some((link, Sort::of(link)?))).collect();
+            marked.filter_map(|link| Some((link, Sort::of(link)?))).collect();
         let mut own = Vec::new();
-        if candidates.is_empty() {
-            return Ok(own);
-        }
-        let aliases = links::aliases(&mut connection()?).await?;
         for (link, sort) in candidates {
-            if aliases.get(&link.index) != Some(&self.alias) {
-                continue;
-            }
             if sort == Sort::Userspace {
                 self.program(&link.name).shorten_log();
             }
@@ -293,7 +287,7 @@ impl Devices {
     pub async fn delete(&mut self, interface: &str) -> Result<(), String> {
         let mut connection = connection()?;
         if let Some(link) = links::named(&mut connection, interface).await?
-            && links::aliases(&mut connection).await?.get(&link.index) == Some(&self.alias)
+            && link.alias == self.alias
         {
             links::delete(&mut connection, link.index).await?;
         }

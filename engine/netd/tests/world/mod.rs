@@ -58,6 +58,8 @@ pub struct World {
     pub now: Duration,
     /// How often a target was asked to end what is over.
     pub tends: usize,
+    /// The kinds whose resources take each other's places.
+    pub exchanging: Vec<KindName>,
     /// How often the next look was told to trust nothing.
     pub forgets: usize,
 }
@@ -194,6 +196,10 @@ impl Target for FakeTarget {
             observation.foreign.insert(Key::new(key), holder.clone());
         }
         Ok(observation)
+    }
+
+    fn exchanges(&self) -> bool {
+        self.world.lock().exchanging.contains(&self.kind)
     }
 
     async fn apply(&mut self, steps: &[Step], _: &Facts) -> Vec<Outcome> {

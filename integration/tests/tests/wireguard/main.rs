@@ -6,6 +6,7 @@ mod hand;
 mod life;
 mod networks;
 mod nodes;
+mod overlay;
 mod refused;
 mod rotation;
 mod sessions;

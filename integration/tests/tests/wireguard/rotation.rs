@@ -31,8 +31,18 @@ fn secret(path: &Path) -> String {
 
 #[test]
 fn w7_keys_change_in_three_steps_under_traffic() {
+    in_three_steps("");
+}
+
+#[test]
+fn w7_keys_change_in_three_steps_under_traffic_in_a_tunnel_that_is_encrypted() {
+    in_three_steps("mode = \"overlay\"\n\n[network]\nmode = \"vxlan\"");
+}
+
+fn in_three_steps(settings: &str) {
     let Some(all) = Nodes::new(2) else { return };
-    let keys = all.write("");
+    let of_second = format!("generation = 1\n{settings}");
+    let keys = all.write(settings);
     let [one, two] = all.two();
     let old = [keys[0].clone().unwrap(), keys[1].clone().unwrap()];
     let give = |settings: &str, keys: &[Option<String>], to: &[&Node<'_>]| {
@@ -41,7 +51,7 @@ fn w7_keys_change_in_three_steps_under_traffic() {
             of.node.site.apply();
         }
     };
-    give("", &keys, &[&one, &two]);
+    give(settings, &keys, &[&one, &two]);
     one.wait_for(&two.pods());
     let new = [next_key(&one), next_key(&two)];
     let file = two.node.site.state_dir().join("wireguard.key.next");
@@ -56,24 +66,24 @@ fn w7_keys_change_in_three_steps_under_traffic() {
     let (sent, back) = all.mesh.stream(0, 1, || {
         // Both are published: a second device takes what comes by them.
         let published = [two_keys(&old[0], &new[0]), two_keys(&old[1], &new[1])];
-        one.node.site.write(&all.text(&one, "", &published));
+        one.node.site.write(&all.text(&one, settings, &published));
         plans.push(planned(&one));
-        give("", &published, &[&one, &two]);
+        give(settings, &published, &[&one, &two]);
         let shown = one.node.site.netd(&["wireguard", "show", "--json"]).json();
         assert_eq!(shown["beside"]["port"], 51_872, "{shown}");
         // They are swapped: each node sends by the second device from then on, one before the other.
         let swapped = [two_keys(&new[0], &old[0]), two_keys(&new[1], &old[1])];
-        two.node.site.write(&all.text(&two, "generation = 1", &swapped));
+        two.node.site.write(&all.text(&two, &of_second, &swapped));
         plans.push(planned(&two));
-        give("generation = 1", &swapped, &[&two]);
+        give(&of_second, &swapped, &[&two]);
         one.wait_for(&two.pods());
-        give("generation = 1", &swapped, &[&one]);
+        give(&of_second, &swapped, &[&one]);
         one.wait_for(&two.pods());
         // The old ones are retired.
         let retired = new.clone().map(Some);
-        one.node.site.write(&all.text(&one, "generation = 1", &retired));
+        one.node.site.write(&all.text(&one, &of_second, &retired));
         plans.push(planned(&one));
-        give("generation = 1", &retired, &[&one, &two]);
+        give(&of_second, &retired, &[&one, &two]);
         one.wait_for(&two.pods());
     });
     println!("{} of {sent} packets were lost in a change of both keys in three steps", sent - back);

@@ -94,10 +94,15 @@ fn a_device_of_the_name_that_is_somebody_elses_is_a_conflict_and_stays() {
     let Some(all) = Nodes::new(2) else { return };
     all.write("");
     let [one, _] = all.two();
-    one.node.machine.ip(&["link", "add", one.interface(), "type", "bridge"]);
+    one.node.machine.ip(&["link", "add", one.interface(), "up", "type", "bridge"]);
     let _daemon = one.node.site.start();
     let report = one.node.site.wait("a conflict", |report| whys(report).contains("that netd did not make"));
     assert_ne!(report["word"], "ok");
+    // It is up, and would take what is led into it.
+    for family in ["-4", "-6"] {
+        let routes = one.node.machine.ip(&[family, "route", "show", "table", "all", "proto", "177"]);
+        assert!(routes.contains("unreachable") && !routes.contains(one.interface()), "{routes}");
+    }
     assert!(one.node.machine.ip(&["-d", "link", "show", one.interface()]).contains("bridge"));
 }
 
@@ -132,6 +137,26 @@ fn w2_a_key_file_that_others_can_read_is_refused_and_the_device_keeps_its_key() 
     let _daemon = one.node.site.start();
     one.node.site.wait("refused", |report| whys(report).contains("chmod 600"));
     assert!(one.reaches(&v4));
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    one.node.site.wait_ok();
+}
+
+#[test]
+fn w2_between_nodes_another_mark_holds_also_while_the_key_is_refused() {
+    let Some(all) = Nodes::new(2) else { return };
+    let keys = all.write("mode = \"nodes\"");
+    let [one, two] = all.two();
+    let _daemons = [one.node.site.start_ok(), two.node.site.start_ok()];
+    one.wait_for(&two.pods());
+    let file = one.node.site.state_dir().join("wireguard.key");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let heard = all.listen(Some(crate::nodes::CLEAR_PINGS));
+    one.node.site.write(&all.text(&one, "mode = \"nodes\"\nmark = 0xe01", &keys));
+    one.node.site.wait("refused", |report| whys(report).contains("chmod 600"));
+    wait_until("marked", PATIENCE, || one.wg(&["show", one.interface(), "fwmark"]).trim() == "0xe01");
+    // Else WireGuard's own packets would be led into its device again.
+    one.wait_for(&two.pods());
+    assert_eq!(heard.end(), "");
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     one.node.site.wait_ok();
 }

@@ -25,7 +25,16 @@ fn facts() -> Facts {
     let mut facts = Facts::default();
     for (index, name) in [(2, "eth0"), (3, "eth1")] {
         let name = name.into();
-        let link = Link { index, name, mac: None, mtu: 1500, up: true, kind: String::new(), xdp: None };
+        let link = Link {
+            index,
+            name,
+            mac: None,
+            mtu: 1500,
+            up: true,
+            kind: String::new(),
+            alias: String::new(),
+            xdp: None,
+        };
         facts.links.insert(index, link);
     }
     for address in ["127.0.0.1", "10.0.0.1", "::1", "fe80::1", "fd00::1", "192.0.2.10"] {

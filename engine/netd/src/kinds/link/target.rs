@@ -67,7 +67,7 @@ struct Owner {
 impl Owner {
     fn new(facts: &Facts) -> Self {
         let names = [TunnelKind::Vxlan, TunnelKind::Geneve].map(|kind| device_name(facts, kind));
-        Self { alias: format!("netd:{}", facts.instance), names }
+        Self { alias: facts.instance.alias(), names }
     }
 
     fn calls(&self, name: &str) -> bool {

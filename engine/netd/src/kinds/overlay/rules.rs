@@ -2,12 +2,13 @@
 
 use super::{Role, is_of_pods};
 use crate::facts::{Facts, RouteAction};
+use crate::kinds::rule;
 use crate::reach::{Leg, Reach};
 use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_bpf::overlay::{self, Way};
 use netd_core::FieldChange;
-use netd_schema::{Config, Mtu, WireguardMode};
+use netd_schema::{Config, Family, Mtu, WireguardMode};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -140,7 +141,7 @@ fn ways(config: &Config, facts: &Facts, reach: &Reach<'_>) -> BTreeMap<IpNetwork
             Way::Tunnel { local: ends.local, remote: ends.remote, ifindex: link.index }
         }
     };
-    let still_in_clear = mesh.as_ref().map(|mesh| still_in_clear(mesh, facts)).unwrap_or_default();
+    let still_in_clear = mesh.as_ref().map(|mesh| still_in_clear(mesh, config, facts)).unwrap_or_default();
     let is_safe = |leg: &Leg<'_>| match leg {
         Leg::Tunnel { ends, .. } => !still_in_clear.contains(&ends.remote),
         Leg::Direct { .. } => true,
@@ -153,16 +154,18 @@ fn ways(config: &Config, facts: &Facts, reach: &Reach<'_>) -> BTreeMap<IpNetwork
     reach.others().flat_map(of_node).collect()
 }
 
-/// The ends of a tunnel that is to be inside of WireGuard, and to which its packets would still go past that: the routes
-/// that lead them there come with the rules for them, and so before the ways of programs, which come one pass later.
-fn still_in_clear(mesh: &Mesh<'_>, facts: &Facts) -> BTreeSet<IpAddr> {
+/// The ends of a tunnel that is to be inside of WireGuard, and to which its packets would go past that: without the rule
+/// that asks for them, or the routes that it asks. The ways of programs come when both are there, one look later.
+fn still_in_clear(mesh: &Mesh<'_>, config: &Config, facts: &Facts) -> BTreeSet<IpAddr> {
     if mesh.settings.mode != WireguardMode::Overlay {
         return BTreeSet::new();
     }
     let led = facts.routes_elsewhere.iter().filter(|route| route.table == mesh.settings.table);
     let led: BTreeSet<IpNetwork> = led.map(|route| route.destination).collect();
+    let [v4, v6] = [Family::Ipv4, Family::Ipv6].map(|family| rule::leads_tunnel(mesh, config, facts, family));
+    let has_rule = |end: &IpAddr| if end.is_ipv4() { v4 } else { v6 };
     let ends = mesh.others.iter().flat_map(|other| other.node.addresses.iter().copied());
-    ends.filter(|end| !led.contains(&IpNetwork::from(*end))).collect()
+    ends.filter(|end| !has_rule(end) || !led.contains(&IpNetwork::from(*end))).collect()
 }
 
 /// Addresses that the node has a route to by the device of one pod, if that is a veth: only there can a packet be handed

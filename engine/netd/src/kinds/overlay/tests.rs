@@ -135,5 +135,9 @@ fn into_a_tunnel_that_is_to_be_encrypted_there_is_a_way_once_its_packets_are_led
     let end = config.nodes[1].addresses[0];
     let led = crate::facts::Route { destination: end.into(), table: 201, ..facts.routes[0].clone() };
     facts.routes_elsewhere.push(led);
+    assert_eq!(ways(&facts), [""; 0], "nothing asks that table");
+    let rules = crate::kinds::rule::desired(&config, &facts).unwrap().table;
+    let rules = rules.values().filter_map(|spec| spec.as_any().downcast_ref().cloned());
+    facts.rules = rules.collect();
     assert_eq!(ways(&facts), ["10.244.2.0/24"]);
 }

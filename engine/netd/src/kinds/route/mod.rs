@@ -35,6 +35,10 @@ const METRIC_V6: u32 = 1024;
 /// The metric of routes that refuse: any other route to the same prefix wins.
 const METRIC_REFUSAL: u32 = 4_000_000_000;
 
+/// The metric of the main table's routes that refuse what would go past a tunnel: what the tunnel's own routes, and any other
+/// to the same prefix, do not take.
+const METRIC_GUARD: u32 = METRIC_REFUSAL + 1;
+
 /// The metric of routes that BGP peers sent, which no other route of netd's has: any other route to the same prefix
 /// wins.
 pub const METRIC_RECEIVED: u32 = 1_770_179;
@@ -70,13 +74,16 @@ pub enum Purpose {
     Forward,
     /// Packets are refused, unless another route takes them.
     Refuse,
+    /// As `Refuse`, in the main table, for what is to go into a tunnel that is encrypted.
+    Guard,
 }
 
-/// The key of a route for this purpose. The main table has one of both.
+/// The key of a route for this purpose. The main table has either a way or a refusal, and besides a guard.
 #[must_use]
 pub fn key_of(prefix: IpNetwork, table: u32, purpose: Purpose) -> Key {
     match purpose {
         Purpose::Refuse if table != TABLE_MAIN => Key::new(format!("unreachable {prefix} table {table}")),
+        Purpose::Guard => Key::new(format!("unreachable {prefix}")),
         Purpose::Refuse | Purpose::Forward => key(prefix, table),
     }
 }
@@ -133,6 +140,12 @@ impl Way {
         Self { via: None, device, ifindex, tunnel: None, mtu: None, source: None, metric }
     }
 
+    /// No way in the main table: packets that a tunnel does not take are refused.
+    #[must_use]
+    pub fn guard() -> Self {
+        Self { metric: METRIC_GUARD, ..Self::refusal() }
+    }
+
     /// Into a device that leads to `prefix` by itself.
     #[must_use]
     pub fn into_device(link: &Link, prefix: IpNetwork) -> Self {
@@ -150,6 +163,14 @@ impl Way {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.ifindex == 0
+    }
+
+    fn purpose(&self) -> Purpose {
+        match self.metric {
+            METRIC_GUARD if self.is_refusal() => Purpose::Guard,
+            _ if self.is_refusal() => Purpose::Refuse,
+            _ => Purpose::Forward,
+        }
     }
 
     fn text(&self) -> String {

@@ -1,7 +1,7 @@
 //! netd's routes in the kernel: found in the facts, changed in batches.
 
 use super::wire::{Beside, adding, deleting};
-use super::{PROTOCOL, Purpose, RouteSpec, Way, is_received, key, key_of, metric};
+use super::{PROTOCOL, RouteSpec, Way, is_received, key, key_of, metric};
 use crate::facts::{
     Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN, Tunnel, links, routes_of, same_device,
 };
@@ -31,7 +31,7 @@ enum Origin {
     /// The file.
     #[default]
     File,
-    /// The file, for what is encrypted: every other table than the main one is of these alone.
+    /// The file, for what is encrypted: every other table than the main one is of these alone, and of that its guards.
     Encrypted,
     /// BGP peers.
     Peers,
@@ -41,6 +41,10 @@ enum Origin {
 impl Target for RouteTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
         Ok(observe(facts, self.origin))
+    }
+
+    fn exchanges(&self) -> bool {
+        self.origin == Origin::Encrypted
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -104,8 +108,7 @@ fn observe(facts: &Facts, origin: Origin) -> Observation {
     let all = facts.routes.iter().chain(&facts.routes_elsewhere);
     for route in all.filter(|route| origin_of(route) == origin) {
         let key = || key(route.destination, route.table);
-        let purpose = |way: &Way| if way.is_refusal() { Purpose::Refuse } else { Purpose::Forward };
-        let mut found = |way: Way| match specs.entry(key_of(route.destination, route.table, purpose(&way))) {
+        let mut found = |way: Way| match specs.entry(key_of(route.destination, route.table, way.purpose())) {
             Entry::Occupied(spec) => spec.into_mut().surplus.push(way),
             Entry::Vacant(place) => {
                 let (prefix, table, protocol) = (route.destination, route.table, route.protocol);
@@ -118,7 +121,7 @@ fn observe(facts: &Facts, origin: Origin) -> Observation {
                 (std::slice::from_ref(hop), Some(*tunnel))
             }
             RouteAction::Discard if is_refusal_of_ours(route) => {
-                found(Way::refusal());
+                found(Way { metric: route.metric, ..Way::refusal() });
                 continue;
             }
             RouteAction::Forward(_) | RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => {
@@ -146,13 +149,17 @@ fn observe(facts: &Facts, origin: Origin) -> Observation {
 fn origin_of(route: &Route) -> Origin {
     match is_received(route) {
         true => Origin::Peers,
-        false if route.table == TABLE_MAIN => Origin::File,
+        false if route.table == TABLE_MAIN && !is_guard(route) => Origin::File,
         false => Origin::Encrypted,
     }
 }
 
 fn is_refusal_of_ours(route: &Route) -> bool {
-    route.protocol == PROTOCOL && route.metric == Way::refusal().metric
+    route.protocol == PROTOCOL && [Way::refusal().metric, Way::guard().metric].contains(&route.metric)
+}
+
+fn is_guard(route: &Route) -> bool {
+    route.protocol == PROTOCOL && route.metric == Way::guard().metric
 }
 
 /// Names who made a route, in the words of `ip route`.

@@ -41,8 +41,16 @@ fn route(prefix: &str, via: Option<&str>) -> Route {
 }
 
 fn facts() -> Facts {
-    let eth0 =
-        Link { index: 2, name: "eth0".into(), mac: None, mtu: 1500, up: true, kind: "".into(), xdp: None };
+    let eth0 = Link {
+        index: 2,
+        name: "eth0".into(),
+        mac: None,
+        mtu: 1500,
+        up: true,
+        kind: "".into(),
+        alias: String::new(),
+        xdp: None,
+    };
     let address = ip("10.0.0.11");
     Facts {
         node: "lb-1".into(),

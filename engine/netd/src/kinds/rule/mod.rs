@@ -1,14 +1,17 @@
 //! Policy rules: which packets look into which routing table.
 //!
 //! Key: the rule in the words of `ip rule`, which say all of it. Mark of ownership: the protocol number that everything of
-//! netd's has. There are no updates: another rule is another resource, made before the old one goes. A rule of somebody else
-//! that says the same under another protocol number is no conflict, and stays.
+//! netd's has. There are no updates: another rule is another resource, and none goes before all are made, nor as long as
+//! what it is about is still led its way. A rule of somebody else that says the same under another protocol number is no
+//! conflict, and stays.
 
 mod target;
 
 pub use target::RuleTarget;
+pub(crate) use target::own_rules;
 
 use crate::facts::Facts;
+use crate::reach::Reach;
 use crate::wireguard::Mesh;
 use ipnetwork::IpNetwork;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
@@ -93,6 +96,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     if mesh.own_key().is_none() {
         return Ok(desired);
     }
+    desired.stays = in_use(&mesh, config, facts);
     for family in [Family::Ipv4, Family::Ipv6] {
         let is_of_family = |prefix: &IpNetwork| prefix.is_ipv4() == (family == Family::Ipv4);
         if !mesh.others.iter().flat_map(|other| mesh.prefixes(other)).any(|prefix| is_of_family(&prefix)) {
@@ -113,4 +117,23 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
     }
     Ok(desired)
+}
+
+/// Why no rule goes now: packets of pods are to go in a tunnel that is encrypted, and some still go as they did. In clear,
+/// without the rules of before.
+pub(super) fn in_use(mesh: &Mesh<'_>, config: &Config, facts: &Facts) -> Option<String> {
+    if mesh.settings.mode != WireguardMode::Overlay || mesh.own_key().is_none() {
+        return None;
+    }
+    let reach = Reach::new(config, facts).ok().flatten()?;
+    let is_left = reach.is_led_as_before();
+    is_left.then(|| "packets of pods are still led as before".to_owned())
+}
+
+/// Whether what goes to the tunnel's port is led into WireGuard, for ends of this family.
+pub(super) fn leads_tunnel(mesh: &Mesh<'_>, config: &Config, facts: &Facts, family: Family) -> bool {
+    let Some(tunnel) = config.network.tunnel else { return false };
+    let (priority, table) = (mesh.settings.rule_priority, mesh.settings.table);
+    let packets = Packets::UdpTo(tunnel.port);
+    facts.rules.contains(&RuleSpec { family, priority, packets, table })
 }

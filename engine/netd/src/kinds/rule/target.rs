@@ -14,6 +14,8 @@ use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 /// `FRA_DPORT_MASK`: since Linux 6.15.
@@ -35,22 +37,13 @@ pub struct RuleTarget {
 
 #[async_trait]
 impl Target for RuleTarget {
-    async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
-        let mut connection = self.open()?;
-        let request = Message::GetRule(RuleMessage::default());
-        let found = connection.dump(&request, |message| match message {
-            Message::NewRule(rule) => read(rule),
-            _ => None,
-        });
-        let found = found.await.map_err(|error| format!("read rules: {error}"))?;
-        self.connection = Some(connection);
-        let mut observation = Observation::default();
-        for (spec, protocol) in found {
-            if protocol == PROTOCOL {
-                observation.owned.insert(spec.key(), Arc::new(spec));
-            }
-        }
-        Ok(observation)
+    async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
+        let own = facts.rules.iter().map(|spec| (spec.key(), Arc::new(spec.clone()) as Arc<dyn Spec>));
+        Ok(Observation { owned: own.collect(), ..Observation::default() })
+    }
+
+    fn exchanges(&self) -> bool {
+        true
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
@@ -108,6 +101,21 @@ impl RuleTarget {
             }
         }
     }
+}
+
+/// netd's own rules, of both families.
+///
+/// # Errors
+///
+/// The kernel's.
+pub(crate) async fn own_rules(connection: &mut Connection) -> io::Result<BTreeSet<RuleSpec>> {
+    let request = Message::GetRule(RuleMessage::default());
+    let found = connection.dump(&request, |message| match message {
+        Message::NewRule(rule) => read(rule),
+        _ => None,
+    });
+    let own = found.await?.into_iter().filter(|(_, protocol)| *protocol == PROTOCOL);
+    Ok(own.map(|(spec, _)| spec).collect())
 }
 
 /// The rules that the kernel would delete when asked to delete this one, of which it takes the first; `None` for one that is

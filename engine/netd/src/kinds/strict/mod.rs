@@ -6,6 +6,7 @@
 //! programs go by changes entry by entry, and other programs are filled before the links are turned over to them.
 
 mod target;
+mod ways;
 
 pub use target::{StrictTarget, counted, told};
 
@@ -58,7 +59,7 @@ pub struct Rules {
     pub tunnel: Option<(String, u16)>,
 }
 
-/// The devices towards other nodes, and those of the default routes.
+/// The devices by which packets may leave for what is to be encrypted.
 ///
 /// # Errors
 ///
@@ -67,14 +68,14 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let Some(wireguard) = &config.wireguard else { return Ok(desired) };
     let rules = Rules::wanted(config, wireguard);
-    let me = this_node(config, facts)?.map(|node| node.name.as_str());
+    let me = this_node(config, facts)?;
     if rules.destinations.is_empty() && rules.sources.is_empty() {
         return Ok(desired);
     }
     let rules = Arc::new(rules);
     // A route that comes and goes must not take the programs off a device that packets leave by.
     desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
-    let devices = devices(config, wireguard, facts, me);
+    let devices = devices(config, wireguard, facts, me, &rules);
     if devices.is_empty() {
         let reason = "no device is known by which packets leave the node: there is neither a way to another node nor a \
                       default route";
@@ -94,22 +95,37 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     Ok(desired)
 }
 
-/// By which packets reach other nodes or leave the network, but for those that encrypt, and the tunnel's: what these carry
-/// leaves by another one.
-fn devices<'f>(config: &Config, wireguard: &Wireguard, facts: &'f Facts, me: Option<&str>) -> Vec<&'f Link> {
+/// By which packets reach other nodes or leave the network, and whatever else a prefix that is watched may be reached by:
+/// the device of each route of the main table that covers one or is part of one, and physical ones, which routes of tables
+/// that netd does not know may lead to. Not those towards the node's own pods, those that encrypt, and the tunnel's: what
+/// these carry leaves by another one.
+fn devices<'f>(
+    config: &Config,
+    wireguard: &Wireguard,
+    facts: &'f Facts,
+    me: Option<&netd_schema::Node>,
+    rules: &Rules,
+) -> Vec<&'f Link> {
     let resolver = PathResolver::new(facts);
-    let others = config.nodes.iter().filter(|node| Some(node.name.as_str()) != me);
+    let others = config.nodes.iter().filter(|node| me.is_none_or(|me| me.name != node.name));
     let addresses = others.flat_map(|node| {
         let endpoint = node.wireguard.endpoint.map(|endpoint| endpoint.ip());
         node.addresses.iter().copied().chain(endpoint)
     });
     let towards = addresses.filter_map(|address: IpAddr| Some(resolver.hop(address).ok()?.link.name.clone()));
     let mut names: BTreeSet<String> = towards.chain(default_devices(facts)).collect();
-    for generation in 0..2 {
-        names.remove(&Lane::of(wireguard, generation).interface);
-    }
-    if let Some(tunnel) = config.network.tunnel {
-        names.remove(&device_name(facts, tunnel.kind));
+    let leads_to_pods = ways::to_pods(facts, me);
+    let more = ways::carrying(facts, rules.destinations.union(&rules.sources));
+    let physical = facts.links.values().filter(|link| link.kind.is_empty() && link.up && link.mac.is_some());
+    let more = more.into_iter().chain(physical.map(|link| link.index));
+    let more =
+        more.filter(|index| !leads_to_pods.contains(index)).filter_map(|index| facts.links.get(&index));
+    names.extend(more.map(|link| link.name.clone()));
+    let lanes = [0, 1].map(|generation| Lane::of(wireguard, generation).interface);
+    let tunnel = config.network.tunnel.map(|tunnel| device_name(facts, tunnel.kind));
+    // Somebody else's device of such a name is watched.
+    for name in lanes.iter().chain(&tunnel).filter(|name| facts.own_link(name).is_some()) {
+        names.remove(name);
     }
     names.iter().filter_map(|name| facts.link_named(name)).filter(|link| link.name != "lo").collect()
 }

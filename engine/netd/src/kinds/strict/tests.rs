@@ -24,8 +24,11 @@ fn config(strict: &str, network: &str) -> Config {
 /// The node one, on whose eth1 another node is; the default route is by eth0.
 fn facts() -> Facts {
     let mut facts = Facts { node: "one".into(), ..Facts::default() };
-    for (index, name) in [(2, "eth0"), (3, "eth1"), (4, "lxc1"), (5, "netd_wg0")] {
-        facts.links.insert(index, Link { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..link(index, name) });
+    for (index, name, kind) in
+        [(2, "eth0", ""), (3, "eth1", "vlan"), (4, "lxc1", "veth"), (5, "netd_wg0", "tun")]
+    {
+        let (mac, kind) = (Some(Mac([2, 0, 0, 0, 0, 1])), kind.to_owned());
+        facts.links.insert(index, Link { mac, kind, ..link(index, name) });
     }
     facts.routes.push(route("0.0.0.0/0".parse().unwrap(), 2, None));
     facts.routes.push(route("10.0.7.0/24".parse().unwrap(), 3, None));
@@ -48,6 +51,38 @@ fn the_programs_are_on_what_leads_to_nodes_and_out_and_know_all_pods() {
                     comes in in clear from 10.244.1.0/24, 10.244.2.0/24, 10.244.3.0/24, fd00:244:2::/64";
     assert_eq!(spec(&wanted, "eth1").summary(), expected);
     assert!(wanted.kept.contains("eth0"), "a route that goes does not take the programs off");
+}
+
+#[test]
+fn whatever_else_a_watched_prefix_may_be_reached_by_is_watched_but_for_the_nodes_own_pods() {
+    let file = config("strict = { egress = true }", "mode = \"vxlan\"");
+    let mut facts = facts();
+    let watched = |facts: &Facts| devices_of(&desired(&file, facts).unwrap());
+    let mut add = |index, name: &str, kind: &str| {
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        facts.links.insert(index, Link { mac, kind: kind.into(), ..link(index, name) });
+    };
+    add(10, "more", "vlan");
+    add(11, "less", "bridge");
+    add(12, "other", "veth");
+    add(13, "nic", "");
+    add(14, "flat", "bridge");
+    for (prefix, index) in [
+        ("10.244.2.128/25", 10),
+        ("10.244.0.0/16", 11),
+        ("10.9.0.0/16", 12),
+        ("10.244.1.4/32", 4),
+        ("10.244.1.5/32", 14),
+        ("10.244.0.0/16", 14),
+    ] {
+        facts.routes.push(route(prefix.parse().unwrap(), index, None));
+    }
+    assert_eq!(watched(&facts), ["eth0", "eth1", "less", "more", "nic"]);
+    // A route into netd's own WireGuard is the way; into somebody else's device of that name it is not.
+    facts.routes.push(route("10.244.3.0/24".parse().unwrap(), 5, None));
+    assert!(watched(&facts).contains(&"netd_wg0".to_owned()));
+    facts.links.get_mut(&5).unwrap().alias = "netd:default".into();
+    assert!(!watched(&facts).contains(&"netd_wg0".to_owned()));
 }
 
 #[test]
@@ -77,6 +112,7 @@ fn a_device_that_cannot_be_watched_is_said() {
     assert_eq!(devices_of(&wanted), ["eth0"]);
     assert!(wanted.held["eth1"].contains("no Ethernet device"));
     facts.routes.clear();
+    facts.links.get_mut(&2).unwrap().up = false;
     let wanted = desired(&file, &facts).unwrap();
     assert!(wanted.table.is_empty() && wanted.held[NO_DEVICES].starts_with("no device is known"));
 }

@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// The kind's name.
 pub const NAME: KindName = "wireguard_device";
 
+/// Why a device, and its peers, stay that nobody asks for.
+pub(super) const STAYS: &str = "it stays as long as routes lead into it";
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSpec {
@@ -133,6 +136,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let settings = mesh.settings;
     let resolver = PathResolver::new(facts);
     let mtu = mesh.mtu(&resolver);
+    if let Some(link) = mesh.retiring(facts) {
+        desired.held.insert(Key::new(&link.name), STAYS.to_owned());
+    }
     for lane in mesh.lanes() {
         let key = Key::new(&lane.interface);
         let mtu = match &mtu {

@@ -56,7 +56,7 @@ impl Target for DeviceTarget {
         if mesh.is_none() {
             devices.give_up_starting();
         }
-        let own = devices.own(facts).await?;
+        let own = devices.own(facts)?;
         let lanes = mesh.as_ref().map(Mesh::lanes).unwrap_or_default();
         for link in lanes.iter().filter_map(|lane| facts.link_named(&lane.interface)) {
             if own.iter().all(|own| own.link.index != link.index) && !devices.is_unfinished(link) {
@@ -137,9 +137,9 @@ async fn make(devices: &mut Devices, step: &Step) -> Result<(), Trouble> {
         }
         Action::Update { from, to } => {
             let (from, to) = (typed(from)?, typed(to)?);
-            key(devices, &to)?;
             let is_another = to.device != WireguardDevice::Auto && to.device != from.device;
             if is_another {
+                key(devices, &to)?;
                 if to.device == WireguardDevice::Kernel {
                     // Else the present one would go for nothing.
                     devices.access(Sort::Kernel).map_err(|error| Trouble::Failed(said(&error)))?;
@@ -183,14 +183,21 @@ async fn create(devices: &mut Devices, to: &DeviceSpec) -> Result<(), Trouble> {
 }
 
 /// Gives a device what it lacks, and nothing else: a port that is set anew is a port that is bound anew.
+///
+/// The mark comes first, whatever becomes of the rest: rules tell by it what goes into the device, and would lead its own
+/// packets there.
 async fn configure(devices: &mut Devices, to: &DeviceSpec, sort: Sort) -> Result<(), Trouble> {
     let failed = |error: netd_wireguard::Error| Trouble::Failed(said(&error));
-    let (key, moving) = key(devices, to)?;
     let now = devices.read(&to.interface, sort).map_err(failed)?;
+    if now.mark != to.mark {
+        let change = Change { mark: Some(to.mark), ..Change::default() };
+        devices.change(&to.interface, sort, &change).map_err(failed)?;
+    }
+    let (key, moving) = key(devices, to)?;
     let change = Change {
         private_key: (now.public_key != Some(key.public())).then_some(key),
         port: (now.port != to.port).then_some(to.port),
-        mark: (now.mark != to.mark).then_some(to.mark),
+        mark: None,
         peers: Vec::new(),
     };
     devices.change(&to.interface, sort, &change).map_err(failed)?;

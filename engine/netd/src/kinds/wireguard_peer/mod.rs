@@ -124,6 +124,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let Some(mesh) = Mesh::of(config, facts)? else { return Ok(desired) };
     let resolver = PathResolver::new(facts);
+    desired.stays = mesh.retiring(facts).map(|_| wireguard_device::STAYS.to_owned());
     for lane in mesh.lanes() {
         let device = ResourceId { kind: wireguard_device::NAME, key: Key::new(&lane.interface) };
         let needs: Arc<[Need]> = Arc::from([Need::One(device)]);

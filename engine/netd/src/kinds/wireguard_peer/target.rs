@@ -35,7 +35,7 @@ impl Target for PeerTarget {
         let in_force = devices.in_force();
         let mesh = in_force.as_deref().and_then(|config| Mesh::of(config, facts).ok().flatten());
         let known = mesh.as_ref().map(|mesh| by_key(mesh, facts)).unwrap_or_default();
-        for Own { link, device, sort: _ } in devices.own(facts).await? {
+        for Own { link, device, sort: _ } in devices.own(facts)? {
             for (key, peer) in device.peers {
                 let at = (link.name.clone(), key);
                 let wanted = known.get(&at);

@@ -1,17 +1,19 @@
 //! The routes of the table that rules send packets to which are encrypted: into WireGuard's device, and behind each a
-//! refusal, so that without the device nothing goes in clear.
+//! refusal, so that without the device nothing goes in clear. Where it is a tunnel that is encrypted, the main table has
+//! refusals, too: without the tunnel's device pods' packets would go where any other route leads.
 //!
-//! Key: that of a route, `10.244.2.0/24 table 201`, and `unreachable 10.244.2.0/24 table 201` for the refusal. Mark of
-//! ownership: the protocol number 177, in every table but the main one. They come before the rules that lead to them and
-//! before the main table's routes to the same prefixes, and the refusals stand on nothing: a prefix that is to be encrypted
-//! is refused from the beginning, until the device takes it.
+//! Key: that of a route, `10.244.2.0/24 table 201`, and `unreachable 10.244.2.0/24 table 201` for the refusal, or
+//! `unreachable 10.244.2.0/24` in the main table. Mark of ownership: the protocol number 177 in every table but the main
+//! one, there with the metric 4000000001. They come before all else of WireGuard, and the refusals stand on nothing: a
+//! prefix that is to be encrypted is refused from the beginning, until the device takes it. None goes before all are made.
 
 use super::route::{PROTOCOL, Purpose, RouteSpec, Way, key_of};
 use super::rule;
-use crate::facts::Facts;
-use crate::wireguard::Mesh;
+use crate::facts::{Facts, TABLE_MAIN};
+use crate::wireguard::{Mesh, Other};
+use ipnetwork::IpNetwork;
 use netd_core::{DesiredKind, Key, KindName, Need, ResourceId};
-use netd_schema::Config;
+use netd_schema::{Config, WireguardMode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,19 +29,24 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
     let Some(mesh) = encrypting(config, facts)? else { return Ok(desired) };
     let (interface, table) = (mesh.sending().interface, mesh.settings.table);
-    let device = facts.link_named(&interface).filter(|link| link.up);
+    // Somebody else's device of this name takes nothing.
+    let device = facts.own_link(&interface).filter(|link| link.up);
+    desired.stays = rule::in_use(&mesh, config, facts);
     for other in &mesh.others {
+        for &prefix in guarded(&mesh, other) {
+            let spec = spec(prefix, TABLE_MAIN, Way::guard());
+            desired.table.insert(key_of(prefix, TABLE_MAIN, Purpose::Guard), spec);
+        }
         for prefix in mesh.prefixes(other) {
-            let spec =
-                |way| Arc::new(RouteSpec { prefix, way, table, protocol: PROTOCOL, surplus: Vec::new() });
-            desired.table.insert(key_of(prefix, table, Purpose::Refuse), spec(Way::refusal()));
+            let refusal = spec(prefix, table, Way::refusal());
+            desired.table.insert(key_of(prefix, table, Purpose::Refuse), refusal);
             let key = key_of(prefix, table, Purpose::Forward);
             match device {
                 Some(link) => {
                     // Packets of pods have their own.
                     let source = mesh.source(facts, prefix.ip());
                     let way = Way { source, ..Way::into_device(link, prefix) };
-                    desired.table.insert(key, spec(way));
+                    desired.table.insert(key, spec(prefix, table, way));
                 }
                 None => {
                     desired.held.insert(key, format!("{interface} is not there yet, or not up"));
@@ -48,6 +55,18 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
     }
     Ok(desired)
+}
+
+fn spec(prefix: IpNetwork, table: u32, way: Way) -> Arc<RouteSpec> {
+    Arc::new(RouteSpec { prefix, way, table, protocol: PROTOCOL, surplus: Vec::new() })
+}
+
+/// What the main table refuses of another node's: its pods', where their packets go in a tunnel that is encrypted.
+fn guarded<'m>(mesh: &Mesh<'m>, other: &Other<'m>) -> &'m [IpNetwork] {
+    match mesh.settings.mode {
+        WireguardMode::Overlay => &other.node.pod_cidrs,
+        WireguardMode::Pods | WireguardMode::Nodes => &[],
+    }
 }
 
 /// What has to be there before packets are led to the pods of a node: the refusals of what is to be encrypted on the way
@@ -60,10 +79,13 @@ pub(super) fn guards(config: &Config, facts: &Facts) -> Result<BTreeMap<String, 
     let Some(mesh) = encrypting(config, facts)? else { return Ok(BTreeMap::new()) };
     let one = |kind, key| Need::One(ResourceId { kind, key });
     let rules: Vec<Key> = rule::desired(config, facts)?.table.into_keys().collect();
-    let of_node = |other: &crate::wireguard::Other<'_>| {
+    let of_node = |other: &Other<'_>| {
         let refusal = |prefix| one(NAME, key_of(prefix, mesh.settings.table, Purpose::Refuse));
+        let guard = |prefix: &IpNetwork| one(NAME, key_of(*prefix, TABLE_MAIN, Purpose::Guard));
         let refusals = mesh.prefixes(other).into_iter().map(refusal);
-        let needs = refusals.chain(rules.iter().map(|key| one(rule::NAME, key.clone()))).collect();
+        let guards = guarded(&mesh, other).iter().map(guard);
+        let needs =
+            refusals.chain(guards).chain(rules.iter().map(|key| one(rule::NAME, key.clone()))).collect();
         (other.node.name.clone(), needs)
     };
     Ok(mesh.others.iter().map(of_node).collect())
