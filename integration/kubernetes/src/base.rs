@@ -23,7 +23,7 @@ pub enum BaseError {
 }
 
 /// The lists that this adapter adds to.
-const LISTS: [&str; 2] = ["nodes", "services"];
+const LISTS: [&str; 3] = ["egress", "nodes", "services"];
 
 impl Base {
     /// Nothing that people say.

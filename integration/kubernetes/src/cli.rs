@@ -98,6 +98,9 @@ struct Choice {
     /// Takes no nodes.
     #[arg(long)]
     no_nodes: bool,
+    /// Takes no egress policies.
+    #[arg(long)]
+    no_egress: bool,
 }
 
 impl Choice {
@@ -111,6 +114,7 @@ impl Choice {
             cluster_ips: self.cluster_ips,
             services: !self.no_services,
             nodes: !self.no_nodes,
+            egress: !self.no_egress,
         })
     }
 }

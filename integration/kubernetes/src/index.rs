@@ -1,7 +1,7 @@
 //! The objects of the cluster as they were last seen, by name.
 
 use crate::note::{Note, ObjectRef};
-use crate::objects::{Key, Kind, Object, Read, Slice, read};
+use crate::objects::{Key, Kind, Labels, Object, Pod, Policy, Read, Slice, read};
 use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +12,10 @@ pub struct Index {
     pub(crate) services: BTreeMap<Key, Service>,
     pub(crate) slices: BTreeMap<Key, Slice>,
     pub(crate) nodes: BTreeMap<Key, Node>,
+    /// The labels of namespaces.
+    pub(crate) namespaces: BTreeMap<Key, Labels>,
+    pub(crate) pods: BTreeMap<Key, Pod>,
+    pub(crate) policies: BTreeMap<(Kind, Key), Policy>,
     /// Objects that could not be read.
     pub(crate) refused: BTreeMap<ObjectRef, String>,
 }
@@ -61,6 +65,9 @@ impl Index {
             Object::Service(service) => drop(self.services.insert(key, *service)),
             Object::Slice(slice) => drop(self.slices.insert(key, slice)),
             Object::Node(node) => drop(self.nodes.insert(key, *node)),
+            Object::Namespace(labels) => drop(self.namespaces.insert(key, labels)),
+            Object::Pod(pod) => drop(self.pods.insert(key, pod)),
+            Object::Policy(kind, policy) => drop(self.policies.insert((kind, key), *policy)),
         }
     }
 
@@ -70,6 +77,9 @@ impl Index {
             Kind::Service => drop(self.services.remove(key)),
             Kind::Slice => drop(self.slices.remove(key)),
             Kind::Node => drop(self.nodes.remove(key)),
+            Kind::Namespace => drop(self.namespaces.remove(key)),
+            Kind::Pod => drop(self.pods.remove(key)),
+            Kind::GatewayPolicy | Kind::NatPolicy => drop(self.policies.remove(&(kind, key.clone()))),
         }
     }
 
@@ -79,6 +89,9 @@ impl Index {
             Kind::Service => self.services.clear(),
             Kind::Slice => self.slices.clear(),
             Kind::Node => self.nodes.clear(),
+            Kind::Namespace => self.namespaces.clear(),
+            Kind::Pod => self.pods.clear(),
+            Kind::GatewayPolicy | Kind::NatPolicy => self.policies.retain(|(of, _), _| *of != kind),
         }
     }
 
@@ -88,13 +101,17 @@ impl Index {
             Kind::Service => self.services.contains_key(key),
             Kind::Slice => self.slices.contains_key(key),
             Kind::Node => self.nodes.contains_key(key),
+            Kind::Namespace => self.namespaces.contains_key(key),
+            Kind::Pod => self.pods.contains_key(key),
+            Kind::GatewayPolicy | Kind::NatPolicy => self.policies.contains_key(&(kind, key.clone())),
         }
     }
 
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.services.len() + self.slices.len() + self.nodes.len()
+        let egress = self.namespaces.len() + self.pods.len() + self.policies.len();
+        self.services.len() + self.slices.len() + self.nodes.len() + egress
     }
 
     /// Whether there is none.

@@ -1,11 +1,14 @@
 //! The objects that matter here, reduced to what matters of them.
 
+mod policy;
 mod slice;
 
+use policy::Given;
+pub(crate) use policy::{Chosen, Gateways, Labels, Pod, Policy};
 pub(crate) use slice::{Slice, SlicePort, State, read_number, read_protocol};
 
 use crate::note::{Note, ObjectRef};
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod as GivenPod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -21,9 +24,11 @@ pub struct Key {
 impl Key {
     pub(crate) fn of(kind: Kind, meta: &ObjectMeta) -> Self {
         let namespace = match kind {
-            Kind::Node => String::new(),
+            Kind::Node | Kind::Namespace | Kind::GatewayPolicy | Kind::NatPolicy => String::new(),
             // What `kubectl apply` does with a file that does not say.
-            Kind::Service | Kind::Slice => meta.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            Kind::Service | Kind::Slice | Kind::Pod => {
+                meta.namespace.clone().unwrap_or_else(|| "default".to_owned())
+            }
         };
         Self { namespace, name: meta.name.clone().unwrap_or_default() }
     }
@@ -38,10 +43,26 @@ pub enum Kind {
     Slice,
     /// `v1`, `Node`.
     Node,
+    /// `v1`, `Namespace`.
+    Namespace,
+    /// `v1`, `Pod`.
+    Pod,
+    /// `cilium.io/v2`, `CiliumEgressGatewayPolicy`.
+    GatewayPolicy,
+    /// `cilium.io/v2alpha1`, `CiliumEgressNATPolicy`.
+    NatPolicy,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Service, Self::Slice, Self::Node];
+    const ALL: [Self; 7] = [
+        Self::Service,
+        Self::Slice,
+        Self::Node,
+        Self::Namespace,
+        Self::Pod,
+        Self::GatewayPolicy,
+        Self::NatPolicy,
+    ];
 
     /// As Kubernetes calls it.
     #[must_use]
@@ -50,12 +71,18 @@ impl Kind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::GatewayPolicy => "CiliumEgressGatewayPolicy",
+            Self::NatPolicy => "CiliumEgressNATPolicy",
         }
     }
 
     fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Node => "v1",
+            Self::Service | Self::Node | Self::Namespace | Self::Pod => "v1",
+            Self::GatewayPolicy => "cilium.io/v2",
+            Self::NatPolicy => "cilium.io/v2alpha1",
             Self::Slice => "discovery.k8s.io/v1",
         }
     }
@@ -72,6 +99,21 @@ pub(crate) enum Object {
     Service(Box<Service>),
     Slice(Slice),
     Node(Box<Node>),
+    Namespace(Labels),
+    Pod(Pod),
+    Policy(Kind, Box<Policy>),
+}
+
+impl From<Namespace> for Object {
+    fn from(namespace: Namespace) -> Self {
+        Self::Namespace(namespace.metadata.labels.unwrap_or_default())
+    }
+}
+
+impl From<GivenPod> for Object {
+    fn from(pod: GivenPod) -> Self {
+        Self::Pod(Pod::of(&pod))
+    }
 }
 
 impl From<Service> for Object {
@@ -119,10 +161,26 @@ pub(crate) fn read(value: Value) -> Read {
         Some(Kind::Service) => typed::<Service>(Kind::Service, value, |service| &service.metadata),
         Some(Kind::Slice) => typed::<EndpointSlice>(Kind::Slice, value, |slice| &slice.metadata),
         Some(Kind::Node) => typed::<Node>(Kind::Node, value, |node| &node.metadata),
+        Some(Kind::Namespace) => typed::<Namespace>(Kind::Namespace, value, |namespace| &namespace.metadata),
+        Some(Kind::Pod) => typed::<GivenPod>(Kind::Pod, value, |pod| &pod.metadata),
+        Some(kind @ (Kind::GatewayPolicy | Kind::NatPolicy)) => {
+            read_as::<Given>(kind, value, Given::metadata, |given| {
+                Ok(Object::Policy(kind, Box::new(given.policy()?)))
+            })
+        }
     }
 }
 
 fn typed<T: DeserializeOwned + Into<Object>>(kind: Kind, value: Value, meta: fn(&T) -> &ObjectMeta) -> Read {
+    read_as::<T>(kind, value, meta, |read| Ok(read.into()))
+}
+
+fn read_as<T: DeserializeOwned>(
+    kind: Kind,
+    value: Value,
+    meta: fn(&T) -> &ObjectMeta,
+    reduce: impl FnOnce(T) -> Result<Object, String>,
+) -> Read {
     let told = |key: &str| {
         value
             .get("metadata")
@@ -135,9 +193,12 @@ fn typed<T: DeserializeOwned + Into<Object>>(kind: Kind, value: Value, meta: fn(
     match serde_json::from_value::<T>(value) {
         Ok(read) => {
             let key = Key::of(kind, meta(&read));
-            match key.name.is_empty() {
-                true => Read::Refused(Note { object, text: "left out: it has no name".to_owned() }),
-                false => Read::Object(key, read.into()),
+            if key.name.is_empty() {
+                return Read::Refused(Note { object, text: "left out: it has no name".to_owned() });
+            }
+            match reduce(read) {
+                Ok(reduced) => Read::Object(key, reduced),
+                Err(why) => Read::Refused(Note { object, text: format!("left out: {why}") }),
             }
         }
         Err(error) => {

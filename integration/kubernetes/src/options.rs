@@ -25,6 +25,8 @@ pub struct Options {
     pub services: bool,
     /// Whether nodes are taken.
     pub nodes: bool,
+    /// Whether egress policies are taken.
+    pub egress: bool,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             cluster_ips: false,
             services: true,
             nodes: true,
+            egress: true,
         }
     }
 }

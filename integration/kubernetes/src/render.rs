@@ -4,6 +4,7 @@
 //! schema, to whose eyes each table comes in the whole file (`whole`).
 
 mod claims;
+mod egress;
 mod endpoints;
 mod frontends;
 mod name;
@@ -51,6 +52,10 @@ pub fn render(index: &Index, base: &Base, options: &Options) -> Result<Rendered,
     let mut tables: Vec<Table> = Vec::new();
     if options.nodes {
         tables.extend(nodes::tables(index, base, &mut claims, &mut notes));
+    }
+    if options.egress {
+        let policies = egress::tables(index, (base, options), &tables, &mut claims, &mut notes);
+        tables.extend(policies);
     }
     if options.services {
         tables.extend(services::tables(index, base, options, &mut claims, &mut notes));

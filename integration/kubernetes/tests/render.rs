@@ -56,6 +56,7 @@ cases!(
     a14_endpoints_that_terminate_keep_their_flows,
     a_load_balancer_service_of_both_families,
     addresses_come_from_pools_of_the_base_file,
+    egress_policies_take_the_pods_that_they_choose,
     endpoints_of_several_slices_are_one_list,
     external_and_cluster_addresses_only_where_allowed,
     nodes_bring_addresses_pods_and_keys,

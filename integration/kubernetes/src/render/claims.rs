@@ -15,6 +15,7 @@ pub(super) struct Claims {
     pods: BTreeMap<IpAddr, (IpNetwork, Owner)>,
     keys: BTreeMap<PublicKey, Owner>,
     vips: BTreeMap<IpAddr, Vip>,
+    egress: BTreeMap<IpAddr, Owner>,
     /// Addresses that people give to something else than a service of an object, and to what.
     reserved: BTreeMap<IpAddr, &'static str>,
 }
@@ -71,6 +72,8 @@ impl Claims {
         }
         let services = config.services.iter().flat_map(|service| &service.vips);
         claims.reserved.extend(services.map(|vip| (*vip, "a VIP")));
+        let policies = config.egress.iter().map(|policy| ("egress", policy.name.clone()));
+        claims.names.extend(policies.map(|name| (name, Owner::Person)));
         let egress = config.egress.iter().flat_map(|policy| &policy.ips);
         claims.reserved.extend(egress.map(|ip| (*ip, "an egress address")));
         claims
@@ -113,6 +116,17 @@ impl Claims {
         take(&mut self.keys, key, object)
     }
 
+    /// Takes an address for an egress policy.
+    pub(super) fn egress_address(&mut self, address: IpAddr, object: &ObjectRef) -> Result<(), String> {
+        if let Some(what) = self.reserved.get(&address) {
+            return Err(format!("the base file has it as {what}"));
+        }
+        if let Some(owner) = self.nodes.get(&address) {
+            return Err(format!("it is an address of a node ({owner}), and has to be nobody else's"));
+        }
+        take(&mut self.egress, address, object).map_err(|owner| format!("{owner} has it"))
+    }
+
     /// Takes an address for a service, which may take it again for others of its ports.
     pub(super) fn vip(
         &mut self,
@@ -127,6 +141,9 @@ impl Claims {
             return Err(format!(
                 "it is an address of a node ({owner}), which would not be reached there any more"
             ));
+        }
+        if let Some(owner) = self.egress.get(&vip) {
+            return Err(format!("{owner} has it as an egress address"));
         }
         let Some(taken) = self.vips.get_mut(&vip) else {
             let claim = Vip { owner: object.clone(), terms: terms.clone(), ports: ports.clone() };

@@ -8,6 +8,7 @@ use std::fmt::{Display, Write as _};
 pub(super) enum Section {
     Nodes,
     Services,
+    Egress,
 }
 
 /// A table, written.
@@ -31,6 +32,7 @@ impl Writer {
         let header = match section {
             Section::Nodes => "[[nodes]]",
             Section::Services => "[[services]]",
+            Section::Egress => "[[egress]]",
         };
         let text = format!("\n# {object}\n{header}\n");
         let mut writer = Self { table: Table { section, name: name.clone(), object, text } };
