@@ -139,20 +139,25 @@ impl Maps {
         let (sources, rules) = wanted.keys();
         let devices = held(&self.devices, "devices")?;
         self.fix_ports(&devices, &rules)?;
-        let addresses: BTreeMap<[u8; 16], u32> =
-            self.masquerade_addresses()?.into_iter().chain(wanted.addresses()).map(|at| (at, 1)).collect();
+        let addresses: BTreeMap<[u8; 16], u32> = wanted.addresses().map(|at| (at, 1)).collect();
         // Answers are turned around before anything leaves that they could be answers to, and no packet of a source that
         // stays is without its rule meanwhile.
         add(&self.addresses, "addresses", &addresses)?;
         add(&self.egress_rules, "egress_rules", &rules)?;
         add(&self.egress_sources, "egress_sources", &sources)?;
         keep(&self.egress_sources, "egress_sources", &sources)?;
-        keep(&self.egress_rules, "egress_rules", &rules)?;
-        keep(&self.addresses, "addresses", &addresses)
+        keep(&self.egress_rules, "egress_rules", &rules)
+    }
+
+    /// Forgets the outer addresses that no rule has, but for these.
+    pub(super) fn forget_addresses(&mut self, held: &BTreeSet<IpAddr>) -> Result<()> {
+        let ruled = self.masquerade_addresses()?.into_iter().chain(self.egress_addresses()?);
+        let held = held.iter().map(|address| abi::mapped(*address));
+        keep(&self.addresses, "addresses", &ruled.chain(held).map(|at| (at, 1)).collect())
     }
 
     /// Every egress address of this node that packets leave with.
-    pub(super) fn egress_addresses(&self) -> Result<BTreeSet<[u8; 16]>> {
+    fn egress_addresses(&self) -> Result<BTreeSet<[u8; 16]>> {
         let rules = held(&self.egress_rules, "egress_rules")?;
         let translate = rules.values().filter(|rule| rule.what == abi::TRANSLATE);
         Ok(translate.map(|rule| rule.address).collect())

@@ -10,6 +10,7 @@ mod rules;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -165,8 +166,16 @@ impl Nat {
 
     /// Changes what packets of egress policies go by, entry by entry; what stays the same is not touched. Flows that keep
     /// their egress address keep their ports, also where the range is another.
+    ///
+    /// Answers to an egress address that no rule has any more are turned around until [`Nat::forget_addresses`]: as long as
+    /// the node has the address, the host would refuse them.
     pub fn set_egress(&mut self, rules: &EgressRules) -> Result<()> {
         self.maps.set_egress(rules)
+    }
+
+    /// Has answers to addresses that no rule has go by, but for those to addresses that the node still has.
+    pub fn forget_addresses(&mut self, held: &BTreeSet<IpAddr>) -> Result<()> {
+        self.maps.forget_addresses(held)
     }
 
     /// What was counted since the maps were made.

@@ -84,8 +84,8 @@ impl Maps {
         let devices: BTreeMap<u32, Device> =
             rules.devices.iter().map(|(index, outer)| (*index, outer.entry())).collect();
         let given = rules.devices.values().flat_map(Outer::addresses).map(abi::mapped);
-        let addresses: BTreeMap<[u8; 16], u32> =
-            given.chain(self.egress_addresses()?).map(|at| (at, 1)).collect();
+        let addresses: BTreeMap<[u8; 16], u32> = given.map(|at| (at, 1)).collect();
+        let before = self.masquerade_addresses()?;
         self.fix_ports(&devices, &held(&self.egress_rules, "egress_rules")?)?;
         // Answers are turned around before anything leaves that they could be answers to.
         add(&self.addresses, "addresses", &addresses)?;
@@ -95,7 +95,9 @@ impl Maps {
         self.sources.keep(&rules.sources)?;
         keep(&self.devices, "devices", &devices)?;
         self.exclude.keep(&rules.exclude)?;
-        keep(&self.addresses, "addresses", &addresses)
+        // Others may be egress addresses that the node still has.
+        let held = held(&self.addresses, "addresses")?.into_keys().filter(|at| !before.contains(at));
+        self.forget_addresses(&held.map(|at| Ipv6Addr::from(at).to_canonical()).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -221,6 +222,37 @@ fn a_pod_leaves_the_gateway_with_the_egress_address() {
             stream.read_exact(&mut [0; 8]).unwrap();
         }
         assert_eq!(world.nat.counts().created, 2);
+    });
+}
+
+/// Another node has become the gateway, and the address is not gone yet.
+#[test]
+fn answers_to_an_egress_address_that_rules_have_left_reach_the_pod_while_the_node_has_it() {
+    in_world(|world| {
+        for (server, egress) in SERVER.into_iter().zip(["192.0.2.50", "2001:db8:1::50"]) {
+            let bits = if egress.contains(':') { "128" } else { "32" };
+            world.node.ip(&["address", "add", &format!("{egress}/{bits}"), "dev", "out0"]);
+            let ports = Ports { first: 50_000, last: 50_999 };
+            set_egress(world, server, EgressRule::Translate { address: ip(egress), ports });
+            let listening = World::udp(&world.server, server, 7000);
+            let asking = World::udp(&world.pod, server, 0);
+            asking.send_to(b"question", (server, 7000)).unwrap();
+            let (_, from) = listening.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(from.ip(), ip(egress));
+            set_egress(world, server, EgressRule::Drop);
+            listening.send_to(b"answer", from).unwrap();
+            let (bytes, of) = asking.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!((bytes, of.ip()), (6, ip(server)));
+            world.nat.forget_addresses(&BTreeSet::new()).unwrap();
+            let before = world.nat.counts().in_packets;
+            listening.connect(from).unwrap();
+            listening.send(b"late").unwrap();
+            let refused = listening.recv(&mut [0; 16]).unwrap_err();
+            assert_eq!(
+                (refused.kind(), world.nat.counts().in_packets),
+                (ErrorKind::ConnectionRefused, before)
+            );
+        }
     });
 }
 

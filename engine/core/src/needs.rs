@@ -12,7 +12,8 @@ pub(crate) fn add(plan: &mut Plan, up: Vec<Step>, needs: &BTreeMap<Key, Arc<[Nee
         plan.steps.extend(up);
         return;
     }
-    let ground = Ground { observed, coming: coming(plan) };
+    let changing = plan.steps.iter().map(|step| step.id.clone()).collect();
+    let ground = Ground { observed, coming: coming(plan), changing };
     for step in up {
         let is_new = matches!(step.action, Action::Create { .. });
         let stands_on = needs.get(&step.id.key).filter(|_| is_new);
@@ -32,6 +33,8 @@ pub(crate) fn add(plan: &mut Plan, up: Vec<Step>, needs: &BTreeMap<Key, Arc<[Nee
 struct Ground<'a> {
     observed: &'a Observed,
     coming: BTreeSet<ResourceId>,
+    /// What comes up, or is changed, before.
+    changing: BTreeSet<ResourceId>,
 }
 
 fn coming(plan: &Plan) -> BTreeSet<ResourceId> {
@@ -45,9 +48,10 @@ impl Ground<'_> {
         let mut open = Vec::new();
         for need in needs {
             match need {
-                Need::One(id) if self.has(id) => {}
+                Need::AsWanted(id) if self.changing.contains(id) => open.push(vec![id.clone()]),
+                Need::One(id) | Need::AsWanted(id) if self.has(id) => {}
                 Need::One(id) if self.coming.contains(id) => open.push(vec![id.clone()]),
-                Need::One(id) => return Err(format!("it waits for {id}")),
+                Need::One(id) | Need::AsWanted(id) => return Err(format!("it waits for {id}")),
                 Need::AnyOf(kind) if self.has_any(kind) => {}
                 Need::AnyOf(kind) => {
                     let any: Vec<ResourceId> =
@@ -85,11 +89,18 @@ mod tests {
 
     /// A sign that stands on the ground "a" and on any room, on a node that has `owned` of each kind.
     fn planned(wanted: [&[(&str, &'static str)]; 3], owned: [Option<&[(&str, &'static str)]>; 3]) -> Plan {
+        planned_with(&[Need::One(id(GROUND, "a")), Need::AnyOf(ROOM)], wanted, owned)
+    }
+
+    fn planned_with(
+        needs: &[Need],
+        wanted: [&[(&str, &'static str)]; 3],
+        owned: [Option<&[(&str, &'static str)]>; 3],
+    ) -> Plan {
         let kinds = [GROUND, ROOM, SIGN];
         let of_kind = |(kind, wanted): (&KindName, &[(&str, &'static str)])| {
             let mut desired = DesiredKind { table: table(wanted), ..DesiredKind::default() };
             if *kind == SIGN {
-                let needs = [Need::One(id(GROUND, "a")), Need::AnyOf(ROOM)];
                 desired.needs = BTreeMap::from([(Key::new("s"), needs.into())]);
             }
             (*kind, Ok(desired.into()))
@@ -150,6 +161,26 @@ mod tests {
         assert_eq!(shown(&without_room), "sign/s: it waits for any room; ");
         let in_the_dark = planned([A, A, S], [None, Some(A), Some(NONE)]);
         assert_eq!(shown(&in_the_dark), "sign/s: it waits for ground/a; ");
+    }
+
+    #[test]
+    fn what_stands_on_something_as_it_is_wanted_comes_after_its_change() {
+        let open = |need: Need| {
+            let plan = planned_with(&[need], [A, NONE, S], [Some(&[("a", "blue")]), Some(NONE), Some(NONE)]);
+            assert_eq!(shown(&plan), "update ground/a; create sign/s; ");
+            plan.needs.get(&id(SIGN, "s")).cloned()
+        };
+        assert_eq!(open(Need::One(id(GROUND, "a"))), None);
+        assert_eq!(open(Need::AsWanted(id(GROUND, "a"))), Some(vec![vec![id(GROUND, "a")]]));
+        let ready =
+            planned_with(&[Need::AsWanted(id(GROUND, "a"))], [A, NONE, S], [Some(A), Some(NONE), Some(NONE)]);
+        assert_eq!((shown(&ready).as_str(), ready.needs.is_empty()), ("create sign/s; ", true));
+        let without = planned_with(
+            &[Need::AsWanted(id(GROUND, "a"))],
+            [NONE, NONE, S],
+            [Some(NONE), Some(NONE), Some(NONE)],
+        );
+        assert_eq!(shown(&without), "sign/s: it waits for ground/a; ");
     }
 
     #[test]

@@ -237,6 +237,8 @@ pub struct DesiredKind {
 pub enum Need {
     /// This resource.
     One(ResourceId),
+    /// This resource as it is wanted: what comes from a change of it is not there before the change is made.
+    AsWanted(ResourceId),
     /// Any resource of this kind.
     AnyOf(KindName),
 }

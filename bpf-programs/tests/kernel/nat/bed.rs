@@ -1,5 +1,6 @@
 //! The translating programs with rules, and the model of them; every frame is shown to both.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -76,6 +77,7 @@ impl Bed {
         self.nat.forget().unwrap();
         self.nat.set_rules(&rules).unwrap();
         self.nat.set_egress(&EgressRules::default()).unwrap();
+        self.nat.forget_addresses(&BTreeSet::new()).unwrap();
         self.came_in_by = 0;
         self.before = self.nat.counts();
         self.model = Model::new(rules, INGRESS, SEED, self.nat.size().flows as usize);
@@ -91,6 +93,12 @@ impl Bed {
     pub fn set_egress(&mut self, egress: EgressRules) {
         self.nat.set_egress(&egress).unwrap();
         self.model.set_egress(egress);
+    }
+
+    /// The node has no address any more that no rule has.
+    pub fn forget_addresses(&mut self) {
+        self.nat.forget_addresses(&BTreeSet::new()).unwrap();
+        self.model.left.clear();
     }
 
     pub fn age(&mut self, seconds: u64) {

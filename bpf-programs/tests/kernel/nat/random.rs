@@ -70,6 +70,9 @@ fn round(bed: &mut Bed, seed: u64) -> u64 {
         if dice.one_in(500) {
             bed.set_rules(random_rules(&mut dice));
             bed.set_egress(random_egress(&mut dice));
+            if dice.one_in(2) {
+                bed.forget_addresses();
+            }
         }
         let side = if dice.one_in(2) { Side::Egress } else { Side::Ingress };
         let packet = packet(&mut dice, bed, side);

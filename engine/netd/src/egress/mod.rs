@@ -9,12 +9,14 @@ mod devices;
 #[cfg(test)]
 mod properties;
 mod rule;
+mod uplink;
 
 pub use choose::{in_force, watched};
 pub use classes::{Classes, Tables, from_classes, to_classes};
 pub use compile::{Compiled, Overlap, Preference, RULES_MAX, Table, Taken, compile};
-pub use devices::devices;
+pub use devices::{Devices, devices};
 pub use rule::{Rule, Trouble};
+pub use uplink::uplink;
 
 use crate::facts::Facts;
 use crate::failover::Standing;

@@ -162,7 +162,7 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
             carries_traffic: true,
             desired: address::desired,
             again: None,
-            target: Box::new(address::AddressTarget::default()),
+            target: Box::new(address::AddressTarget::new(&context.bpf_dir)),
         },
         KindEntry {
             name: decap::NAME,

@@ -101,6 +101,27 @@ fn an_address_of_somebody_else_is_a_conflict_and_stays() {
 }
 
 #[test]
+fn an_address_of_ipv6_that_another_machine_had_comes_when_that_is_gone() {
+    let Some(lab) = Lab::new() else { return };
+    let world = World::new(&lab);
+    let (gateway, server) = (&world.mesh.nodes[1], world.server());
+    let [_, address] = EGRESS;
+    gateway.machine.sysctl("net/ipv6/conf/eth0/accept_dad", "1");
+    let of_another = format!("{address}/128");
+    server.ip(&["addr", "add", &of_another, "dev", "br0", "nodad"]);
+    world.mesh.write(&format!("mode = \"cross-subnet\"\n{}", policy(BY_B)));
+    let netd = gateway.site.start();
+    let shown = || gateway.machine.ip(&["-6", "addr", "show", "dev", "eth0", "to", address]);
+    wait_until("the other machine is seen", || shown().contains("dadfailed"));
+    server.ip(&["addr", "del", &of_another, "dev", "br0"]);
+    wait_until("the address is there", || {
+        let shown = shown();
+        shown.contains(address) && !shown.contains("dadfailed") && !shown.contains("tentative")
+    });
+    drop(netd);
+}
+
+#[test]
 fn an_address_that_somebody_removes_is_put_back() {
     let Some(lab) = Lab::new() else { return };
     let world = World::new(&lab);

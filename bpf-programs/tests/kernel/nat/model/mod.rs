@@ -1,6 +1,7 @@
 //! What has to become of a packet, in plain Rust: written from `docs/nat.md`, not from the programs. One file for each
 //! concern of the specification.
 
+mod egress;
 mod mappings;
 mod packet;
 mod rewrite;
@@ -58,6 +59,8 @@ type FragmentId = (IpAddr, IpAddr, u32, u8);
 pub struct Model {
     pub rules: Rules,
     pub egress: EgressRules,
+    /// Egress addresses of former rules that the node still has.
+    pub left: BTreeSet<IpAddr>,
     pub device: Option<Outer>,
     pub seed: u64,
     /// Protocols and ports that sockets of the host listen on.
@@ -106,6 +109,7 @@ impl Model {
             device: rules.devices.get(&device).copied(),
             rules,
             egress: EgressRules::default(),
+            left: BTreeSet::new(),
             seed,
             sockets: BTreeSet::new(),
             room,
@@ -123,15 +127,13 @@ impl Model {
     /// The end of section 3.
     pub fn set_rules(&mut self, rules: Rules, device: u32) {
         let before = self.ranges();
+        // What a device had and has no more is not known as an egress address either.
+        for outer in self.rules.devices.values() {
+            let own = [outer.v4.map(IpAddr::from), outer.v6.map(IpAddr::from)];
+            own.into_iter().flatten().for_each(|address| _ = self.left.remove(&address));
+        }
         self.device = rules.devices.get(&device).copied();
         self.rules = rules;
-        self.keep_ports(before);
-    }
-
-    /// As for [`Model::set_rules`].
-    pub fn set_egress(&mut self, egress: EgressRules) {
-        let before = self.ranges();
-        self.egress = egress;
         self.keep_ports(before);
     }
 
@@ -316,20 +318,6 @@ impl Model {
         pass(frame)
     }
 
-    fn came_for_pod(&mut self, packet: &Packet) {
-        let egress = match self.egress_rule(packet.destination, packet.source) {
-            Some(EgressRule::Tunnel { .. } | EgressRule::NextHop { .. } | EgressRule::Drop) => return,
-            Some(EgressRule::Translate { address, ports }) => Some(Rule { outer: address, ports }),
-            Some(EgressRule::Pass) | None => None,
-        };
-        let flow = Flow::coming(packet);
-        let mut rules = egress.into_iter().chain(self.rule(packet));
-        let is_known = rules.any(|rule| self.find(&flow, &rule).is_some());
-        if self.is_direct(&flow) || !is_known {
-            self.record_direct(flow);
-        }
-    }
-
     fn coming_to_outer(&mut self, frame: &[u8], packet: &Packet) -> Said {
         self.forget_fragment(packet);
         match (packet.part, packet.what) {
@@ -374,20 +362,12 @@ impl Model {
         (Verdict::Pass, rewrite::error(&out, packet, End::Destination, mapping.inner))
     }
 
-    /// Whether it is an outer address of any rule.
+    /// Whether it is an outer address of any rule, or was.
     fn is_outer(&self, address: IpAddr) -> bool {
         let mut outers = self.rules.devices.values();
-        let mut egress = self.egress.rules.values();
         outers.any(|at| at.v4.map(IpAddr::from) == Some(address) || at.v6.map(IpAddr::from) == Some(address))
-            || egress.any(|rule| matches!(rule, EgressRule::Translate { address: at, .. } if *at == address))
-    }
-
-    /// Section 10.
-    fn egress_rule(&self, source: IpAddr, destination: IpAddr) -> Option<EgressRule> {
-        let sources = self.egress.sources.iter().filter(|(from, _)| has(from, source));
-        let (_, class) = sources.max_by_key(|((_, bits), _)| *bits)?;
-        let rules = self.egress.rules.iter().filter(|((of, to), _)| of == class && has(to, destination));
-        rules.max_by_key(|((_, (_, bits)), _)| *bits).map(|(_, rule)| *rule)
+            || self.egress_addresses().contains(&address)
+            || self.left.contains(&address)
     }
 
     fn rule(&self, packet: &Packet) -> Option<Rule> {

@@ -2,7 +2,8 @@
 //!
 //! Key: the address. Mark of ownership: protocol 177 (`IFA_PROTO`, Linux 5.18), on whatever device. An address that somebody
 //! else has put on a device of the node is a conflict, and stays. An update, to another device, costs the packets of the
-//! time in between: it is added there first, then removed here. One is added only after what it translates is in the
+//! time in between: it is added there first, then removed here. One of IPv6 that another machine has, too, is removed and added
+//! again, so that the kernel asks anew; what changes back so often waits longer and longer. One is added only after what it translates is in the
 //! datapath, and removed before that goes.
 //!
 //! Where gateways are watched, an address that may move to another one has a lease: the kernel removes it by itself when
@@ -13,11 +14,11 @@
 mod announce;
 mod target;
 
-pub use target::{AddressTarget, renew};
+pub use target::{AddressTarget, present, renew};
 
 use super::{egress as policies, masquerade};
 use crate::egress::{self, Decided, Rule};
-use crate::facts::{Facts, Link, RouteAction};
+use crate::facts::Facts;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need, ResourceId};
 use netd_schema::{Config, EgressAnnounce, EgressFailover};
 use serde::Serialize;
@@ -44,6 +45,9 @@ pub struct AddressSpec {
     /// Whether it goes by itself when netd does not say again that it is to stay.
     #[serde(skip_serializing_if = "Lease::is_none")]
     pub lease: Lease,
+    /// Whether the kernel has found another machine on the segment that has it; never wanted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_duplicate: bool,
     /// Whether its segment is told when it is added. What was told cannot be seen afterwards.
     #[serde(skip)]
     pub told: Told,
@@ -107,14 +111,14 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         let told = Told(policy.announce.contains(&EgressAnnounce::Arp));
         for &address in policy.ips.iter().filter(|address| !undecided.contains(address)) {
             let key = key(address);
-            let Some(link) = uplink(facts, address) else {
+            let Some(link) = egress::uplink(facts, address) else {
                 let reason = "no route says which device its network is reached by";
                 desired.held.insert(key, reason.into());
                 continue;
             };
             let (device, ifindex, surplus) = (link.name.clone(), link.index, Vec::new());
             desired.needs.insert(key.clone(), needs(address, &decided));
-            let spec = AddressSpec { address, device, ifindex, surplus, lease, told };
+            let spec = AddressSpec { address, device, ifindex, surplus, lease, is_duplicate: false, told };
             desired.table.insert(key, Arc::new(spec));
         }
     }
@@ -126,24 +130,10 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
 fn needs(address: IpAddr, decided: &Decided) -> Arc<[Need]> {
     let gives = |rule: &Rule| matches!(rule, Rule::Translate { address: own, .. } if *own == address);
     let tables = decided.compiled.tables.iter().filter(|(_, table)| table.values().any(gives));
-    let rules = tables
-        .map(|(source, _)| Need::One(ResourceId { kind: policies::NAME, key: Key::new(source.to_string()) }));
-    rules.chain([Need::AnyOf(masquerade::NAME)]).collect()
-}
-
-/// The device by which the network of an address is reached, as its routes say; the address itself has none.
-fn uplink(facts: &Facts, address: IpAddr) -> Option<&Link> {
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    let leads = |route: &&crate::facts::Route| {
-        let to = route.destination;
-        to.prefix() < whole && to.is_ipv4() == address.is_ipv4() && to.contains(address)
-    };
-    let hops = facts.routes.iter().filter(leads).filter_map(|route| match &route.action {
-        RouteAction::Forward(hops) => Some((route, hops.first()?)),
-        RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
+    let rules = tables.map(|(source, _)| {
+        Need::AsWanted(ResourceId { kind: policies::NAME, key: Key::new(source.to_string()) })
     });
-    let best = hops.max_by_key(|(route, _)| (route.destination.prefix(), std::cmp::Reverse(route.metric)));
-    facts.links.get(&best?.1.link)
+    rules.chain([Need::AnyOf(masquerade::NAME)]).collect()
 }
 
 impl Described for AddressSpec {
@@ -152,12 +142,14 @@ impl Described for AddressSpec {
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {
-        let Self { address: _, device, ifindex, surplus: _, lease, told: _ } = self;
+        let Self { address: _, device, ifindex, surplus: _, lease, is_duplicate: _, told: _ } = self;
         let word = |lease: &Lease| if lease.is_none() { "stays" } else { "goes" };
+        let holder = |is_duplicate| if is_duplicate { "another machine on the segment" } else { "this one" };
         let compared = [
             FieldChange::between("device", &observed.device, device),
             FieldChange::between("interface index", observed.ifindex, *ifindex),
             FieldChange::between("without netd", word(&observed.lease), word(lease)),
+            FieldChange::between("held by", holder(observed.is_duplicate), holder(self.is_duplicate)),
         ];
         let surplus = observed.surplus.iter().map(|device| FieldChange::removed("also on", device));
         compared.into_iter().flatten().chain(surplus).collect()

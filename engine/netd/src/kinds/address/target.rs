@@ -2,6 +2,8 @@
 
 use super::{AddressSpec, Lease, NAME, Told, announce, key};
 use crate::facts::{Facts, Mac, same_device};
+use crate::kinds::masquerade::programs;
+use crate::kinds::service::sentence;
 use crate::netlink::{Answer, Connection, PROTOCOL, Request};
 use crate::target::{Target, spec_of};
 use async_trait::async_trait;
@@ -15,6 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +32,9 @@ const TOLD_AFTER: [Duration; 5] = [
 ];
 
 /// The target of addresses.
-#[derive(Default)]
 pub struct AddressTarget {
+    /// Where the programs are pinned that turn answers around.
+    bpf_dir: PathBuf,
     /// Away while it is in use; made anew when that was cancelled.
     connection: Option<Connection>,
 }
@@ -70,8 +74,31 @@ impl Target for AddressTarget {
         for step in steps {
             outcomes.push(self.step(step, facts).await.unwrap_or_else(|outcome| outcome));
         }
+        if steps.iter().any(|step| matches!(step.action, Action::Delete { .. }))
+            && let Err(why) = forget_gone(&self.bpf_dir).await
+        {
+            tracing::warn!(why, "answers to an address that is gone may still be turned around");
+        }
         outcomes
     }
+}
+
+/// The egress addresses that the node has now.
+///
+/// # Errors
+///
+/// A sentence, if that cannot be read.
+pub async fn present() -> Result<BTreeSet<IpAddr>, String> {
+    let mut connection = Connection::open().map_err(|error| format!("open netlink: {error}"))?;
+    let found = held(&mut connection).await?;
+    Ok(found.iter().filter(|held| held.is_own).map(|held| held.address).collect())
+}
+
+/// Has the programs forget the addresses that are gone: until now, answers to them were not for the host.
+async fn forget_gone(bpf_dir: &Path) -> Result<(), String> {
+    let there = present().await?;
+    let Some(mut nat) = programs(bpf_dir)? else { return Ok(()) };
+    nat.forget_addresses(&there).map_err(|error| sentence(&error))
 }
 
 fn observed(found: &[Held], facts: &Facts) -> Observation {
@@ -92,14 +119,15 @@ fn observed(found: &[Held], facts: &Facts) -> Observation {
     }
     for (address, places) in own {
         let Some((first, others)) = places.split_first() else { continue };
-        if places.iter().any(|held| held.state == State::Duplicate) {
+        let is_duplicate = places.iter().any(|held| held.state == State::Duplicate);
+        if is_duplicate {
             let note = "another machine on its segment has this address, too: nothing comes back here";
             observation.notes.insert(key(address), note.into());
         }
         let surplus = others.iter().map(|held| name(held)).collect();
         let (device, ifindex) = (name(first), first.ifindex);
         let (lease, told) = (Lease(first.is_leased.then_some(Duration::ZERO)), Told(false));
-        let spec = AddressSpec { address, device, ifindex, surplus, lease, told };
+        let spec = AddressSpec { address, device, ifindex, surplus, lease, is_duplicate, told };
         observation.owned.insert(key(address), Arc::new(spec));
     }
     observation
@@ -116,7 +144,7 @@ async fn held(connection: &mut Connection) -> Result<Vec<Held>, String> {
 
 fn read(message: &AddressMessage) -> Option<Held> {
     let header = &message.header;
-    let (mut local, mut peer, mut is_own, mut is_leased) = (None, None, false, false);
+    let (mut local, mut peer, mut has_number, mut is_leased) = (None, None, false, false);
     let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
     for attribute in &message.attributes {
         match attribute {
@@ -124,7 +152,7 @@ fn read(message: &AddressMessage) -> Option<Held> {
             AddressAttribute::Address(address) => peer = Some(*address),
             AddressAttribute::Flags(all) => flags = *all,
             AddressAttribute::CacheInfo(lifetime) => is_leased = lifetime.ifa_valid != u32::MAX,
-            AddressAttribute::Protocol(protocol) => is_own = u8::from(*protocol) == PROTOCOL,
+            AddressAttribute::Protocol(protocol) => has_number = u8::from(*protocol) == PROTOCOL,
             _ => {}
         }
     }
@@ -133,17 +161,20 @@ fn read(message: &AddressMessage) -> Option<Held> {
         (false, true) => State::Tentative,
         (false, false) => State::Usable,
     };
-    Some(Held {
-        address: local.or(peer)?,
-        prefix_len: header.prefix_len,
-        ifindex: header.index,
-        is_own,
-        is_leased,
-        state,
-    })
+    let address = local.or(peer)?;
+    // Others may use the number; nobody makes addresses like these.
+    let is_alone = header.prefix_len == prefix_len(address) && flags.contains(AddressFlags::Noprefixroute);
+    let is_own = has_number && is_alone;
+    Some(Held { address, prefix_len: header.prefix_len, ifindex: header.index, is_own, is_leased, state })
 }
 
 impl AddressTarget {
+    /// The target whose programs are pinned below this folder.
+    #[must_use]
+    pub fn new(bpf_dir: &Path) -> Self {
+        Self { bpf_dir: bpf_dir.to_owned(), connection: None }
+    }
+
     fn open(&mut self) -> Result<Connection, String> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -169,8 +200,13 @@ impl AddressTarget {
                 )));
             }
             same_device(&facts.links, wanted.ifindex, &wanted.device).map_err(Outcome::Failed)?;
+            // The kernel asks for an address once, when it is added: the other machine may be gone.
+            for other in places().filter(|held| held.state == State::Duplicate) {
+                remove(&mut connection, other).await?;
+            }
             let message = Message::NewAddress(message(address, wanted.ifindex, wanted.lease));
-            match places().find(|held| held.ifindex == wanted.ifindex) {
+            let is_good = |held: &&Held| held.ifindex == wanted.ifindex && held.state != State::Duplicate;
+            match places().find(is_good) {
                 None => {
                     let request = Request { message, flags: NLM_F_CREATE | NLM_F_EXCL };
                     change(&mut connection, request, &[Errno::EXIST]).await?;
@@ -184,14 +220,18 @@ impl AddressTarget {
         }
         let kept = wanted.map(|wanted| wanted.ifindex);
         for other in places().filter(|held| held.is_own && Some(held.ifindex) != kept) {
-            let mut message = message(address, other.ifindex, Lease(None));
-            message.header.prefix_len = other.prefix_len;
-            let request = Request { message: Message::DelAddress(message), flags: 0 };
-            change(&mut connection, request, &[Errno::ADDRNOTAVAIL, Errno::NODEV]).await?;
+            remove(&mut connection, other).await?;
         }
         self.connection = Some(connection);
         Ok(Outcome::Applied)
     }
+}
+
+/// Takes an address of netd's off its device.
+async fn remove(connection: &mut Connection, own: &Held) -> Result<(), Outcome> {
+    let request =
+        Request { message: Message::DelAddress(message(own.address, own.ifindex, Lease(None))), flags: 0 };
+    change(connection, request, &[Errno::ADDRNOTAVAIL, Errno::NODEV]).await
 }
 
 /// Makes a change; that it is made already is success.
@@ -210,10 +250,8 @@ async fn change(connection: &mut Connection, request: Request, already: &[Errno]
 fn message(address: IpAddr, ifindex: u32, lease: Lease) -> AddressMessage {
     let mut message = AddressMessage::default();
     let header = &mut message.header;
-    (header.family, header.prefix_len) = match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
+    header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    header.prefix_len = prefix_len(address);
     (header.flags, header.scope, header.index) =
         (AddressHeaderFlags::empty(), AddressScope::Universe, ifindex);
     let mut lifetime = CacheInfo::default();
@@ -256,6 +294,10 @@ pub async fn renew(addresses: &BTreeSet<IpAddr>, lease: Duration) -> Result<(), 
     }
 }
 
+fn prefix_len(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// Tells the segment, in the background, as long as the address is there and the node's.
 fn tell(spec: &AddressSpec, facts: &Facts) {
     let mac = facts.links.get(&spec.ifindex).and_then(|link| link.mac);
@@ -291,6 +333,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::fake::link;
+    use netd_core::Described as _;
 
     #[test]
     fn an_address_is_read_as_it_is_made() {
@@ -331,6 +374,33 @@ mod tests {
         assert!(observation.owned.is_empty());
         let holder = observation.foreign.get("192.168.33.100").unwrap();
         assert_eq!(holder, "an address of eth0 that somebody else has put there");
+    }
+
+    #[test]
+    fn an_address_with_the_number_that_netd_would_not_make_is_somebody_elses() {
+        let address = "2001:db8:33::100".parse().unwrap();
+        let mut with_network = message(address, 7, Lease(None));
+        with_network.header.prefix_len = 64;
+        let mut with_route = message(address, 7, Lease(None));
+        with_route.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Flags(_)));
+        for message in [with_network, with_route] {
+            assert!(!read(&message).unwrap().is_own);
+        }
+    }
+
+    #[test]
+    fn an_address_that_another_machine_has_is_added_anew() {
+        let address: IpAddr = "2001:db8:33::100".parse().unwrap();
+        let there = Held { state: State::Duplicate, ..read(&message(address, 7, Lease(None))).unwrap() };
+        let facts = Facts { links: BTreeMap::from([(7, link(7, "eth0"))]), ..Facts::default() };
+        let changes = |there: Held| {
+            let observation = observed(&[there], &facts);
+            let spec = observation.owned.get("2001:db8:33::100").unwrap();
+            let found = spec.as_any().downcast_ref::<AddressSpec>().unwrap();
+            let wanted = AddressSpec { is_duplicate: false, ..found.clone() };
+            wanted.changes(found).len()
+        };
+        assert_eq!((changes(there), changes(Held { state: State::Tentative, ..there })), (1, 0));
     }
 
     #[test]

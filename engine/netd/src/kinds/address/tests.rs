@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::Mac;
+use crate::facts::{Link, Mac};
 use crate::fake::{link, route};
 use netd_schema::{Egress, EgressGateway, Node};
 
@@ -63,6 +63,6 @@ fn an_address_without_a_route_waits_with_a_reason() {
 fn an_address_waits_for_the_rules_that_give_it() {
     let desired = desired(&config(), &facts("gw")).unwrap();
     let needs = desired.needs.get("192.168.33.100").unwrap();
-    let rules = Need::One(ResourceId { kind: policies::NAME, key: Key::new("10.244.0.0/16") });
+    let rules = Need::AsWanted(ResourceId { kind: policies::NAME, key: Key::new("10.244.0.0/16") });
     assert_eq!(needs.as_ref(), [rules, Need::AnyOf(masquerade::NAME)]);
 }

@@ -9,7 +9,7 @@ mod target;
 pub use target::EgressTarget;
 
 use super::masquerade;
-use crate::egress::{Overlap, Preference, Rule, Table, Trouble, decide};
+use crate::egress::{Overlap, Preference, Rule, Table, Trouble, decide, devices};
 use crate::facts::Facts;
 use ipnetwork::IpNetwork;
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName, Need};
@@ -51,6 +51,12 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let decided = decide(config, facts)?;
     let needs: Arc<[Need]> = [Need::AnyOf(masquerade::NAME)].into();
     let mut notes: BTreeMap<IpNetwork, Vec<String>> = BTreeMap::new();
+    for device in devices(config, facts).passed_over {
+        let note = format!("what leaves by {device} is not covered: it has no Ethernet headers");
+        for source in config.egress.iter().flat_map(|policy| &policy.sources).collect::<BTreeSet<_>>() {
+            notes.entry(*source).or_default().push(note.clone());
+        }
+    }
     for policy in &config.egress {
         let Some(Trouble { why, passes }) = decided.troubles.get(&policy.name) else { continue };
         for source in &policy.sources {

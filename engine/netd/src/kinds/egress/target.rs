@@ -3,6 +3,7 @@
 use super::{EgressSpec, NAME, key};
 use crate::egress::{Classes, Rule, Tables, from_classes, to_classes};
 use crate::facts::Facts;
+use crate::kinds::address;
 use crate::kinds::masquerade::programs;
 use crate::kinds::service::sentence;
 use crate::target::Target;
@@ -11,6 +12,8 @@ use ipnetwork::IpNetwork;
 use netd_bpf::decap::Prefix;
 use netd_bpf::nat::{EgressRule, EgressRules, Nat, Ports};
 use netd_core::{Action, Observation, Outcome, Spec, Step};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,7 +43,8 @@ impl Target for EgressTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        let outcome = match self.change(steps) {
+        let changed = address::present().await.and_then(|there| self.change(steps, &there));
+        let outcome = match changed {
             Ok(()) => Outcome::Applied,
             Err(why) => Outcome::Failed(why),
         };
@@ -49,8 +53,9 @@ impl Target for EgressTarget {
 }
 
 impl EgressTarget {
-    /// All at once: sources share classes.
-    fn change(&self, steps: &[Step]) -> Result<(), String> {
+    /// All at once: sources share classes. Of what has no rule any more, answers are turned around until the node has lost
+    /// the address.
+    fn change(&self, steps: &[Step], there: &BTreeSet<IpAddr>) -> Result<(), String> {
         let Some(mut nat) = programs(&self.bpf_dir)? else {
             let is_left = steps.iter().any(|step| !matches!(step.action, Action::Delete { .. }));
             return if is_left { Err("the programs are not there yet".into()) } else { Ok(()) };
@@ -60,7 +65,8 @@ impl EgressTarget {
         for step in steps {
             change_one(&mut tables, step)?;
         }
-        nat.set_egress(&for_programs(&to_classes(&tables, &before))).map_err(|error| sentence(&error))
+        let rules = for_programs(&to_classes(&tables, &before));
+        nat.set_egress(&rules).and_then(|()| nat.forget_addresses(there)).map_err(|error| sentence(&error))
     }
 }
 

@@ -14,7 +14,7 @@ pub use rules::{Given, Rules};
 pub use target::{MasqueradeTarget, counted, programs};
 
 use crate::egress;
-use crate::facts::Facts;
+use crate::facts::{Facts, Link, RouteAction};
 use crate::kinds::attachment::{Program, default_devices, index_word};
 use netd_core::{Described, DesiredKind, FieldChange, Key, KindName};
 use netd_schema::{Config, Masquerade};
@@ -60,12 +60,9 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     }
     let rules = Arc::new(Rules { has_egress: !config.egress.is_empty(), ..rules });
     let masqueraded = masquerade.map(|masquerade| devices(masquerade, facts)).unwrap_or_default();
-    let names: BTreeSet<String> =
-        egress::devices(config, facts).into_iter().chain(masqueraded.clone()).collect();
-    if masquerade.is_none_or(|masquerade| masquerade.devices.is_empty()) {
-        // A route that comes and goes must not take the programs off a device that flows leave by.
-        desired.kept = facts.links.values().map(|link| Key::new(&link.name)).collect();
-    }
+    let for_egress = egress::devices(config, facts).looked_at;
+    let names: BTreeSet<String> = for_egress.iter().cloned().chain(masqueraded.clone()).collect();
+    desired.kept = kept(masquerade, facts, !config.egress.is_empty());
     if names.is_empty() {
         let reason = match masquerade {
             Some(_) => "there is no default route whose device could be taken; list [masquerade] devices",
@@ -87,18 +84,37 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
             continue;
         }
         let masquerade = masquerade.filter(|_| masqueraded.contains(&device));
-        match masquerade.map_or(Ok(Given::NOTHING), |masquerade| Given::wanted(masquerade, facts, link)) {
-            Ok(given) => {
-                let (ifindex, program, rules) = (link.index, Program::Current, Arc::clone(&rules));
-                let spec = MasqueradeSpec { device, ifindex, program, given, rules };
-                desired.table.insert(key, Arc::new(spec));
+        let given = match masquerade.map(|masquerade| (masquerade, Given::wanted(masquerade, facts, link))) {
+            None => Given::NOTHING,
+            Some((_, Ok(given))) => given,
+            // Packets of policies need the program all the same.
+            Some((masquerade, Err(why))) if for_egress.contains(&device) => {
+                desired.notes.insert(key.clone(), format!("{why}; what is masqueraded is dropped"));
+                Given::no_address(masquerade)
             }
-            Err(why) => {
+            Some((_, Err(why))) => {
                 desired.held.insert(key, why);
+                continue;
             }
-        }
+        };
+        let (ifindex, program, rules) = (link.index, Program::Current, Arc::clone(&rules));
+        let spec = MasqueradeSpec { device, ifindex, program, given, rules };
+        desired.table.insert(key, Arc::new(spec));
     }
     Ok(desired)
+}
+
+/// Devices that keep the programs that they have. A route that comes and goes must not take them off a device that flows
+/// leave by. One that the file lists no more loses them, unless it is down or without routes: policies may need it again.
+fn kept(masquerade: Option<&Masquerade>, facts: &Facts, has_egress: bool) -> BTreeSet<Key> {
+    let follows_routes = masquerade.is_none_or(|masquerade| masquerade.devices.is_empty());
+    let hops = facts.routes.iter().filter_map(|route| match &route.action {
+        RouteAction::Forward(hops) => Some(hops.iter().map(|hop| hop.link)),
+        RouteAction::Tunnel(..) | RouteAction::Discard | RouteAction::Other => None,
+    });
+    let routed: BTreeSet<u32> = hops.flatten().collect();
+    let is_kept = |link: &&Link| follows_routes || (has_egress && !(link.up && routed.contains(&link.index)));
+    facts.links.values().filter(is_kept).map(|link| Key::new(&link.name)).collect()
 }
 
 fn devices(masquerade: &Masquerade, facts: &Facts) -> BTreeSet<String> {

@@ -120,6 +120,12 @@ impl Given {
     /// Packets are not masqueraded.
     pub const NOTHING: Self = Self { v4: None, v6: None, first_port: 0, last_port: 0 };
 
+    /// Packets are masqueraded, but there is no address for them: they are dropped.
+    pub(super) fn no_address(masquerade: &Masquerade) -> Self {
+        let (first_port, last_port) = (masquerade.ports.first, masquerade.ports.last);
+        Self { first_port, last_port, ..Self::NOTHING }
+    }
+
     /// The file's addresses, and of a family without one the device's own.
     pub(super) fn wanted(masquerade: &Masquerade, facts: &Facts, link: &Link) -> Result<Self, String> {
         if let Some(missing) = masquerade.addresses.iter().find(|address| !facts.is_own_address(**address)) {
@@ -166,7 +172,8 @@ impl fmt::Display for Given {
         let addresses = [self.v4.map(IpAddr::from), self.v6.map(IpAddr::from)];
         let addresses: Vec<String> = addresses.iter().flatten().map(ToString::to_string).collect();
         match addresses.as_slice() {
-            [] => f.write_str("nothing"),
+            [] if *self == Self::NOTHING => f.write_str("nothing"),
+            [] => write!(f, "no address, ports {}-{}", self.first_port, self.last_port),
             found => write!(f, "{}, ports {}-{}", found.join(" and "), self.first_port, self.last_port),
         }
     }

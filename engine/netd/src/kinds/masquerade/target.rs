@@ -67,7 +67,15 @@ impl Target for MasqueradeTarget {
     }
 
     async fn apply(&mut self, steps: &[Step], _facts: &Facts) -> Vec<Outcome> {
-        let outcomes = steps.iter().map(|step| self.step(step).unwrap_or_else(|outcome| outcome)).collect();
+        let programs = self.filled(steps);
+        let done = steps.iter().map(|step| self.step(step, programs.as_ref().map_err(Clone::clone)));
+        let outcomes = done.map(|outcome| outcome.unwrap_or_else(|outcome| outcome)).collect();
+        if let Err(why) = self.forget_devices() {
+            tracing::warn!(
+                why,
+                "what packets get on a device that has no programs any more stays written down"
+            );
+        }
         // Programs that no link runs any more, and after the last device all of it.
         if let Err(why) = self.sweep() {
             tracing::warn!(why, "a translating program that is not in force any more could not be removed");
@@ -142,49 +150,51 @@ fn told(counts: &Counts, usage: &Usage) -> String {
 }
 
 impl MasqueradeTarget {
-    fn step(&self, step: &Step) -> Result<Outcome, Outcome> {
-        let spec: &MasqueradeSpec = spec_of(step, NAME)?;
-        match step.action {
-            Action::Create { .. } | Action::Update { .. } => self.put(spec),
-            Action::Delete { .. } => {
-                Nat::detach(&self.root, &spec.device).map_err(failed)?;
-                self.forget_devices()?;
-                Ok(Outcome::Applied)
+    /// The programs, going by the rules of all steps: no device runs them before its own are there. `None` if there is
+    /// nothing to put anywhere.
+    fn filled(&self, steps: &[Step]) -> Result<Option<Nat>, Outcome> {
+        let is_put = |step: &&Step| !matches!(step.action, Action::Delete { .. });
+        let specs = steps.iter().filter(is_put).map(|step| spec_of::<MasqueradeSpec>(step, NAME));
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        let Some(MasqueradeSpec { rules: wanted, .. }) = specs.first() else { return Ok(None) };
+        let mut nat = self.loaded(size_for(wanted.flows, wanted.has_egress))?;
+        let mut rules = nat.rules().map_err(failed)?;
+        for spec in &specs {
+            match spec.given == Given::NOTHING {
+                true => drop(rules.devices.remove(&spec.ifindex)),
+                false => drop(rules.devices.insert(spec.ifindex, spec.given.for_program())),
             }
         }
+        (rules.sources, rules.exclude) = (wanted.sources(), wanted.excluded());
+        nat.set_rules(&rules).map_err(failed)?;
+        Ok(Some(nat))
     }
 
-    /// Has the programs go by the rules, and the device run them; and so do the others, also one that is only kept.
-    fn put(&self, spec: &MasqueradeSpec) -> Result<Outcome, Outcome> {
-        let mut nat = self.loaded(size_for(spec.rules.flows, spec.rules.has_egress))?;
-        let mut rules = nat.rules().map_err(failed)?;
-        let attached = self.indices()?;
-        rules.devices.retain(|index, _| attached.contains(index));
-        match spec.given == Given::NOTHING {
-            true => drop(rules.devices.remove(&spec.ifindex)),
-            false => drop(rules.devices.insert(spec.ifindex, spec.given.for_program())),
+    /// Has the device run the programs, and so do the others, also one that is only kept.
+    fn step(&self, step: &Step, programs: Result<&Option<Nat>, Outcome>) -> Result<Outcome, Outcome> {
+        let spec: &MasqueradeSpec = spec_of(step, NAME)?;
+        match (&step.action, programs) {
+            (Action::Delete { .. }, _) => Nat::detach(&self.root, &spec.device).map_err(failed)?,
+            (Action::Create { .. } | Action::Update { .. }, programs) => {
+                let nat =
+                    programs?.as_ref().ok_or_else(|| Outcome::Failed("the programs are gone".into()))?;
+                let attached = nat.attach(&spec.device, spec.ifindex).and_then(|()| nat.replace_older());
+                attached.map_err(|error| Outcome::Failed(sentence(&error)))?;
+            }
         }
-        (rules.sources, rules.exclude) = (spec.rules.sources(), spec.rules.excluded());
-        nat.set_rules(&rules).map_err(failed)?;
-        match nat.attach(&spec.device, spec.ifindex).and_then(|()| nat.replace_older()) {
-            Ok(()) => Ok(Outcome::Applied),
-            Err(error) => Ok(Outcome::Failed(sentence(&error))),
-        }
+        Ok(Outcome::Applied)
     }
 
     /// Forgets what packets get on devices that no program is on any more.
-    fn forget_devices(&self) -> Result<(), Outcome> {
-        let Some(mut nat) = open(&self.root).map_err(Outcome::Failed)? else { return Ok(()) };
-        let mut rules = nat.rules().map_err(failed)?;
-        let attached = self.indices()?;
+    fn forget_devices(&self) -> Result<(), String> {
+        let Some(mut nat) = open(&self.root)? else { return Ok(()) };
+        let said = |error: Error| sentence(&error);
+        let mut rules = nat.rules().map_err(said)?;
+        let attached = Nat::attached(&self.root).map_err(said)?;
+        let attached: BTreeSet<u32> = attached.values().map(|link| link.ifindex).collect();
+        let held = rules.devices.len();
         rules.devices.retain(|index, _| attached.contains(index));
-        nat.set_rules(&rules).map_err(failed)
-    }
-
-    /// The devices that programs are on.
-    fn indices(&self) -> Result<BTreeSet<u32>, Outcome> {
-        let attached = Nat::attached(&self.root).map_err(failed)?;
-        Ok(attached.values().map(|link| link.ifindex).filter(|index| *index > 0).collect())
+        if rules.devices.len() == held { Ok(()) } else { nat.set_rules(&rules).map_err(said) }
     }
 
     /// The programs that this binary carries: those of before, or new ones that take their flows over.

@@ -134,6 +134,45 @@ fn k15_a_default_route_that_is_lost_leaves_the_programs_where_they_are() {
     assert!(desired.held.contains_key(DEFAULT_DEVICES));
 }
 
+fn policy() -> netd_schema::Egress {
+    netd_schema::Egress {
+        name: "legacy".into(),
+        sources: vec!["10.244.0.0/16".parse().unwrap()],
+        destinations: vec!["203.0.113.0/24".parse().unwrap()],
+        ips: vec!["10.0.0.100".parse().unwrap()],
+        ..netd_schema::Egress::default()
+    }
+}
+
+#[test]
+fn a_device_of_policies_has_the_programs_also_without_an_address_to_masquerade_by() {
+    let addresses = vec!["192.0.2.99".parse().unwrap()];
+    let masquerade = Some(Masquerade { addresses, ..Masquerade::default() });
+    let config = Config { masquerade, egress: vec![policy()], ..config() };
+    let desired = desired(&config, &facts()).unwrap();
+    let given = spec(&desired, "eth0").given;
+    assert_eq!(given.to_string(), "no address, ports 1024-32767");
+    assert_ne!(given, Given::NOTHING, "what is masqueraded would leave as it is");
+    let note = desired.notes.get("eth0").unwrap();
+    assert!(note.ends_with("nothing would come back; what is masqueraded is dropped"), "{note}");
+}
+
+#[test]
+fn a_device_of_policies_that_flaps_keeps_the_programs_although_another_is_listed() {
+    let masquerade = Masquerade { devices: vec!["eth1".into()], ..Masquerade::default() };
+    let config = Config { masquerade: Some(masquerade), egress: vec![policy()], ..config() };
+    let keys = |facts: &Facts| {
+        let desired = desired(&config, facts).unwrap();
+        let of = |keys: Vec<&Key>| keys.iter().map(|key| key.as_str().to_owned()).collect::<Vec<_>>();
+        (of(desired.table.keys().collect()), of(desired.kept.iter().collect()))
+    };
+    let mut facts = facts();
+    facts.routes.push(route("192.0.2.0/24".parse().unwrap(), 3, None));
+    assert_eq!(keys(&facts), (vec!["eth0".to_owned(), "eth1".into()], vec![]));
+    facts.routes.retain(|route| route.destination.prefix() > 0);
+    assert_eq!(keys(&facts), (vec!["eth1".to_owned()], vec!["eth0".into()]));
+}
+
 #[test]
 fn a_node_without_pods_has_nothing_to_do() {
     let mut config = config();

@@ -18,6 +18,9 @@ const TARGETS: [&str; 2] = ["NOTRACK", "CT --notrack"];
 /// The kernel takes names of 28 bytes.
 const INSTANCE_BYTES_MAX: usize = 12;
 
+/// Of a longer name, so much is shown; a number that follows from the whole of it stands for the rest.
+const INSTANCE_BYTES_SHOWN: usize = 6;
+
 /// What is found of netd's chains.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chains(Vec<Chain>);
@@ -53,7 +56,11 @@ enum Direction {
 pub(super) fn names(instance: &str) -> [String; 2] {
     let instance = match instance {
         crate::instance::DEFAULT_NAME => String::new(),
-        other => format!("{}_", other.get(..INSTANCE_BYTES_MAX).unwrap_or(other)),
+        short if short.len() <= INSTANCE_BYTES_MAX => format!("{short}_"),
+        long => {
+            let number = xxhash_rust::xxh3::xxh3_64(long.as_bytes()) & 0xf_ffff;
+            format!("{}-{number:05x}_", long.get(..INSTANCE_BYTES_SHOWN).unwrap_or_default())
+        }
     };
     HOOKS.map(|(_, word)| format!("NETD_{instance}{word}_raw"))
 }
@@ -291,5 +298,11 @@ mod tests {
         assert_eq!(names("default"), ["NETD_PRE_raw", "NETD_OUTPUT_raw"]);
         let long = names("a-very-long-instance-name-of-32-c");
         assert!(long.iter().all(|name| name.len() <= 28), "{long:?}");
+    }
+
+    #[test]
+    fn instances_whose_names_begin_alike_have_chains_of_their_own() {
+        assert_eq!(names("edge-12chars"), ["NETD_edge-12chars_PRE_raw", "NETD_edge-12chars_OUTPUT_raw"]);
+        assert_ne!(names("production-node-1"), names("production-node-2"));
     }
 }
