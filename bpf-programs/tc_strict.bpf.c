@@ -33,6 +33,13 @@
 #define IPV4_OFFSET 0x1fff
 #define IPV4_MORE 0x2000
 
+// Of VLANs, one in another: what has more is not looked through. The kernel takes tags of VLAN 0 away one by one.
+#define TAGS_MAX 4
+#define TAG_LEN 4
+
+// Headers between that of IPv6 and what it carries; what has more is not looked through.
+#define EXTENSIONS_MAX 8
+
 // RFC 8200, section 4.5: in units of eight bytes, above three bits of which the lowest says that more follow.
 #define IPV6_OFFSET 0xfff8
 #define IPV6_MORE 0x0001
@@ -106,11 +113,24 @@ struct packet {
 	__u8 hops;
 	__u8 is_first;
 	__u8 has_more;
+	// Whether the headers were read to their end: `protocol` is what the packet carries, and `payload` where that begins.
+	__u8 is_read;
+	// Whether there are none between that of IP and what it carries.
+	__u8 is_bare;
 };
 
-struct fragment_header {
+// What comes of looking for a packet of IP.
+enum found {
+	NOTHING,
+	FOUND,
+	// There may be one, and it cannot be read.
+	HIDDEN,
+};
+
+// Any header behind that of IPv6 but for a fragment's has only the first two members, and its own.
+struct extension {
 	__u8 next;
-	__u8 reserved;
+	__u8 words;
 	__be16 offset;
 	__be32 id;
 };
@@ -127,7 +147,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct pack
 	struct iphdr ip;
 
 	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
-		return 0;
+		return HIDDEN;
 	map_v4(packet->name.source, ip.saddr);
 	map_v4(packet->name.destination, ip.daddr);
 	packet->name.id = ip.id;
@@ -137,16 +157,53 @@ static __always_inline int parse_v4(struct __sk_buff *skb, __u32 at, struct pack
 	packet->hops = ip.ttl;
 	packet->is_first = !(ip.frag_off & bpf_htons(IPV4_OFFSET));
 	packet->has_more = !!(ip.frag_off & bpf_htons(IPV4_MORE));
-	return 1;
+	packet->is_read = 1;
+	packet->is_bare = 1;
+	return FOUND;
+}
+
+// Walks the headers behind that of IPv6 as the kernel does, up to what is carried. Of a later fragment what follows is no
+// header.
+static __always_inline void walk_extensions(struct __sk_buff *skb, struct packet *packet)
+{
+	struct extension header;
+	int is_named = 0;
+
+	for (int i = 0; i <= EXTENSIONS_MAX; i++) {
+		if (packet->protocol != IPPROTO_HOPOPTS && packet->protocol != IPPROTO_ROUTING &&
+		    packet->protocol != IPPROTO_DSTOPTS && packet->protocol != IPPROTO_FRAGMENT) {
+			packet->is_read = 1;
+			return;
+		}
+		if (bpf_skb_load_bytes(skb, packet->payload, &header, sizeof(header)))
+			return;
+		packet->is_bare = 0;
+		if (packet->protocol != IPPROTO_FRAGMENT) {
+			packet->protocol = header.next;
+			packet->payload += (header.words + 1) * 8;
+			continue;
+		}
+		packet->protocol = header.next;
+		packet->payload += sizeof(header);
+		// One in another: the outer one is put together first.
+		if (!is_named)
+			packet->name.id = header.id;
+		is_named = 1;
+		packet->has_more |= !!(header.offset & bpf_htons(IPV6_MORE));
+		if (header.offset & bpf_htons(IPV6_OFFSET)) {
+			packet->is_first = 0;
+			packet->is_read = 1;
+			return;
+		}
+	}
 }
 
 static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct packet *packet)
 {
-	struct fragment_header fragment;
 	struct ipv6hdr ip;
 
 	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
-		return 0;
+		return HIDDEN;
 	__builtin_memcpy(packet->name.source, &ip.saddr, 16);
 	__builtin_memcpy(packet->name.destination, &ip.daddr, 16);
 	packet->name.id = 0;
@@ -156,27 +213,40 @@ static __always_inline int parse_v6(struct __sk_buff *skb, __u32 at, struct pack
 	packet->hops = ip.hop_limit;
 	packet->is_first = 1;
 	packet->has_more = 0;
-	// The only header that a node puts between those of its tunnel.
-	if (ip.nexthdr == IPPROTO_FRAGMENT) {
-		if (bpf_skb_load_bytes(skb, packet->payload, &fragment, sizeof(fragment)))
-			return 1;
-		packet->name.id = fragment.id;
-		packet->payload += sizeof(fragment);
-		packet->protocol = fragment.next;
-		packet->is_first = !(fragment.offset & bpf_htons(IPV6_OFFSET));
-		packet->has_more = !!(fragment.offset & bpf_htons(IPV6_MORE));
-	}
-	return 1;
+	packet->is_read = 0;
+	packet->is_bare = 1;
+	return FOUND;
 }
 
-// Whether it is a packet of IP; its headers begin at `at`.
-static __always_inline int parse(struct __sk_buff *skb, __u16 ethertype, __u32 at, struct packet *packet)
+static __always_inline int is_tag(__be16 ethertype)
 {
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
+// The packet of IP that begins at `at`, or behind the tags of VLANs that are there. Of IPv6 its first header is read.
+static __always_inline enum found parse(struct __sk_buff *skb, __be16 ethertype, __u32 at,
+					struct packet *packet)
+{
+	for (int i = 0; i < TAGS_MAX && is_tag(ethertype); i++) {
+		if (bpf_skb_load_bytes(skb, at + 2, &ethertype, sizeof(ethertype)))
+			return HIDDEN;
+		at += TAG_LEN;
+	}
 	if (ethertype == bpf_htons(ETH_P_IP))
 		return parse_v4(skb, at, packet);
 	if (ethertype == bpf_htons(ETH_P_IPV6))
 		return parse_v6(skb, at, packet);
-	return 0;
+	return is_tag(ethertype) ? HIDDEN : NOTHING;
+}
+
+// As `parse`, of a frame, with all headers of the packet's.
+static __always_inline enum found parse_outer(struct __sk_buff *skb, struct packet *packet)
+{
+	const enum found found = parse(skb, skb->protocol, ETH_HLEN, packet);
+
+	if (found == FOUND && packet->name.is_v6)
+		walk_extensions(skb, packet);
+	return found;
 }
 
 static __always_inline int is_in(void *v4, void *v6, const __u8 *address, __u32 is_v6)
@@ -208,33 +278,39 @@ static __always_inline int is_neighbour_discovery(struct __sk_buff *skb, const s
 {
 	__u8 type;
 
-	return packet->name.is_v6 && packet->protocol == IPPROTO_ICMPV6 && packet->hops == ND_HOP_LIMIT &&
-	       packet->is_first && !bpf_skb_load_bytes(skb, packet->payload, &type, sizeof(type)) &&
+	return packet->name.is_v6 && packet->is_bare && packet->protocol == IPPROTO_ICMPV6 &&
+	       packet->hops == ND_HOP_LIMIT && !bpf_skb_load_bytes(skb, packet->payload, &type, sizeof(type)) &&
 	       type >= ND_FIRST && type <= ND_LAST;
 }
 
-// Whether the packet carries another one in the nodes' tunnel: that.
-static __always_inline int parse_inner(struct __sk_buff *skb, const struct strict_settings *set,
-				       const struct packet *packet, struct packet *inner)
+// The packet that another one carries in the nodes' tunnel. What cannot be read far enough to say so is hidden: a fragment
+// that ends within the headers, for one, whose rest nobody looks at any more.
+static __always_inline enum found parse_inner(struct __sk_buff *skb, const struct strict_settings *set,
+					      const struct packet *packet, struct packet *inner)
 {
 	__u32 at = packet->payload + sizeof(struct udphdr);
 	struct udphdr udp;
 	__be16 ethertype;
 	__u8 options;
 
-	if (!set->tunnel || packet->protocol != IPPROTO_UDP || !packet->is_first)
-		return 0;
-	if (bpf_skb_load_bytes(skb, packet->payload, &udp, sizeof(udp)) ||
-	    udp.dest != bpf_htons(set->tunnel_port))
-		return 0;
+	if (!set->tunnel || !packet->is_first)
+		return NOTHING;
+	if (!packet->is_read)
+		return HIDDEN;
+	if (packet->protocol != IPPROTO_UDP)
+		return NOTHING;
+	if (bpf_skb_load_bytes(skb, packet->payload, &udp, sizeof(udp)))
+		return HIDDEN;
+	if (udp.dest != bpf_htons(set->tunnel_port))
+		return NOTHING;
 	if (set->tunnel == STRICT_GENEVE) {
 		if (bpf_skb_load_bytes(skb, at, &options, sizeof(options)))
-			return 0;
+			return HIDDEN;
 		at += (options & GENEVE_OPTIONS) * 4;
 	}
 	at += TUNNEL_HEADER + ETH_HLEN;
 	if (bpf_skb_load_bytes(skb, at - sizeof(ethertype), &ethertype, sizeof(ethertype)))
-		return 0;
+		return HIDDEN;
 	return parse(skb, ethertype, at, inner);
 }
 
@@ -245,8 +321,16 @@ int strict_out(struct __sk_buff *skb)
 	const __u32 first = 0;
 	const struct strict_settings *const set = bpf_map_lookup_elem(&settings, &first);
 	struct packet packet = {}, inner = {};
+	enum found found;
 
-	if (!set || !parse(skb, skb->protocol, ETH_HLEN, &packet) || is_encrypted(skb, set, &packet))
+	if (!set)
+		return GOES_ON;
+	found = parse_outer(skb, &packet);
+	if (found == HIDDEN) {
+		COUNT(out_plain);
+		return TC_ACT_SHOT;
+	}
+	if (found == NOTHING || is_encrypted(skb, set, &packet))
 		return GOES_ON;
 	if (is_in(&out_v4, &out_v6, packet.name.destination, packet.name.is_v6)) {
 		if (is_neighbour_discovery(skb, &packet))
@@ -254,13 +338,15 @@ int strict_out(struct __sk_buff *skb)
 		COUNT(out_plain);
 		return TC_ACT_SHOT;
 	}
-	if (!packet.is_first && packet.protocol == IPPROTO_UDP &&
+	// Later fragments of IPv6 do not say what the packet carries.
+	if (!packet.is_first && (packet.name.is_v6 || packet.protocol == IPPROTO_UDP) &&
 	    bpf_map_lookup_elem(&fragmented, &packet.name)) {
 		COUNT(out_fragment);
 		return TC_ACT_SHOT;
 	}
-	if (!parse_inner(skb, set, &packet, &inner) ||
-	    !is_in(&out_v4, &out_v6, inner.name.destination, inner.name.is_v6))
+	found = parse_inner(skb, set, &packet, &inner);
+	if (found == NOTHING ||
+	    (found == FOUND && !is_in(&out_v4, &out_v6, inner.name.destination, inner.name.is_v6)))
 		return GOES_ON;
 	if (packet.has_more)
 		bpf_map_update_elem(&fragmented, &packet.name, &first, BPF_ANY);
@@ -268,22 +354,28 @@ int strict_out(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-// What comes in by the device. Without its first fragment a packet is never put together, so later ones need no look.
+// What comes in by the device. Without its first fragment a packet is never put together, so later ones need no look: the
+// kernel drops those that overlap.
 SEC("classifier")
 int strict_in(struct __sk_buff *skb)
 {
 	const __u32 first = 0;
 	const struct strict_settings *const set = bpf_map_lookup_elem(&settings, &first);
 	struct packet packet = {}, inner = {};
+	enum found found;
 
-	if (!set || !parse(skb, skb->protocol, ETH_HLEN, &packet))
+	if (!set)
 		return GOES_ON;
-	if (is_in(&in_v4, &in_v6, packet.name.source, packet.name.is_v6)) {
+	found = parse_outer(skb, &packet);
+	if (found == NOTHING)
+		return GOES_ON;
+	if (found == HIDDEN || is_in(&in_v4, &in_v6, packet.name.source, packet.name.is_v6)) {
 		COUNT(in_plain);
 		return TC_ACT_SHOT;
 	}
-	if (parse_inner(skb, set, &packet, &inner) &&
-	    is_in(&in_v4, &in_v6, inner.name.source, inner.name.is_v6)) {
+	found = parse_inner(skb, set, &packet, &inner);
+	if (found == HIDDEN ||
+	    (found == FOUND && is_in(&in_v4, &in_v6, inner.name.source, inner.name.is_v6))) {
 		COUNT(in_tunnel);
 		return TC_ACT_SHOT;
 	}

@@ -168,3 +168,119 @@ fn neighbours_are_found_also_among_listed_destinations() {
         assert_eq!(bed.run(Ingress, &arp, 0), None);
     });
 }
+
+/// A frame with these tags of VLANs.
+fn tagged(frame: &[u8], tags: &[u16]) -> Vec<u8> {
+    let mut tagged = frame.to_vec();
+    for tag in tags {
+        tagged.splice(12..12, [&[0x81, 0][..], &tag.to_be_bytes()].concat());
+    }
+    tagged
+}
+
+/// A frame of IPv6 with these headers behind that of IP, each of which is this many times eight bytes.
+fn extended(frame: &[u8], headers: &[(u8, u8)]) -> Vec<u8> {
+    let mut extended = frame.to_vec();
+    for (kind, words) in headers.iter().rev() {
+        let next = std::mem::replace(&mut extended[20], *kind);
+        let padding = vec![0; usize::from(*words) * 8 - 2];
+        extended.splice(54..54, [&[next, words - 1][..], &padding].concat());
+    }
+    extended
+}
+
+#[test]
+fn tags_of_vlans_hide_nothing_neither_around_the_tunnel_nor_in_it() {
+    in_own_world(|root| {
+        let tunnel = Tunnel::Vxlan(VXLAN_PORT);
+        let mut bed = Bed::new(root, Some(tunnel));
+        let plain = frame(&udp("10.244.2.9", "10.244.3.5", PLAIN, b"clear"));
+        let other = frame(&udp("198.51.100.9", "198.51.100.1", PLAIN, b"clear"));
+        // What has no more than four tags is looked through, and what has more is nobody's.
+        for (tags, is_let_through) in
+            [(&[0][..], true), (&[0, 0], true), (&[0, 5, 0, 0], true), (&[0; 5], false)]
+        {
+            let inside = in_tunnel("10.0.0.2", "10.0.0.1", tunnel, &tagged(&plain, tags));
+            assert_eq!(bed.run(Ingress, &inside, 0), Some(Why::InTunnel), "{tags:?}");
+            assert_eq!(bed.run(Egress, &inside, 0), Some(Why::OutTunnel), "{tags:?}");
+            assert_eq!(bed.run(Ingress, &tagged(&plain, tags), 0), Some(Why::InPlain), "{tags:?}");
+            assert_eq!(bed.run(Egress, &tagged(&plain, tags), 0), Some(Why::OutPlain), "{tags:?}");
+            let inside = in_tunnel("10.0.0.2", "10.0.0.1", tunnel, &plain);
+            let why = if is_let_through { Why::InTunnel } else { Why::InPlain };
+            assert_eq!(bed.run(Ingress, &tagged(&inside, tags), 0), Some(why), "{tags:?}");
+            let inside = in_tunnel("10.0.0.2", "10.0.0.1", tunnel, &tagged(&other, tags));
+            let why = (!is_let_through).then_some(Why::InTunnel);
+            assert_eq!(bed.run(Ingress, &inside, 0), why, "{tags:?}");
+        }
+    });
+}
+
+#[test]
+fn headers_behind_that_of_ipv6_hide_no_tunnel() {
+    in_own_world(|root| {
+        let tunnel = Tunnel::Vxlan(VXLAN_PORT);
+        let mut bed = Bed::new(root, Some(tunnel));
+        let of_pods = frame(&udp("10.244.2.9", "10.244.3.5", PLAIN, b"clear"));
+        let other = frame(&udp("198.51.100.9", "198.51.100.1", PLAIN, b"clear"));
+        let (hops, routing, options) = (0, 43, 60);
+        for (headers, is_let_through) in [
+            (&[(options, 1)][..], true),
+            (&[(hops, 1), (options, 3), (routing, 2)], true),
+            (&[(options, 1); 8], true),
+            (&[(options, 1); 10], false),
+        ] {
+            let inside =
+                |inner: &[u8]| extended(&in_tunnel("2001:db8::2", "2001:db8::1", tunnel, inner), headers);
+            assert_eq!(bed.run(Ingress, &inside(&of_pods), 0), Some(Why::InTunnel), "{headers:?}");
+            assert_eq!(bed.run(Egress, &inside(&of_pods), 0), Some(Why::OutTunnel), "{headers:?}");
+            let why = (!is_let_through).then_some(Why::InTunnel);
+            assert_eq!(bed.run(Ingress, &inside(&other), 0), why, "{headers:?}");
+        }
+        // Neither do they make a neighbour of what is none.
+        let from: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let to: std::net::Ipv6Addr = "fd00:244:2::9".parse().unwrap();
+        let mut solicitation = Vec::new();
+        let builder = PacketBuilder::ipv6(from.octets(), to.octets(), 255);
+        builder.icmpv6_raw(135, 0, [0; 4]).write(&mut solicitation, &[0; 16]).unwrap();
+        let hidden = extended(&frame(&solicitation), &[(options, 1)]);
+        assert_eq!(bed.run(Egress, &hidden, 0), Some(Why::OutPlain));
+    });
+}
+
+#[test]
+fn a_first_fragment_that_ends_before_what_is_carried_goes_nowhere_and_its_rest_neither() {
+    in_own_world(|root| {
+        for (number, tunnel) in
+            [Tunnel::Vxlan(VXLAN_PORT), Tunnel::Geneve(GENEVE_PORT)].into_iter().enumerate()
+        {
+            let mut bed = Bed::new(&root.join(number.to_string()), Some(tunnel));
+            let inner = frame(&udp("10.244.1.5", "10.244.2.9", PLAIN, &[7; 200]));
+            let whole = in_tunnel("10.0.0.1", "10.0.0.2", tunnel, &inner);
+            let cut = |id: u16, flags: u16, bytes: usize| {
+                let mut part = whole.clone();
+                part[18..20].copy_from_slice(&id.to_be_bytes());
+                part[20..22].copy_from_slice(&flags.to_be_bytes());
+                part.truncate(14 + 20 + bytes);
+                part
+            };
+            // From UDP's header alone to the last byte before the addresses are whole.
+            for (id, bytes) in (1..).zip([8, 16, 24, 32, 40]) {
+                assert_eq!(bed.run(Ingress, &cut(id, 0x2000, bytes), 0), Some(Why::InTunnel), "{bytes}");
+                assert_eq!(bed.run(Egress, &cut(id, 0x2000, bytes), 0), Some(Why::OutTunnel), "{bytes}");
+                assert_eq!(bed.run(Egress, &cut(id, 0x0001, 200), 0), Some(Why::OutFragment), "{bytes}");
+            }
+            // Of IPv6 even UDP's header may be in the rest.
+            let whole = in_tunnel("2001:db8::1", "2001:db8::2", tunnel, &inner);
+            let mut first = extended(&whole, &[(60, 1)]);
+            let next = std::mem::replace(&mut first[20], 44);
+            first.splice(54..54, [next, 0, 0, 1, 0, 0, 0, 9]);
+            first.truncate(14 + 40 + 8 + 8);
+            assert_eq!(bed.run(Ingress, &first, 0), Some(Why::InTunnel));
+            assert_eq!(bed.run(Egress, &first, 0), Some(Why::OutTunnel));
+            let mut rest = whole.clone();
+            rest[20] = 44;
+            rest.splice(54..54, [60, 0, 0, 8, 0, 0, 0, 9]);
+            assert_eq!(bed.run(Egress, &rest, 0), Some(Why::OutFragment));
+        }
+    });
+}

@@ -56,7 +56,7 @@ fn any(dice: &mut Dice, tunnel: Tunnel) -> Vec<u8> {
         match dice.roll(3) {
             0 => frame[at] = dice.roll(256) as u8,
             1 => frame[at] ^= 1 << dice.roll(8),
-            _ => frame[at] = dice.of(&[0, 1, 4, 8, 17, 44, 58, 0x45, 0x46, 0x60, 0xff]),
+            _ => frame[at] = dice.of(&[0, 1, 4, 8, 17, 43, 44, 58, 60, 0x45, 0x46, 0x60, 0x81, 0xff]),
         }
     }
     if dice.one_in(6) {
