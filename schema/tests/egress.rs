@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use netd_schema::{
-    Config, EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, OnNoGateway, PortRange, parse,
+    Config, EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, Family, OnNoGateway, PortRange, parse,
 };
 use std::fmt::Write as _;
 
@@ -29,6 +29,7 @@ fn groups_are_their_prefixes_and_what_is_not_said_is_filled_in() {
         destinations: networks(&["0.0.0.0/0"]),
         exclude: Vec::new(),
         ips: vec!["192.0.2.7".parse().unwrap()],
+        pool: None,
         gateways: vec![gateway("gw-1", 0), gateway("gw-2", 7)],
         on_no_gateway: OnNoGateway::Drop,
         announce: vec![EgressAnnounce::Arp],
@@ -36,6 +37,37 @@ fn groups_are_their_prefixes_and_what_is_not_said_is_filled_in() {
         in_cluster: false,
     };
     assert_eq!(found.egress, [expected]);
+}
+
+#[test]
+fn with_a_pool_and_without_destinations_a_policy_is_for_every_family_of_its_sources() {
+    let pool = "[[ip_pools]]\nname = \"out\"\nranges = [\"192.0.2.0/28\", \"2001:db8:33::/64\"]\n";
+    let policy = |sources: &str| {
+        let policy =
+            format!("[[egress]]\nname = \"p\"\nsources = [{sources}]\npool = \"out\"\ngateways = []\n");
+        config(&format!("{pool}{policy}")).egress.remove(0)
+    };
+    let both = policy("\"office\", \"fd00:9::/48\"");
+    assert_eq!(both.destinations, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+    assert!(Family::BOTH.into_iter().all(|family| both.takes(family)));
+    let one = policy("\"office\"");
+    assert!(one.takes(Family::Ipv4) && !one.takes(Family::Ipv6) && one.ips.is_empty());
+}
+
+#[test]
+fn pools_from_which_only_egress_policies_take_are_not_the_load_balancers() {
+    let pools = "[[ip_pools]]\nname = \"out\"\nranges = [\"192.0.2.0/28\"]\n\
+                 [[ip_pools]]\nname = \"both\"\nranges = [\"192.0.2.16/28\"]\n";
+    let policy = |pool: &str| {
+        format!("[[egress]]\nname = \"{pool}\"\nsources = [\"office\"]\npool = \"{pool}\"\ngateways = []\n")
+    };
+    let service =
+        "[[services]]\nname = \"web\"\npool = \"both\"\nports = [{ protocol = \"tcp\", port = 80 }]\n";
+    let names =
+        |text: &str| -> Vec<String> { config(text).balanced_pools().map(|pool| pool.name.clone()).collect() };
+    assert_eq!(names(&format!("{pools}{}{}", policy("out"), policy("both"))), [""; 0]);
+    assert_eq!(names(&format!("{pools}{}{}{service}", policy("out"), policy("both"))), ["both"]);
+    assert_eq!(names(pools), ["both", "out"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the examples are about: the changes of each kind on a node that has nothing yet.
-const CHANGES: [(&str, &str, &[(&str, usize)]); 17] = [
+const CHANGES: [(&str, &str, &[(&str, usize)]); 18] = [
     ("minimal", "lb", &[("neighbour", 1), ("balancer", 1), ("service", 1), ("vip", 1), ("attachment", 1)]),
     ("load-balancer", "lb", &[("neighbour", 2), ("service", 8), ("vip", 3), ("attachment", 1)]),
     ("health-checks", "lb", &[("service", 4), ("vip", 3)]),
@@ -40,6 +40,11 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 17] = [
     ("notrack", "node-1", &[("notrack", 1), ("masquerade", 1), ("service", 0), ("attachment", 0)]),
     ("egress", "gw-1", &[("masquerade", 1), ("egress", 5), ("address", 3), ("service", 0)]),
     ("egress-failover", "gw-1", &[("masquerade", 1), ("egress", 1), ("address", 0), ("service", 0)]),
+    (
+        "egress-bgp",
+        "gw-1",
+        &[("egress", 2), ("address", 2), ("bgp_path", 2), ("vip", 0), ("attachment", 0), ("service", 0)],
+    ),
     ("backend-node", "backend", &[("decap", 1), ("service", 0), ("attachment", 0)]),
     ("bgp", "lb-1", &[("service", 2), ("bgp_instance", 1), ("bgp_peer", 2)]),
     (

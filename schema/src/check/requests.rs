@@ -1,10 +1,11 @@
-//! What services ask pools for: pools that there are, addresses and families that those have, and that nobody else has.
+//! What services and egress policies ask pools for: pools that there are, addresses and families that those have, and that
+//! nobody else has.
 
 use super::reference::Reference;
 use super::{Once, family, vips};
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::model::{Family, PoolChoice};
-use crate::raw::{Address, IpPool, Range, Service, Top, each};
+use crate::raw::{Address, Egress, IpPool, PoolName, Range, Service, Top, each};
 use crate::span::{At, Span};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,7 +17,17 @@ pub(super) struct Pools<'a> {
     complete: bool,
 }
 
-/// The pools that one service may be given an address from, and where they are named.
+/// Who asks a pool.
+struct Asker<'a> {
+    /// Which one.
+    choice: &'a At<PoolName>,
+    /// The addresses that are to be given.
+    named: Vec<&'a At<Address>>,
+    /// What may be anywhere without a pool: "a service may have any VIP".
+    free: &'static str,
+}
+
+/// The pools that one may be given an address from, and where they are named.
 struct Candidates<'a> {
     pools: Vec<&'a IpPool>,
     place: Span,
@@ -44,15 +55,17 @@ impl<'a> Pools<'a> {
             let all = families.value.items.iter().map(|at| at.value).collect();
             return families.value.complete.then_some(all);
         }
-        let candidates = self.candidates(service)?.pools;
+        let candidates = self.candidates(service.pool.as_ref()?)?.pools;
         let asked = |family| each(&service.vips).any(|vip| Family::of(vip.value.0) == family);
         let has = |family| candidates.iter().any(|pool| first_range(pool, family).is_some());
         Some(Family::BOTH.into_iter().filter(|family| asked(*family) || has(*family)).collect())
     }
 
     /// `None` if the pool is not there, or not all of the pools can be read.
-    fn candidates(&self, service: &Service) -> Option<Candidates<'a>> {
-        let choice = service.pool.as_ref().filter(|_| self.complete)?;
+    fn candidates(&self, choice: &At<PoolName>) -> Option<Candidates<'a>> {
+        if !self.complete {
+            return None;
+        }
         let (pools, has_no) = match &choice.value.0 {
             PoolChoice::Named(name) => {
                 (vec![*self.by_name.get(name.as_str())?], format!("the pool {} has no", quote(name)))
@@ -66,6 +79,14 @@ impl<'a> Pools<'a> {
             }
         };
         Some(Candidates { pools, place: choice.span, has_no })
+    }
+
+    /// That the pools of a policy can give it no address of a family: where they are named, and the beginning of a sentence,
+    /// as in [`Candidates`]. `None` if one can, or that cannot be told.
+    pub(super) fn lacking(&self, policy: &Egress, family: Family) -> Option<(Span, String)> {
+        let Candidates { pools, place, has_no } = self.candidates(policy.pool.as_ref()?)?;
+        let lacks = !pools.is_empty() && pools.iter().all(|pool| first_range(pool, family).is_none());
+        lacks.then_some((place, has_no))
     }
 
     /// A pool that has the address.
@@ -87,19 +108,28 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let pools = Pools::of(top);
     let mut sharers: HashMap<&str, &Service> = HashMap::new();
     for service in each(&top.services).map(|at| &at.value) {
-        if service.pool.is_none() {
+        let Some(choice) = &service.pool else {
             needs_a_pool(service, diagnoses);
             continue;
-        }
-        known(service, &pools, diagnoses);
+        };
+        let named = each(&service.vips).collect();
+        let asker = Asker { choice, named, free: "a service may have any VIP" };
+        known(&asker, &pools, diagnoses);
         families(service, &pools, diagnoses);
-        requested(service, &pools, diagnoses);
+        requested(&asker, &pools, diagnoses);
         if let Some(share) = &service.share {
             let first = sharers.entry(share.value.0.as_str()).or_insert(service);
             vips::sharers_agree(service, first, top, diagnoses);
         }
     }
     taken(top, diagnoses);
+    for policy in each(&top.egress).map(|at| &at.value) {
+        let Some(choice) = &policy.pool else { continue };
+        let named = each(&policy.ips).collect();
+        let asker = Asker { choice, named, free: "a policy may have any egress address outside of pools" };
+        known(&asker, &pools, diagnoses);
+        requested(&asker, &pools, diagnoses);
+    }
 }
 
 /// What only says something about a pool.
@@ -119,14 +149,17 @@ fn needs_a_pool(service: &Service, diagnoses: &mut Diagnoses) {
 }
 
 /// There is a pool of this name, or one to choose.
-fn known(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
-    let Some(choice) = service.pool.as_ref().filter(|_| pools.complete) else { return };
+fn known(asker: &Asker<'_>, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
+    if !pools.complete {
+        return;
+    }
+    let choice = asker.choice;
     match &choice.value.0 {
         PoolChoice::Named(name) if !pools.by_name.contains_key(name.as_str()) => {
             Reference { what: "pool", header: "[[ip_pools]]", name, span: choice.span }
                 .unknown(pools.by_name.keys().copied(), diagnoses);
         }
-        PoolChoice::Auto if pools.candidates(service).is_some_and(|of| of.pools.is_empty()) => {
+        PoolChoice::Auto if pools.candidates(choice).is_some_and(|of| of.pools.is_empty()) => {
             let why = match pools.by_name.is_empty() {
                 true => "the file has no `[[ip_pools]]`",
                 false => "every pool has `auto_assign = false`",
@@ -141,7 +174,8 @@ fn known(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
 fn families(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
     let Some(asked) = &service.families else { return };
     let mut once = Once::new();
-    let candidates = pools.candidates(service).filter(|of| !of.pools.is_empty());
+    let choice = service.pool.as_ref();
+    let candidates = choice.and_then(|choice| pools.candidates(choice)).filter(|of| !of.pools.is_empty());
     for at in &asked.value.items {
         let wanted = at.value;
         let what = || format!("the family `{}` is given twice", wanted.name());
@@ -174,8 +208,8 @@ fn families(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
 }
 
 /// Addresses that are asked for are in a pool that may give them.
-fn requested(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
-    let Some(choice) = service.pool.as_ref() else { return };
+fn requested(asker: &Asker<'_>, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
+    let Asker { choice, named: addresses, free } = asker;
     // An address that is asked for is given from any pool: the choice is then not left to netd.
     let named = match &choice.value.0 {
         PoolChoice::Auto => None,
@@ -184,8 +218,8 @@ fn requested(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
     if !pools.complete || named.is_some_and(|name| !pools.by_name.contains_key(name.as_str())) {
         return;
     }
-    for vip in each(&service.vips) {
-        let ip = vip.value.0;
+    for at in addresses {
+        let ip = at.value.0;
         let holder = pools.holding(ip);
         let holder_name = holder.and_then(|pool| pool.name.as_ref()).map(|name| name.value.0.as_str());
         if holder_name.is_some() && (named.is_none() || named.map(String::as_str) == holder_name) {
@@ -196,7 +230,7 @@ fn requested(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
                 Some(name) => Draft::error(format!("{ip} is not in the pool {}", quote(name))),
                 None => Draft::error(format!("{ip} is in no pool")),
             };
-            let draft = draft.label(vip.span, "asked for here");
+            let draft = draft.label(at.span, "asked for here");
             let pool = named.and_then(|name| pools.by_name.get(name.as_str()));
             let draft = match pool.and_then(|pool| pool.ranges.as_ref()) {
                 Some(ranges) => draft.label(ranges.span, "in none of these"),
@@ -204,7 +238,7 @@ fn requested(service: &Service, pools: &Pools<'_>, diagnoses: &mut Diagnoses) {
             };
             match holder_name {
                 Some(other) => draft.help(format!("it is in the pool `{other}`")),
-                None => draft.help("without `pool` a service may have any VIP"),
+                None => draft.help(format!("without `pool` {free}")),
             }
         });
     }

@@ -27,8 +27,9 @@ fn policy(raw: &raw::Egress, groups: &HashMap<&str, Vec<IpNetwork>>) -> Option<E
     }
     let mut ips: Vec<IpAddr> = each(&raw.ips).map(|ip| ip.value.0).collect();
     ips.sort();
-    let destinations = match &raw.destinations {
-        Some(_) => prefixes(&raw.destinations),
+    let destinations: BTreeSet<IpNetwork> = match &raw.destinations {
+        Some(_) => prefixes(&raw.destinations).into_iter().collect(),
+        None if raw.pool.is_some() => sources.iter().filter_map(|source| everywhere(source.ip())).collect(),
         None => ips.iter().filter_map(|ip| everywhere(*ip)).collect(),
     };
     let mut gateways: Vec<EgressGateway> = each(&raw.gateways).filter_map(|at| gateway(&at.value)).collect();
@@ -41,9 +42,10 @@ fn policy(raw: &raw::Egress, groups: &HashMap<&str, Vec<IpNetwork>>) -> Option<E
     Some(Egress {
         name: raw.name.as_ref()?.value.0.clone(),
         sources: sources.into_iter().collect(),
-        destinations,
+        destinations: destinations.into_iter().collect(),
         exclude: prefixes(&raw.exclude),
         ips,
+        pool: raw.pool.as_ref().map(|pool| pool.value.0.clone()),
         gateways,
         on_no_gateway: raw.on_no_gateway.map_or(standard.on_no_gateway, |at| at.value),
         announce,

@@ -102,6 +102,8 @@ pub enum Announced {
     Vips,
     /// The pod prefixes of this node.
     PodCidrs,
+    /// The addresses of the egress policies whose gateway in force this node is.
+    EgressIps,
 }
 
 /// One `[[bgp.peers]]` table.
@@ -221,7 +223,7 @@ pub struct Announcement {
     pub what: Vec<Announced>,
     /// Of the VIPs, only those of these services, sorted; empty: all.
     pub services: Vec<String>,
-    /// Of the VIPs, only those in these pools, sorted; empty: all.
+    /// Of the VIPs and egress addresses, only those in these pools, sorted; empty: all.
     pub pools: Vec<String>,
     /// The names of the peers that get it, sorted; empty: all.
     pub peers: Vec<String>,

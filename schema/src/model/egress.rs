@@ -1,6 +1,6 @@
 //! Traffic that leaves through a gateway, with an address of its own.
 
-use super::{Family, PortRange};
+use super::{Family, PoolChoice, PortRange};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -15,13 +15,15 @@ pub struct Egress {
     pub name: String,
     /// Whose packets, groups resolved, sorted; no prefix twice. Of families without an address in `ips` none match.
     pub sources: Vec<IpNetwork>,
-    /// Where to, sorted; where the file says nothing, everywhere in each family of `ips`.
+    /// Where to, sorted; where the file says nothing, everywhere in each family of `ips`, or of `sources` with a `pool`.
     pub destinations: Vec<IpNetwork>,
     /// Where not, sorted.
     pub exclude: Vec<IpNetwork>,
     /// The egress addresses, at most one of a family, sorted. Every family that sources and destinations have in common
-    /// has one.
+    /// has one, unless it is a `pool`'s to give.
     pub ips: Vec<IpAddr>,
+    /// Where addresses come from that `ips` does not have.
+    pub pool: Option<PoolChoice>,
     /// The nodes that may be the gateway, sorted by their names.
     pub gateways: Vec<EgressGateway>,
     /// What becomes of packets without a gateway.
@@ -44,6 +46,13 @@ impl Egress {
     pub fn ip(&self, family: Family) -> Option<IpAddr> {
         self.ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
+
+    /// Whether it is for packets of a family: sources and destinations both have it.
+    #[must_use]
+    pub fn takes(&self, family: Family) -> bool {
+        let has = |prefixes: &[IpNetwork]| prefixes.iter().any(|prefix| Family::of(prefix.ip()) == family);
+        has(&self.sources) && has(&self.destinations)
+    }
 }
 
 impl Default for Egress {
@@ -55,6 +64,7 @@ impl Default for Egress {
             destinations: Vec::new(),
             exclude: Vec::new(),
             ips: Vec::new(),
+            pool: None,
             gateways: Vec::new(),
             on_no_gateway: OnNoGateway::default(),
             announce: vec![EgressAnnounce::Arp],

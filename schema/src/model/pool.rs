@@ -1,6 +1,6 @@
-//! Ranges of addresses that VIPs come from.
+//! Ranges of addresses that VIPs and egress addresses come from.
 
-use super::{Family, UnknownPort};
+use super::{Config, Family, UnknownPort};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -53,6 +53,22 @@ impl IpPool {
     #[must_use]
     pub fn has(&self, family: Family) -> bool {
         self.ranges.iter().any(|range| Family::of(range.ip()) == family)
+    }
+}
+
+impl Config {
+    /// The pools with which the load balancer has to do: all but those from which only egress policies take.
+    pub fn balanced_pools(&self) -> impl Iterator<Item = &IpPool> {
+        let gives = |pool: &IpPool, choice: &Option<PoolChoice>| match choice {
+            Some(PoolChoice::Named(name)) => *name == pool.name,
+            Some(PoolChoice::Auto) => pool.auto_assign,
+            None => false,
+        };
+        let only_egress = move |pool: &IpPool| {
+            self.egress.iter().any(|policy| gives(pool, &policy.pool))
+                && !self.services.iter().any(|service| gives(pool, &service.pool))
+        };
+        self.ip_pools.iter().filter(move |pool| !only_egress(pool))
     }
 }
 

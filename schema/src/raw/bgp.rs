@@ -61,7 +61,8 @@ raw_table! {
         /// turns this off.
         optional floor: Percent = 50, like 20;
         /// What every peer gets: `vips`, the addresses of services (see `services.traffic_policy`); `pod-cidrs`, the
-        /// pod prefixes of this node.
+        /// pod prefixes of this node; `egress-ips`, the addresses of the egress policies whose gateway in force this node
+        /// is, also of those that do not have `bgp` in `egress.announce`.
         optional announce: List<Announced> = ["vips"], like ["vips", "pod-cidrs"];
         /// The routers to speak with.
         optional peers: List<BgpPeer> = [0; 0];
@@ -173,7 +174,7 @@ raw_table! {
         optional what: List<Announced, 1> = ["vips"], like ["pod-cidrs"];
         /// Of the VIPs only those of these services.
         optional services: List<Name, 1>, like ["web"];
-        /// Of the VIPs only those in these pools.
+        /// Of the VIPs, and of the egress addresses, only those in these pools.
         optional pools: List<Name, 1>, like ["public"];
         /// The peers that get it, by name or address. Without it, all.
         optional peers: List<PeerWord, 1>, like ["tor-1"];

@@ -50,10 +50,10 @@ one_of!(Family, "a family", "ipv4" => Ipv4, "ipv6" => Ipv6);
 one_of!(NotrackBackend, "a kind of rules", "nft" => Nft, "iptables" => Iptables);
 one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
-one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs; later "egress-ips");
+one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs, "egress-ips" => EgressIps);
 one_of!(OnNoGateway, "an answer", "drop" => Drop, "pass" => Pass);
 one_of!(Quorum, "a quorum", "majority" => Majority, "none" => None);
-one_of!(EgressAnnounce, "a way to announce", "arp" => Arp; later "bgp");
+one_of!(EgressAnnounce, "a way to announce", "arp" => Arp, "bgp" => Bgp);
 one_of!(OnExit, "an answer", "keep" => Keep, "withdraw" => Withdraw);
 one_of!(ModeWord, "a mode",
     "direct" => Direct, "vxlan" => Vxlan, "geneve" => Geneve, "cross-subnet" => CrossSubnet);

@@ -1,8 +1,8 @@
 //! `[[egress]]` and `[egress_groups]`.
 
 use super::number::Within;
+use super::pool::PoolName;
 use super::table::raw_table;
-use super::unsupported::Unsupported;
 use super::word::{Address, Name, NodeName, Prefix, Refused, Word, word_schema};
 use super::{List, Raw, Reader};
 use crate::diagnostic::{Draft, quote};
@@ -34,30 +34,35 @@ raw_table! {
         /// Whose packets: prefixes of pods, and names of `egress_groups`. A pod that appears at an address of a prefix
         /// is covered from its first packet on. Packets of the node's own sockets are never taken.
         required sources: List<Source, 1>, like ["10.244.0.0/16"];
-        /// Where to. Without it, everywhere, in each family of `ips`.
+        /// Where to. Without it, everywhere: in each family of `ips`, with a `pool` in each family of `sources`.
         optional destinations: List<Prefix, 1, PREFIXES_MAX>, like ["192.168.33.13/32"];
         /// Where not, within `destinations`. Another policy may match there; otherwise the packets leave as if there
         /// were none.
         optional exclude: List<Prefix, 0, PREFIXES_MAX> = [""; 0], like ["192.168.33.128/25"];
         /// The egress addresses, at most one of a family. Nobody else may have them: the gateway in force adds them to
-        /// its device towards the destinations, and answers for them there.
-        required ips: List<Address, 1, 2>, like ["192.168.33.100", "2001:db8:33::100"];
-        /// A pool that egress addresses come from.
-        optional pool: Unsupported;
+        /// its device towards the destinations, and answers for them there. Needed unless there is a `pool`; with one,
+        /// they are addresses that the policy asks for.
+        optional ips: List<Address, 1, 2>, like ["192.168.33.100", "2001:db8:33::100"];
+        /// The name of one of the `[[ip_pools]]`, which gives an address of each family that both `sources` and
+        /// `destinations` have and `ips` has not; `auto`, any pool whose `auto_assign` is not off. What a policy was given
+        /// it keeps.
+        optional pool: PoolName, like "egress";
         /// The nodes that may be the gateway. In force is the one with the highest priority; among several with the
         /// same, one that the names of policy and node decide, so that policies are spread over them.
         required gateways: List<Gateway>, like [json!({ "node": "lb-1" })];
         /// What becomes of the packets while there is no gateway, or no way to it: `drop`, nobody sees another address
         /// of theirs; `pass`, they leave as if there were no policy.
         optional on_no_gateway: OnNoGateway = "drop", like "pass";
-        /// How the network learns where the egress addresses are: `arp`, by gratuitous ARP and unsolicited neighbour
-        /// advertisements, when the gateway in force has added them. Without any, it has to know already.
-        optional announce: List<EgressAnnounce> = ["arp"], like ["arp"];
+        /// How the network learns where the egress addresses are, when the gateway in force has added them: `arp`, by
+        /// gratuitous ARP and unsolicited neighbour advertisements; `bgp`, by routes to them, which every peer is told of.
+        /// Without any, it has to know already.
+        optional announce: List<EgressAnnounce> = ["arp"], like ["arp", "bgp"];
         /// The ports that are given away, and numbers of pings.
         optional port_range: PortRange = "32768-65535", like "1024-65535";
         /// Whether packets for addresses of nodes, and for pods, are taken, too, if they are for `destinations`.
         optional in_cluster: bool = false, like true;
     }
+    at least one of [ips, pool]
 }
 
 raw_table! {

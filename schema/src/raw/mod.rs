@@ -48,7 +48,7 @@ pub(crate) use metrics::Listen;
 pub(crate) use network::{ModeWord as NetworkModeWord, Network};
 pub(crate) use node::Node;
 pub(crate) use notrack::Notrack;
-pub(crate) use pool::{IpPool, Range};
+pub(crate) use pool::{IpPool, PoolName, Range};
 pub(crate) use reader::{Raw, Reader, Trust};
 pub(crate) use service::{Backend, BackendSet, Backends, Port, Service, SourceRanges, WEIGHT_DEFAULT};
 pub(crate) use strict::{Strict, StrictEgress};

@@ -11,10 +11,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 raw_table! {
-    /// Ranges of addresses that are routed to the load balancers. Services get VIPs from them, and what arrives for an
-    /// address that no service has is dealt with, instead of being sent back to where it came from.
+    /// Ranges of addresses that are routed to the load balancers, or to egress gateways. Services get VIPs from them, and
+    /// egress policies their addresses. What arrives at a load balancer for an address that nothing has is dealt with,
+    /// instead of being sent back to where it came from; that does not concern a pool from which only egress policies take.
     pub(crate) struct IpPool {
-        /// Unique among the pools; what `services.pool` names.
+        /// Unique among the pools; what `services.pool` and `egress.pool` name.
         required name: PoolTitle, like "public";
         /// Prefixes, at least /8 for IPv4 and /16 for IPv6, and ranges from one address to another. No two of any pools
         /// may overlap. VIPs that a service names without having a pool need not be in one.
@@ -22,7 +23,7 @@ raw_table! {
         /// What is done with packets for addresses that no service has: `drop`, nothing is said; `reject`, the client
         /// gets a TCP reset or an ICMP error; `pass`, they are left to the network stack of the node.
         optional unassigned: UnknownPort = "drop", like "reject";
-        /// Whether services with `pool = "auto"` get addresses from it. If not, those that name it do.
+        /// Whether services and egress policies with `pool = "auto"` get addresses from it. If not, those that name it do.
         optional auto_assign: bool = true, like false;
         /// With `pool = "auto"`, of the pools that have a free address the one with the lowest number gives it; of
         /// several with the same, the first by name.

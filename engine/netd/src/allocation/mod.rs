@@ -1,14 +1,15 @@
-//! Decides which VIPs services get from their pools: a pure function of the file and of what they have.
+//! Decides which addresses services and egress policies get from their pools: a pure function of the file and of what they
+//! have.
 //!
-//! Without anything that services have, only the file decides, so every node that reads it chooses alike. What a service
-//! has it keeps, whatever becomes of its pool, unless the address has left every range that it may come from or is
+//! Without anything that they have, only the file decides, so every node that reads it chooses alike. What one has it keeps, whatever becomes of its pool, unless the address has left every range that it may come from or is
 //! explicitly somebody else's: it then *moves*, and the plan waits to be allowed.
 //!
-//! The order: addresses that the file names; then what services have, by name; then what is new, by name: an address
-//! that the service may share, else the lowest that is free in the first pool by priority and name.
+//! The order: addresses that the file names; then what services and then policies have, by name; then what is new, in the
+//! same order: an address that a service may share, else the lowest that is free in the first pool by priority and name.
 
 mod carried;
 mod choose;
+mod claim;
 mod pools;
 mod remarks;
 mod report;
@@ -16,11 +17,13 @@ mod taken;
 
 pub use carried::carried;
 pub use choose::allocate;
+pub use claim::EGRESS_PREFIX;
 pub(crate) use remarks::{desired, is_move, remark};
 pub use report::{AddressReport, PoolReport, PoolUse, ServiceReport, WaitingReport};
 
+use claim::Claim;
 use netd_core::KindName;
-use netd_schema::{Config, Family, Service};
+use netd_schema::{Config, Family};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,23 +31,23 @@ use std::net::IpAddr;
 
 /// What allocations are called in plans and in the status, beside the kinds. Nothing is done for one: it follows from
 /// the file, and what is done follows from it.
-pub const NAME: KindName = "address";
+pub const NAME: KindName = "allocation";
 
-/// Which VIPs services have, by the service's name.
+/// Who has which addresses: VIPs by the service's name, egress addresses by that of the policy behind [`EGRESS_PREFIX`].
 pub type Held = BTreeMap<String, BTreeSet<IpAddr>>;
 
-/// The VIPs of the services that have a pool.
+/// The addresses of the services and egress policies that have a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// By the service's name and family.
+    /// By the name, as in [`Held`], and family.
     pub given: BTreeMap<(String, Family), Given>,
-    /// Why a service has no VIP of a family that it is to have.
+    /// Why one has no address of a family that it is to have.
     pub waiting: BTreeMap<(String, Family), String>,
-    /// What services had, and lose although they did not ask for that.
+    /// What they had, and lose although they did not ask for that.
     pub moved: BTreeMap<(String, Family), Moved>,
 }
 
-/// The VIPs of one family of a service.
+/// The addresses of one family of a service or policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     /// Sorted, and not empty.
@@ -55,7 +58,7 @@ pub struct Given {
     pub pool: String,
 }
 
-/// Why a service has the address that it has.
+/// Why one has the address that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -82,7 +85,7 @@ impl Origin {
     }
 }
 
-/// A service whose address cannot stay.
+/// An address that cannot stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// What it had of the family.
@@ -94,7 +97,7 @@ pub struct Moved {
 }
 
 impl Allocation {
-    /// What all services with a pool have by it: what is to be remembered, and given to the next [`allocate`].
+    /// What all with a pool have by it: what is to be remembered, and given to the next [`allocate`].
     #[must_use]
     pub fn held(&self) -> Held {
         let mut held = Held::new();
@@ -104,7 +107,7 @@ impl Allocation {
         held
     }
 
-    /// The file with the VIPs of all services in it; itself, if no service has a pool.
+    /// The file with all addresses in it; itself, if nothing has a pool.
     #[must_use]
     pub fn resolve<'c>(&self, config: &'c Config) -> Cow<'c, Config> {
         if !uses_pools(config) {
@@ -117,37 +120,42 @@ impl Allocation {
             vips.sort();
             service.vips = vips;
         }
+        for policy in config.egress.iter_mut().filter(|policy| policy.pool.is_some()) {
+            policy.ips =
+                self.of(&claim::owner_of(policy)).flat_map(|(_, given)| given.addresses.clone()).collect();
+        }
         Cow::Owned(config)
     }
 
-    /// What a service is given, by family.
-    pub fn of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = (Family, &'a Given)> {
-        let of = |family| Some((family, self.given.get(&(service.to_owned(), family))?));
+    /// What one is given, IPv4 first.
+    pub fn of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = (Family, &'a Given)> {
+        let of = |family| Some((family, self.given.get(&(owner.to_owned(), family))?));
         Family::BOTH.into_iter().filter_map(of)
     }
 }
 
-/// The file as it is without anything that services have: what a node that begins with it does.
+/// The file as it is without anything that anybody has: what a node that begins with it does.
 #[must_use]
 pub fn from_the_file_alone(config: &Config) -> Cow<'_, Config> {
     allocate(config, &Held::new()).resolve(config)
 }
 
-/// Whether any service gets VIPs from a pool.
+/// Whether anything gets addresses from a pool.
 #[must_use]
 pub fn uses_pools(config: &Config) -> bool {
     config.services.iter().any(|service| service.pool.is_some())
+        || config.egress.iter().any(|policy| policy.pool.is_some())
 }
 
-/// What the services of a file have: what it names itself, and for those with a pool what they were given.
+/// What the services and policies of a file have: what it names itself, and for those with a pool what they were given.
 #[must_use]
 pub fn in_force(config: &Config, given: &Held) -> Held {
-    let of = |service: &Service| {
-        let mut addresses: BTreeSet<IpAddr> = service.vips.iter().copied().collect();
-        addresses.extend(given.get(&service.name).filter(|_| service.pool.is_some()).into_iter().flatten());
-        (service.name.clone(), addresses)
+    let of = |claim: Claim<'_>| {
+        let mut addresses: BTreeSet<IpAddr> = claim.named.iter().copied().collect();
+        addresses.extend(given.get(&claim.owner).filter(|_| claim.pool.is_some()).into_iter().flatten());
+        (claim.owner, addresses)
     };
-    config.services.iter().map(of).collect()
+    Claim::all(config).into_iter().map(of).collect()
 }
 
 #[cfg(test)]

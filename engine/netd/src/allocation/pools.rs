@@ -1,8 +1,9 @@
-//! The pools as a source of addresses: which a service may be given one from, and the lowest that is free.
+//! The pools as a source of addresses: which one may be given from, and the lowest that is free.
 
+use super::claim::Claim;
 use super::taken::Taken;
 use ipnetwork::IpNetwork;
-use netd_schema::{Avoid, Config, Family, IpPool, PoolChoice, Service};
+use netd_schema::{Avoid, Config, Family, IpPool, PoolChoice};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,9 +21,9 @@ impl<'a> Pools<'a> {
         Self { ordered, searched: BTreeMap::new() }
     }
 
-    /// The pools that something new may come from for the service, whether or not they are being emptied.
-    pub(super) fn candidates(&self, service: &Service) -> Vec<&'a IpPool> {
-        let is_one = |pool: &&&IpPool| match &service.pool {
+    /// The pools that something new may come from, whether or not they are being emptied.
+    pub(super) fn candidates(&self, claim: &Claim<'_>) -> Vec<&'a IpPool> {
+        let is_one = |pool: &&&IpPool| match claim.pool {
             Some(PoolChoice::Auto) => pool.auto_assign,
             Some(PoolChoice::Named(name)) => pool.name == *name,
             None => false,
@@ -30,11 +31,11 @@ impl<'a> Pools<'a> {
         self.ordered.iter().filter(is_one).copied().collect()
     }
 
-    /// The pool that holds the address, if the service may keep an address of it: of any pool, if the choice is left
+    /// The pool that holds the address, if one may keep an address of it: of any pool, if the choice is left
     /// open, since `auto_assign` and `drain` say what is given and not what stays.
-    pub(super) fn keeping(&self, service: &Service, address: IpAddr) -> Option<&'a IpPool> {
+    pub(super) fn keeping(&self, claim: &Claim<'_>, address: IpAddr) -> Option<&'a IpPool> {
         let holder = self.holding(address)?;
-        match &service.pool {
+        match claim.pool {
             Some(PoolChoice::Auto) => Some(holder),
             Some(PoolChoice::Named(name)) => Some(holder).filter(|pool| pool.name == *name),
             None => None,

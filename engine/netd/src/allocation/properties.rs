@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
-use netd_schema::{Avoid, Backend, BackendState, IpPool, PoolChoice, Port, Protocol};
+use netd_schema::{Avoid, Backend, BackendState, IpPool, PoolChoice, Port, Protocol, Service};
 use proptest::prelude::*;
 
 const POOLS: [&str; 3] = ["p0", "p1", "p2"];

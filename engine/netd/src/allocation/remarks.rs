@@ -1,5 +1,6 @@
 //! Allocations as plans and the status show them.
 
+use super::claim::Claim;
 use super::{Allocation, Given, Held, NAME};
 use netd_core::{Described, DesiredKind, FieldChange, Key, Plan, Remark, ResourceId};
 use netd_schema::{Config, Family};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// How a person recognises a move.
 const RENUMBER: &str = "RENUMBER";
 
-/// The VIPs of one family of a service, as they are shown and recorded.
+/// The addresses of one family of a service or policy, as they are shown and recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AddressSpec {
     /// Sorted.
@@ -38,18 +39,18 @@ impl Described for AddressSpec {
 /// `alone` is what the file says by itself: where that differs, nodes may differ.
 pub(crate) fn desired(allocation: &Allocation, alone: &Allocation) -> DesiredKind {
     let mut desired = DesiredKind::default();
-    for ((service, family), given) in &allocation.given {
+    for ((owner, family), given) in &allocation.given {
         let Given { addresses, origin: _, pool } = given;
-        let key = key(service, *family);
-        let others = alone.given.get(&(service.clone(), *family)).map(|other| &other.addresses);
+        let key = key(owner, *family);
+        let others = alone.given.get(&(owner.clone(), *family)).map(|other| &other.addresses);
         if others != Some(addresses) {
             desired.notes.insert(key.clone(), differs(others));
         }
         let spec = AddressSpec { addresses: addresses.clone(), pool: pool.clone() };
         desired.table.insert(key, Arc::new(spec));
     }
-    for ((service, family), why) in &allocation.waiting {
-        desired.held.insert(key(service, *family), why.clone());
+    for ((owner, family), why) in &allocation.waiting {
+        desired.held.insert(key(owner, *family), why.clone());
     }
     desired
 }
@@ -66,36 +67,36 @@ fn differs(others: Option<&Vec<IpAddr>>) -> String {
 
 /// Adds to a plan what is given, moved and given up, and what waits.
 pub(crate) fn remark(allocation: &Allocation, held: &Held, config: &Config, plan: &mut Plan) {
-    for ((service, family), given) in &allocation.given {
-        let before = held_of(held, service, *family);
-        if given.addresses == before || allocation.moved.contains_key(&(service.clone(), *family)) {
+    for ((owner, family), given) in &allocation.given {
+        let before = held_of(held, owner, *family);
+        if given.addresses == before || allocation.moved.contains_key(&(owner.clone(), *family)) {
             continue;
         }
         let Given { addresses, origin, pool } = given;
         let text = format!("{} of pool {pool}, {}", listed(addresses), origin.word());
         let from = (!before.is_empty()).then(|| listed(&before));
-        let id = ResourceId { kind: NAME, key: key(service, *family) };
+        let id = ResourceId { kind: NAME, key: key(owner, *family) };
         plan.remarks.push(Remark { id, from, to: Some(listed(addresses)), text });
     }
-    for ((service, family), moved) in &allocation.moved {
+    for ((owner, family), moved) in &allocation.moved {
         let (from, to) = (listed(&moved.from), moved.to.map(|to| to.to_string()));
         let gets = match &to {
             Some(to) => format!("{to} takes its place"),
             None => "nothing takes its place".to_owned(),
         };
         let text = format!("{RENUMBER}: {from} cannot stay, because {}; {gets}", moved.why);
-        let id = ResourceId { kind: NAME, key: key(service, *family) };
+        let id = ResourceId { kind: NAME, key: key(owner, *family) };
         plan.remarks.push(Remark { id, from: Some(from), to, text });
     }
-    let known: BTreeSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
-    for (service, addresses) in held.iter().filter(|(service, _)| !known.contains(service.as_str())) {
+    let known: BTreeSet<String> = Claim::all(config).into_iter().map(|claim| claim.owner).collect();
+    for (owner, addresses) in held.iter().filter(|(owner, _)| !known.contains(*owner)) {
         for family in Family::BOTH {
             let of_pools = |address: &&IpAddr| {
                 Family::of(**address) == family && config.ip_pools.iter().any(|pool| pool.contains(**address))
             };
             let freed: Vec<IpAddr> = addresses.iter().filter(of_pools).copied().collect();
             if !freed.is_empty() {
-                let id = ResourceId { kind: NAME, key: key(service, family) };
+                let id = ResourceId { kind: NAME, key: key(owner, family) };
                 let from = listed(&freed);
                 let text = format!("{from} is free again");
                 plan.remarks.push(Remark { id, from: Some(from), to: None, text });
@@ -103,25 +104,25 @@ pub(crate) fn remark(allocation: &Allocation, held: &Held, config: &Config, plan
         }
     }
     plan.remarks.sort_by(|one, other| one.id.cmp(&other.id));
-    for ((service, family), reason) in &allocation.waiting {
-        let id = ResourceId { kind: NAME, key: key(service, *family) };
+    for ((owner, family), reason) in &allocation.waiting {
+        let id = ResourceId { kind: NAME, key: key(owner, *family) };
         plan.held.push(netd_core::Held { id, reason: reason.clone() });
     }
 }
 
-/// Whether the remark says that a service loses what it did not give up.
+/// Whether the remark says that one loses what it did not give up.
 pub(crate) fn is_move(remark: &Remark) -> bool {
     remark.id.kind == NAME && remark.text.starts_with(RENUMBER)
 }
 
-fn held_of(held: &Held, service: &str, family: Family) -> Vec<IpAddr> {
-    let all = held.get(service).into_iter().flatten();
+fn held_of(held: &Held, owner: &str, family: Family) -> Vec<IpAddr> {
+    let all = held.get(owner).into_iter().flatten();
     all.copied().filter(|address| Family::of(*address) == family).collect()
 }
 
-/// `web/ipv4`.
-fn key(service: &str, family: Family) -> Key {
-    Key::new(format!("{service}/{}", family.name()))
+/// `web/ipv4`, `egress/legacy-db/ipv4`.
+fn key(owner: &str, family: Family) -> Key {
+    Key::new(format!("{owner}/{}", family.name()))
 }
 
 /// The addresses in a sentence.

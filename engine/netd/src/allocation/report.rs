@@ -1,5 +1,6 @@
 //! Allocations as `netd allocate` shows them: plain values.
 
+use super::claim::Claim;
 use super::pools::{is_avoided, size};
 use super::taken::Taken;
 use super::{Allocation, Origin};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// How the pools of a file are used, and which service has which address.
+/// How the pools of a file are used, and who has which address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressReport {
     /// The version of this form.
@@ -18,9 +19,9 @@ pub struct AddressReport {
     pub config_sha256: String,
     /// The pools, by name.
     pub pools: Vec<PoolReport>,
-    /// The addresses that services have from pools, by service and address.
+    /// The addresses that services and egress policies have from pools, by who has them and address.
     pub services: Vec<ServiceReport>,
-    /// The services that have no address of a family, by name.
+    /// Those that have no address of a family, by name.
     pub waiting: Vec<WaitingReport>,
 }
 
@@ -48,18 +49,18 @@ pub struct PoolReport {
 /// How a pool is used, in addresses; as many as fit 64 bits, where there are more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolUse {
-    /// That can be given to a service that does not ask for one.
+    /// That can be given to who does not ask for one.
     pub total: u64,
-    /// That services have, and machines.
+    /// That services and egress policies have, and machines.
     pub used: u64,
     /// That can be given still.
     pub free: u64,
 }
 
-/// An address of a service.
+/// An address of a service or egress policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceReport {
-    /// The service.
+    /// The service; an egress policy is `egress/NAME`.
     pub service: String,
     /// The address.
     pub address: IpAddr,
@@ -75,10 +76,10 @@ pub struct ServiceReport {
     pub file_alone: Option<Vec<IpAddr>>,
 }
 
-/// A service without an address.
+/// A service or egress policy without an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingReport {
-    /// The service.
+    /// The service; an egress policy is `egress/NAME`.
     pub service: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -95,7 +96,7 @@ impl AddressReport {
     pub fn of(config: &Config, sha256: String, allocation: &Allocation, alone: &Allocation) -> Self {
         let resolved = allocation.resolve(config);
         let mut taken: BTreeSet<IpAddr> =
-            resolved.services.iter().flat_map(|service| service.vips.iter().copied()).collect();
+            Claim::all(&resolved).iter().flat_map(|claim| claim.named.iter().copied()).collect();
         taken.extend(Taken::by_machines(config).addresses());
         let moved = |key: &(String, Family)| {
             allocation.moved.get(key).map(|moved| moved.from.clone()).unwrap_or_default()

@@ -254,7 +254,81 @@ fn without_memory_the_datapath_says_what_services_have_and_unread_is_not_nothing
     let owned = service::desired(&served, &crate::facts::Facts::default()).unwrap().table;
     let observed = |reading| Observed([(service::NAME, reading)].into());
     let known = observed(Reading::Known(Observation { owned, ..Observation::default() }.into()));
-    assert_eq!(carried(&known).unwrap(), in_force(&served, &Held::new()));
+    assert_eq!(carried(&known, &served).unwrap(), in_force(&served, &Held::new()));
     let unknown = observed(Reading::Unknown("no".into()));
-    assert_eq!(carried(&unknown).unwrap_err(), "no");
+    assert_eq!(carried(&unknown, &served).unwrap_err(), "no");
+}
+
+/// An egress policy for pods of both families, or of IPv4 only.
+fn policy(name: &str, pool: &str, sources: &str, more: &str) -> String {
+    format!(
+        "[[egress]]\nname = \"{name}\"\nsources = [{sources}]\npool = \"{pool}\"\ngateways = []\n{more}\n"
+    )
+}
+
+const PODS: &str = "\"10.244.0.0/16\"";
+const ALL_PODS: &str = "\"10.244.0.0/16\", \"fd00:244::/32\"";
+
+#[test]
+fn policies_get_addresses_behind_services_of_the_families_that_their_packets_have() {
+    let pools = pool("public", "\"192.0.2.0/29\", \"2001:db8:100::/64\"", "");
+    let policies = [policy("b", "public", ALL_PODS, ""), policy("a", "auto", PODS, "")].concat();
+    let text = format!("{pools}{policies}{}", web("z", "public", ""));
+    let expected = ["egress/a 192.0.2.1", "egress/b 192.0.2.2 2001:db8:100::1", "z 192.0.2.0 2001:db8:100::"];
+    assert_eq!(shown(&fresh(&text)), expected);
+    let config = config(&text);
+    let resolved = fresh(&text).resolve(&config).into_owned();
+    assert_eq!(resolved.egress[1].ips.len(), 2);
+    assert_eq!(resolved.egress[0].ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn nobody_shares_an_address_with_a_policy() {
+    let pools = pool("public", "\"192.0.2.0/31\"", "");
+    let services = [web("a", "public", "share = \"s\""), web("b", "public", "share = \"s\"")].concat();
+    let allocation = fresh(&format!("{pools}{services}{}", policy("a", "public", PODS, "")));
+    assert_eq!(shown(&allocation), ["a 192.0.2.0", "b 192.0.2.1"]);
+    let waiting: Vec<_> =
+        allocation.waiting.iter().map(|((who, _), why)| (who.as_str(), why.as_str())).collect();
+    assert_eq!(waiting, [("egress/a", "pool public is exhausted: 2 of 2 IPv4 addresses are taken")]);
+}
+
+#[test]
+fn a_policy_keeps_its_address_and_one_that_cannot_stay_has_to_be_allowed() {
+    let before = format!("{}{}", pool("public", V4, ""), policy("p", "public", PODS, ""));
+    let wider = format!(
+        "{}{}",
+        pool("public", "\"192.0.1.0/29\", \"192.0.2.0/29\"", ""),
+        policy("p", "public", PODS, "")
+    );
+    assert_eq!(shown(&then(&before, &wider)), ["egress/p 192.0.2.0"]);
+    let service = web("a", "public", "vips = [\"192.0.2.0\"]");
+    let taken = then(&before, &format!("{before}{service}"));
+    let moved = &taken.moved[&("egress/p".to_owned(), Family::Ipv4)];
+    assert_eq!((moved.to, moved.why.as_str()), (Some("192.0.2.1".parse().unwrap()), "service a has it"));
+    let asked = policy("p", "public", PODS, "ips = [\"192.0.2.5\"]");
+    let allocation = then(&before, &format!("{}{asked}", pool("public", V4, "")));
+    assert!(allocation.moved.is_empty());
+    assert_eq!(shown(&allocation), ["egress/p 192.0.2.5"]);
+}
+
+#[test]
+fn without_memory_a_gateways_rules_say_which_address_a_policy_has() {
+    use crate::egress::Rule;
+    use crate::kinds::egress::{self, EgressSpec};
+    use netd_core::{Observation, Observed, Reading, Table};
+    let wanted = config(&format!(
+        "{}{}",
+        pool("public", V4, ""),
+        policy("p", "public", PODS, "destinations = [\"198.51.100.0/24\"]")
+    ));
+    let own = Rule::Translate { address: "192.0.2.6".parse().unwrap(), first_port: 1, last_port: 2 };
+    let other = Rule::Translate { address: "192.0.2.5".parse().unwrap(), first_port: 1, last_port: 2 };
+    let rules = [("198.51.100.0/24", own), ("0.0.0.0/0", other)];
+    let rules = rules.into_iter().map(|(to, rule)| (to.parse().unwrap(), rule)).collect();
+    let spec = EgressSpec { source: "10.244.0.0/16".parse().unwrap(), rules };
+    let owned: Table = [(egress::key(spec.source), std::sync::Arc::new(spec) as _)].into();
+    let known = Reading::Known(Observation { owned, ..Observation::default() }.into());
+    let held = carried(&Observed([(egress::NAME, known)].into()), &wanted).unwrap();
+    assert_eq!(shown(&allocate(&wanted, &held)), ["egress/p 192.0.2.6"]);
 }

@@ -92,8 +92,12 @@ pub(super) fn of(
         OnNoGateway::Drop => Rule::Drop,
         OnNoGateway::Pass => Rule::Pass,
     };
-    // Its destinations are of the other family only.
-    let Some(address) = policy.ip(family) else { return (Rule::Pass, None) };
+    let Some(address) = policy.ip(family) else {
+        // Its sources or destinations are of the other family only.
+        let is_waited_for = policy.takes(family) && policy.pool.is_some();
+        let why = || Trouble::new(format!("its pool has no {} address for it", family.word()));
+        return if is_waited_for { (without, Some(why())) } else { (Rule::Pass, None) };
+    };
     let Some(gateway) = gateway else {
         let why = if policy.gateways.is_empty() { "it has no gateway" } else { "none of its gateways lives" };
         return (without, Some(Trouble::new(why)));

@@ -127,7 +127,8 @@ fn pinged(config: &Config, packet: &Packet, mut answer: Explanation) -> Explanat
 fn unknown(config: &Config, packet: &Packet, mut answer: Explanation) -> Explanation {
     let vip = packet.destination.ip();
     let of_service = config.services.iter().find(|service| service.vips.contains(&vip));
-    let of_pool = config.ip_pools.iter().find(|pool| pool.ranges.iter().any(|range| range.contains(vip)));
+    let is_egress = config.egress.iter().any(|policy| policy.ips.contains(&vip));
+    let of_pool = config.balanced_pools().find(|pool| pool.contains(vip) && !is_egress);
     let (policy, whose) = match (of_service, of_pool) {
         (Some(service), _) => (service.unknown_port, format!("{vip} is a VIP of {}", service.name)),
         (None, Some(pool)) => {

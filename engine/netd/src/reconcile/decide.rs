@@ -7,6 +7,7 @@ use super::lowering::{Planning, order};
 use super::towards::{Given, held, plan_towards, renumbers};
 use crate::allocation::{self, Held};
 use crate::facts::Facts;
+use crate::kinds::bgp_path;
 use crate::target::KindEntry;
 use netd_core::{Action, Brake, Desired, KindName, Observed, Plan, PlanId};
 use netd_schema::Config;
@@ -21,7 +22,7 @@ pub(crate) struct InForce {
     pub(crate) number: u64,
     /// Some guarded kind could not be read when it was accepted, so its deletes were not judged.
     pub(crate) is_unjudged: bool,
-    /// What its services with a pool were given.
+    /// What its services and egress policies with a pool were given.
     pub(crate) addresses: Held,
     given: Arc<OnceLock<Arc<Given>>>,
     all: Arc<OnceLock<Arc<Held>>>,
@@ -105,7 +106,7 @@ pub(crate) fn decide(
         };
         let given = Arc::new(Given::of(&candidate.config, held));
         let (desired, plan) = plan_towards(planning, &given, look);
-        let brakes = brakes(planning.kinds, &plan, &candidate.config);
+        let brakes = brakes(planning.kinds, &plan, &given.resolved);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             let is_unjudged = is_guarded_kind_unread(planning.kinds, &plan);
             let (accept, given) = (Some(candidate.clone()), Some(given));
@@ -154,7 +155,7 @@ fn keep(
     let mut held_back = None;
     let given = in_force.given();
     let (desired, mut plan) = plan_towards(planning, &given, look);
-    let kinds = planning.kinds;
+    let (kinds, resolved) = (planning.kinds, Arc::clone(&given.resolved));
     let mut decision = Decision {
         accept: None,
         given: Some(given),
@@ -164,7 +165,7 @@ fn keep(
         withheld: BTreeSet::new(),
     };
     if in_force.is_unjudged {
-        let brakes = brakes(kinds, &plan, &in_force.document.config);
+        let brakes = brakes(kinds, &plan, &resolved);
         if brakes.is_empty() || allowed == Some(plan.id().as_str()) {
             decision.is_unjudged = is_guarded_kind_unread(kinds, &plan);
         } else {
@@ -182,6 +183,13 @@ pub(crate) fn brakes(kinds: &[KindEntry], plan: &Plan, config: &Config) -> Vec<B
     let guarded: Vec<KindName> = kinds.iter().filter(|kind| kind.guarded).map(|kind| kind.name).collect();
     let mut brakes = plan.brakes(&guarded);
     brakes.retain(|brake| !(config.allow_empty && matches!(brake, Brake::NothingLeft { .. })));
+    let is_of_paths = |brake: &Brake| match brake {
+        Brake::ManyDeletes { kind, .. } | Brake::NothingLeft { kind, .. } => *kind == bgp_path::NAME,
+        Brake::Renumber { .. } => false,
+    };
+    if brakes.iter().any(is_of_paths) && bgp_path::is_only_elsewhere(plan, config) {
+        brakes.retain(|brake| !is_of_paths(brake));
+    }
     brakes.extend(renumbers(plan));
     brakes
 }

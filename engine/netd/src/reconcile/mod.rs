@@ -205,7 +205,7 @@ impl Reconciler {
             .is_some_and(|now| now.document.sha256 == document.sha256 && !now.is_unjudged);
         let brakes = match is_judged {
             true => Vec::new(),
-            false => decide::brakes(&self.setup.kinds, &plan, &document.config),
+            false => decide::brakes(&self.setup.kinds, &plan, &given.resolved),
         };
         Ok(Preview { plan, brakes, sha256: document.sha256.to_string(), doubts: document.doubts })
     }

@@ -1,4 +1,4 @@
-//! The way towards a file: its services get their addresses, the kinds say what they want, and the plan follows.
+//! The way towards a file: its services and egress policies get their addresses, the kinds say what they want, and the plan follows.
 
 use super::decide::{InForce, Look};
 use super::lowering::Planning;
@@ -66,7 +66,7 @@ pub(crate) fn held(config: &Config, in_force: Option<&InForce>, look: &Look) -> 
     match (in_force, allocation::uses_pools(config)) {
         (_, false) => Ok(Arc::default()),
         (Some(now), true) => Ok(now.held()),
-        (None, true) => match allocation::carried(&look.observed) {
+        (None, true) => match allocation::carried(&look.observed, config) {
             Ok(held) => Ok(Arc::new(held)),
             Err(why) => Err(format!("which addresses services have is not known: {why}")),
         },

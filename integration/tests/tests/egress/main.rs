@@ -1,7 +1,9 @@
 //! Egress policies: chosen traffic leaves by its gateway with its egress address, and nothing else does.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bgp;
 mod failover;
 mod life;
 mod paths;
+mod pools;
 mod world;

@@ -52,28 +52,7 @@ impl World {
 
     /// Sends from a node's pod until the server has it, and until it is answered if it `waits` for that.
     pub fn ask(&self, node: usize, to: &str, waits: Waits) -> Seen {
-        let to = SocketAddr::new(to.parse().unwrap(), 7000);
-        let server = self.server().run(|| bound(|| UdpSocket::bind(to)));
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let pod = self.mesh.nodes[node].pod.run(|| UdpSocket::bind(any)).unwrap();
-        for socket in [&server, &pod] {
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        }
-        let until = Instant::now() + PATIENCE;
-        let mut buffer = [0; 64];
-        let mut seen = None;
-        while Instant::now() < until {
-            let _ = pod.send_to(b"question", to);
-            let Ok((_, from)) = server.recv_from(&mut buffer) else { continue };
-            let _ = server.send_to(b"answer", from);
-            let is_answered = waits == Waits::ForAnswer && pod.recv(&mut buffer).is_ok();
-            let found = Seen { from: from.ip(), port: from.port(), is_answered };
-            if is_answered || waits == Waits::Not {
-                return found;
-            }
-            seen = Some(found);
-        }
-        seen.unwrap_or_else(|| panic!("nothing of node {node}'s pod comes to {to}"))
+        ask(&self.mesh.nodes[node].pod, self.server(), to, waits)
     }
 
     /// Sends datagrams from a node's pod until `done`: the server may see none of them.
@@ -130,6 +109,32 @@ impl World {
         let said = ping.args(["-q", "-c", "2", "-i", "0.2", "-W", "20", to]).output().unwrap();
         assert!(said.status.success(), "{to}: {}", String::from_utf8_lossy(&said.stdout));
     }
+}
+
+/// Sends from a pod until a server has it, and until it is answered if it `waits` for that.
+pub fn ask(pod: &Namespace, server: &Namespace, to: &str, waits: Waits) -> Seen {
+    let to = SocketAddr::new(to.parse().unwrap(), 7000);
+    let server = server.run(|| bound(|| UdpSocket::bind(to)));
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let pod = pod.run(|| UdpSocket::bind(any)).unwrap();
+    for socket in [&server, &pod] {
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    }
+    let until = Instant::now() + PATIENCE;
+    let mut buffer = [0; 64];
+    let mut seen = None;
+    while Instant::now() < until {
+        let _ = pod.send_to(b"question", to);
+        let Ok((_, from)) = server.recv_from(&mut buffer) else { continue };
+        let _ = server.send_to(b"answer", from);
+        let is_answered = waits == Waits::ForAnswer && pod.recv(&mut buffer).is_ok();
+        let found = Seen { from: from.ip(), port: from.port(), is_answered };
+        if is_answered || waits == Waits::Not {
+            return found;
+        }
+        seen = Some(found);
+    }
+    seen.unwrap_or_else(|| panic!("nothing of the pod comes to {to}"))
 }
 
 /// Waits for what has to come in the end.

@@ -41,6 +41,7 @@ fn class_name(class: Announced) -> &'static str {
     match class {
         Announced::Vips => "vips",
         Announced::PodCidrs => "pod-cidrs",
+        Announced::EgressIps => "egress-ips",
     }
 }
 
@@ -109,12 +110,14 @@ fn references(rule: &Announcement, names: &Names<'_>, diagnoses: &mut Diagnoses)
 /// Keys that speak of VIPs, in a rule that does not.
 fn without_vips(rule: &Announcement, diagnoses: &mut Diagnoses) {
     let Some(what) = &rule.what else { return };
-    if !what.value.complete || each(&rule.what).any(|class| class.value == Announced::Vips) {
+    let speaks_of = |class: Announced| each(&rule.what).any(|at| at.value == class);
+    if !what.value.complete || speaks_of(Announced::Vips) {
         return;
     }
+    let pools = rule.pools.as_ref().filter(|_| !speaks_of(Announced::EgressIps));
     let keys = [
         ("services", rule.services.as_ref().map(|at| at.span)),
-        ("pools", rule.pools.as_ref().map(|at| at.span)),
+        ("pools", pools.map(|at| at.span)),
         ("aggregate", rule.aggregate.as_ref().map(|at| at.span)),
     ];
     for (key, span) in keys.into_iter().filter_map(|(key, span)| Some((key, span?))) {

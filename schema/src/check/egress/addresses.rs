@@ -29,7 +29,10 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
                         .help("take an address that nothing else has")
                 });
             }
-            given.refuse(address, span, diagnoses);
+            // With a pool, it has to be in one.
+            if policy.pool.is_none() {
+                given.refuse(address, span, diagnoses);
+            }
         }
     }
 }
@@ -47,6 +50,9 @@ fn others(top: &Top) -> HashMap<IpAddr, (&'static str, Span)> {
     masquerade.chain(vips).chain(nodes).collect()
 }
 
+/// What begins the name of a pool's range.
+const RANGE: &str = "the pool range";
+
 /// What is given to pods and to services: by its lowest address the highest, what it is called, and its place.
 struct Given(BTreeMap<IpAddr, (IpAddr, String, Span)>);
 
@@ -58,8 +64,8 @@ impl Given {
             (prefix.network(), (prefix.broadcast(), format!("the pod prefix {prefix}"), at.span))
         });
         let pools = each(&top.ip_pools).flat_map(|pool| each(&pool.value.ranges));
-        let pools = pools
-            .map(|at| (at.value.first, (at.value.last, format!("the pool range {}", at.value), at.span)));
+        let pools =
+            pools.map(|at| (at.value.first, (at.value.last, format!("{RANGE} {}", at.value), at.span)));
         Self(pods.chain(pools).collect())
     }
 
@@ -68,9 +74,13 @@ impl Given {
         let before = self.0.range(..=address).next_back();
         let Some((_, (_, what, place))) = before.filter(|(_, (last, _, _))| address <= *last) else { return };
         diagnoses.push(|| {
-            Draft::error(format!("the egress address {address} is in {what}"))
+            let draft = Draft::error(format!("the egress address {address} is in {what}"))
                 .label(span, "packets leave with it")
-                .label(*place, "others have addresses from here")
+                .label(*place, "others have addresses from here");
+            match what.starts_with(RANGE) {
+                true => draft.help("with that `pool` the policy may ask for it"),
+                false => draft,
+            }
         });
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Groups, called};
 use crate::check::family;
+use crate::check::requests::Pools;
 use crate::diagnostic::{Diagnoses, Draft};
+use crate::model::Family;
 use crate::raw::{Egress, EgressSource, Top, each};
 use crate::span::Span;
 use std::net::IpAddr;
@@ -16,7 +18,12 @@ fn place(places: &mut Places, address: IpAddr, span: Span) {
     place.get_or_insert(span);
 }
 
-pub(super) fn check(policy: &Egress, groups: &Groups<'_>, top: &Top, diagnoses: &mut Diagnoses) {
+pub(super) fn check(
+    policy: &Egress,
+    (groups, pools): (&Groups<'_>, &Pools<'_>),
+    top: &Top,
+    diagnoses: &mut Diagnoses,
+) {
     if !is_whole(policy, groups, top) {
         return;
     }
@@ -25,9 +32,15 @@ pub(super) fn check(policy: &Egress, groups: &Groups<'_>, top: &Top, diagnoses: 
     each(&policy.destinations).for_each(|at| place(&mut destinations, at.value.0.ip(), at.span));
     each(&policy.ips).for_each(|at| place(&mut ips, at.value.0, at.span));
     let goes_everywhere = policy.destinations.is_none();
-    for (at, word) in ["IPv4", "IPv6"].into_iter().enumerate() {
-        let of = |places: &Places| places.get(at).copied().flatten();
-        match (of(&sources), of(&destinations), of(&ips)) {
+    for (at, of) in Family::BOTH.into_iter().enumerate() {
+        let word = of.word();
+        let place = |places: &Places| places.get(at).copied().flatten();
+        match (place(&sources), place(&destinations), place(&ips)) {
+            (Some(source), destination, None)
+                if policy.pool.is_some() && (goes_everywhere || destination.is_some()) =>
+            {
+                given(policy, of, (source, pools), diagnoses);
+            }
             // Where no destination is named, an address says for which families the policy is.
             (Some(_), None, None) if goes_everywhere => {}
             (Some(source), Some(destination), None) => diagnoses.push(|| {
@@ -52,15 +65,34 @@ pub(super) fn check(policy: &Egress, groups: &Groups<'_>, top: &Top, diagnoses: 
             _ => {}
         }
     }
+    let own = if policy.pool.is_some() { sources } else { ips };
     for excluded in each(&policy.exclude).filter(|_| goes_everywhere) {
         let ip = excluded.value.0.ip();
-        if each(&policy.ips).all(|at| at.value.0.is_ipv4() != ip.is_ipv4()) {
+        let [v4, v6] = own;
+        let place = if ip.is_ipv4() { v4 } else { v6 };
+        if place.is_none() {
             diagnoses.push(|| {
                 Draft::warning(format!("leaving {} out changes nothing", excluded.value.0))
                     .label(excluded.span, format!("the policy is not for {}", family(ip)))
             });
         }
     }
+}
+
+/// The pool of a policy has an address for its packets of a family.
+fn given(policy: &Egress, of: Family, (source, pools): (Span, &Pools<'_>), diagnoses: &mut Diagnoses) {
+    let Some((pool, has_no)) = pools.lacking(policy, of) else { return };
+    let word = of.word();
+    diagnoses.push(|| {
+        Draft::error(format!("{} takes {word} packets, and {has_no} {word} addresses", called(policy)))
+            .label(pool, "an address is to come from here")
+            .label(source, format!("{word} packets come from here"))
+            .help(match policy.destinations.is_none() {
+                true => "say with `destinations` which are meant: without them all are, of every family"
+                    .to_owned(),
+                false => format!("give the pool an {word} range"),
+            })
+    });
 }
 
 /// Whether everything that says something about families could be read.
@@ -74,5 +106,6 @@ fn is_whole(policy: &Egress, groups: &Groups<'_>, top: &Top) -> bool {
         && each(&policy.sources).all(|at| is_known(&at.value))
         && groups.sources(policy).next().is_some()
         && policy.destinations.as_ref().is_none_or(|at| at.value.complete)
-        && policy.ips.as_ref().is_some_and(|at| at.value.complete)
+        && policy.ips.as_ref().is_none_or(|at| at.value.complete)
+        && (policy.ips.is_some() || policy.pool.is_some())
 }

@@ -7,9 +7,10 @@ mod families;
 use super::Once;
 use super::prefixes::holds;
 use super::reference::Reference;
+use super::requests::Pools;
 use crate::diagnostic::{Diagnoses, Draft, quote};
 use crate::explain::nearest;
-use crate::model::EGRESS_PAIRS_MAX;
+use crate::model::{EGRESS_PAIRS_MAX, EgressAnnounce};
 use crate::raw::{Egress, EgressGroups, EgressSource, Prefix, Top, each};
 use crate::span::{At, Span};
 use ipnetwork::IpNetwork;
@@ -20,7 +21,7 @@ struct Groups<'a>(HashMap<&'a str, &'a [At<Prefix>]>);
 
 pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     let groups = groups(top, diagnoses);
-    let nodes = nodes(top);
+    let (nodes, pools) = (nodes(top), Pools::of(top));
     let mut names = Once::new();
     let policies = || each(&top.egress).map(|at| &at.value);
     for policy in policies() {
@@ -29,6 +30,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
             names.claim(&name.value, name.span, diagnoses, what);
         }
         each_once(policy, diagnoses);
+        has_peers(policy, top, diagnoses);
         known_groups(policy, &groups, top, diagnoses);
         known_gateways(policy, nodes.as_ref(), diagnoses);
     }
@@ -38,7 +40,7 @@ pub(super) fn check(top: &Top, diagnoses: &mut Diagnoses) {
     if room(top, &groups, diagnoses) {
         for policy in policies() {
             excluded(policy, diagnoses);
-            families::check(policy, &groups, top, diagnoses);
+            families::check(policy, (&groups, &pools), top, diagnoses);
         }
         equals(top, &groups, diagnoses);
     }
@@ -96,6 +98,18 @@ fn each_once(policy: &Egress, diagnoses: &mut Diagnoses) {
     }
     for way in each(&policy.announce) {
         announce.claim(way.value, way.span, diagnoses, || "`egress.announce` says it twice".to_owned());
+    }
+}
+
+/// Who announces by BGP has somebody to tell.
+fn has_peers(policy: &Egress, top: &Top, diagnoses: &mut Diagnoses) {
+    let Some(way) = each(&policy.announce).find(|way| way.value == EgressAnnounce::Bgp) else { return };
+    if top.bgp.is_none() {
+        diagnoses.push(|| {
+            Draft::error(format!("{} is to be announced by BGP, and nobody speaks it", called(policy)))
+                .label(way.span, "by routes of BGP")
+                .help("add `[bgp]` and its `peers`, or leave `\"bgp\"` out")
+        });
     }
 }
 

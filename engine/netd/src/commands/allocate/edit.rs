@@ -1,13 +1,17 @@
 //! Writes addresses into the text of the file: only the bytes that have to change do.
 
-use crate::allocation::Held;
+use crate::allocation::{EGRESS_PREFIX, Held};
 use crate::commands::toml_text::{Edit, Written, applied, beside, name_of, parse, tables};
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use toml_edit::{Document, Item, Value};
 
-/// Has the `vips` of these services name all of their addresses.
+/// Lists of tables that may have addresses from pools: the name of the list, the key that names addresses, and what is before
+/// the name of one among those who have addresses.
+const LISTS: [(&str, &str, &str); 2] = [("services", "vips", ""), ("egress", "ips", EGRESS_PREFIX)];
+
+/// Has the `vips` of these services, and the `ips` of these policies, name all of their addresses.
 ///
 /// # Errors
 ///
@@ -15,15 +19,26 @@ use toml_edit::{Document, Item, Value};
 pub(super) fn edit(file: &str, text: &str, addresses: &Held) -> anyhow::Result<String> {
     let document = Document::parse(text).context("read the file")?;
     let mut edits = Vec::new();
-    for table in tables(document.as_table().get("services")) {
-        let Some(own) = name_of(table).and_then(|name| addresses.get(name)) else { continue };
-        edits.extend(name_all(text, table, own).context("the place of a service in the text is not known")?);
+    for (list, key, prefix) in LISTS {
+        for table in tables(document.as_table().get(list)) {
+            let own = name_of(table).and_then(|name| addresses.get(&format!("{prefix}{name}")));
+            let Some(own) = own else { continue };
+            let edit = name_all(text, (table, key), own);
+            edits.extend(
+                edit.with_context(|| format!("the place of one of `{list}` in the text is not known"))?,
+            );
+        }
     }
     let edited = applied(text, edits)?;
     let mut wanted = parse(file, text)?;
     for service in &mut wanted.services {
         if let Some(own) = addresses.get(&service.name) {
             service.vips = own.iter().copied().collect();
+        }
+    }
+    for policy in &mut wanted.egress {
+        if let Some(own) = addresses.get(&format!("{EGRESS_PREFIX}{}", policy.name)) {
+            policy.ips = own.iter().copied().collect();
         }
     }
     ensure!(
@@ -34,20 +49,22 @@ pub(super) fn edit(file: &str, text: &str, addresses: &Held) -> anyhow::Result<S
 }
 
 /// The change that names them: nothing, if all are named; `None` if the place is not known.
-fn name_all(text: &str, table: Written<'_>, own: &BTreeSet<IpAddr>) -> Option<Option<Edit>> {
-    let Some(vips) = table.as_like().get("vips") else { return beside_the_pool(text, table, own).map(Some) };
-    let Some(Value::Array(vips)) = vips.as_value() else { return None };
+fn name_all(text: &str, (table, key): (Written<'_>, &str), own: &BTreeSet<IpAddr>) -> Option<Option<Edit>> {
+    let Some(list) = table.as_like().get(key) else {
+        return beside_the_pool(text, (table, key), own).map(Some);
+    };
+    let Some(Value::Array(list)) = list.as_value() else { return None };
     let named: BTreeSet<IpAddr> =
-        vips.iter().filter_map(|vip| vip.as_str()?.parse::<IpAddr>().ok()).collect();
+        list.iter().filter_map(|one| one.as_str()?.parse::<IpAddr>().ok()).collect();
     let missing: Vec<IpAddr> = own.difference(&named).copied().collect();
-    let last = vips.iter().last()?.span()?.end;
+    let last = list.iter().last()?.span()?.end;
     Some((!missing.is_empty()).then(|| (last..last, format!(", {}", quoted(missing)))))
 }
 
 /// A new key behind `pool`.
-fn beside_the_pool(text: &str, table: Written<'_>, own: &BTreeSet<IpAddr>) -> Option<Edit> {
+fn beside_the_pool(text: &str, (table, key): (Written<'_>, &str), own: &BTreeSet<IpAddr>) -> Option<Edit> {
     let end = table.as_like().get("pool").and_then(Item::as_value)?.span()?.end;
-    beside(text, table, end, &format!("vips = [{}]", quoted(own.iter().copied().collect())))
+    beside(text, table, end, &format!("{key} = [{}]", quoted(own.iter().copied().collect())))
 }
 
 fn quoted(addresses: Vec<IpAddr>) -> String {
@@ -104,6 +121,17 @@ ports = [{ protocol = \"tcp\", port = 80 }]
         let signs = |line: &String| line.trim_start_matches(['+', '-', ' ']).to_owned();
         let unsigned: Vec<String> = expected.iter().map(|line| signs(&(*line).to_owned())).collect();
         assert_eq!(changed(BEFORE).iter().map(signs).collect::<Vec<_>>(), unsigned);
+    }
+
+    #[test]
+    fn egress_policies_name_theirs_and_a_service_of_the_same_name_is_another() {
+        let policy = "\n[[egress]]\nname = \"web\"\nsources = [\"10.244.0.0/16\", \"fd00::/32\"]\n\
+                      pool = \"public\"\ngateways = []\n";
+        let before = format!("{BEFORE}{policy}");
+        let own = ["192.0.2.9", "2001:db8:100::9"].map(|one| one.parse().unwrap()).into();
+        let after = edit("desired.toml", &before, &Held::from([("egress/web".to_owned(), own)])).unwrap();
+        let named = "pool = \"public\"\nips = [\"192.0.2.9\", \"2001:db8:100::9\"]\ngateways";
+        assert_eq!(after, before.replace("pool = \"public\"\ngateways", named));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `netd allocate`: which service has which address, and the same written into the file.
+//! `netd allocate`: which service and egress policy has which address, and the same written into the file.
 
 mod edit;
 
@@ -41,7 +41,7 @@ async fn report(global: &Global) -> anyhow::Result<AddressReport> {
     reconciler.addresses(&source::read(&global.config)).await.map_err(|why| anyhow!(why))
 }
 
-/// The file with the addresses that its services have on this node, as far as that is remembered.
+/// The file with the addresses that its services and egress policies have on this node, as far as that is remembered.
 pub(super) fn resolved(global: &Global, config: Config) -> Config {
     let dir = StateDir::open_existing(&instance_of(global).state_dir).ok().flatten();
     let ledger = Ledger::read_only(dir.as_ref());
@@ -118,7 +118,7 @@ fn text(report: &AddressReport) -> String {
     if !report.services.is_empty() {
         let rows = report.services.iter().map(service).collect();
         text.push('\n');
-        text.push_str(&table::table(&["service", "address", "pool", "", ""], [], rows));
+        text.push_str(&table::table(&["given to", "address", "pool", "", ""], [], rows));
     }
     text.push_str(&waiting(report));
     text
@@ -127,7 +127,7 @@ fn text(report: &AddressReport) -> String {
 fn pool(pool: &PoolReport) -> Vec<Vec<String>> {
     let given = match (pool.drain, pool.auto_assign) {
         (true, _) => "nobody new: it is being drained".to_owned(),
-        (false, false) => "services that name it".to_owned(),
+        (false, false) => "who names it".to_owned(),
         (false, true) => format!("all, priority {}", pool.priority),
     };
     let row = |(family, in_use): (&str, Option<allocation::PoolUse>)| {

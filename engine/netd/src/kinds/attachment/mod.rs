@@ -154,7 +154,7 @@ impl AttachmentSpec {
 /// None: a device that is missing is held.
 pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    if config.services.is_empty() && config.ip_pools.is_empty() {
+    if config.services.is_empty() && config.balanced_pools().next().is_none() {
         return Ok(desired);
     }
     let listed = &config.load_balancer.devices;

@@ -49,7 +49,7 @@ impl BalancerSpec {
             copies_ecn: load_balancer.outer_ecn == OuterEcn::Copy,
             gue_port: load_balancer.gue_port,
             icmp_errors_per_second: load_balancer.icmp_errors_per_second,
-            has_pools: !config.ip_pools.is_empty(),
+            has_pools: config.balanced_pools().next().is_some(),
         }
     }
 
@@ -84,7 +84,7 @@ impl BalancerSpec {
 /// None.
 pub fn desired(config: &Config, _facts: &Facts) -> Result<DesiredKind, String> {
     let mut desired = DesiredKind::default();
-    if config.services.is_empty() && config.ip_pools.is_empty() {
+    if config.services.is_empty() && config.balanced_pools().next().is_none() {
         // Settings without services do nothing; they go with the maps.
         desired.kept.insert(Key::new(KEY));
     } else {

@@ -1,4 +1,5 @@
-//! What this node announces by BGP: VIPs that it can serve, its pod prefixes, and aggregates of VIPs.
+//! What this node announces by BGP: VIPs that it can serve, its pod prefixes, egress addresses that it has, and aggregates of
+//! VIPs.
 //!
 //! Key: the prefix. Mark of ownership: what the crate `netd-gobgp` marks paths with; others of the same gobgpd are
 //! foreign, and a prefix that somebody else announces through it is a conflict. An update sends one UPDATE message to
@@ -8,13 +9,17 @@
 //! them goes. It is withdrawn when the file leaves it without a backend, or none is in reach; when its last backend is
 //! found unhealthy, after `hold_down`, and only as long as the `floor` is kept. Before the first verdict, and while no
 //! way to a backend is resolved, it stays as it is.
+//!
+//! An egress address is announced once it is on the node, by the gateway in force alone, and withdrawn before it is removed.
 
+mod egress_ips;
 mod rules;
 mod spec;
 mod standing;
 mod target;
 mod united;
 
+pub use egress_ips::is_only_elsewhere;
 pub use spec::{Besides, PathSpec, Recipients};
 pub use target::PathTarget;
 
@@ -71,6 +76,7 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
     offers.offer_vips(config, |vip| standings.of.get(&vip).cloned().unwrap_or(Standing::Down));
     offers.note = standings.note;
     offers.offer_pods();
+    offers.offer_egress_ips(config, facts)?;
     let speaker = Need::One(ResourceId { kind: bgp_instance::NAME, key: bgp_instance::key(&bgp.gobgpd) });
     for (&prefix, offer) in offers.by_prefix.iter().filter(|(_, offer)| offer.standing != Standing::Down) {
         match offers.announcement(prefix, offer, facts) {
@@ -118,6 +124,7 @@ impl<'c> Offers<'c> {
                 class: Announced::Vips,
                 services: services.iter().map(|service| service.name.as_str()).collect(),
                 pool: pool.map(|(_, name)| name),
+                is_for_all: false,
             };
             let told = rules.told(&subject);
             let standing = standing(vip);
@@ -163,13 +170,13 @@ impl<'c> Offers<'c> {
     fn offer_pods(&mut self) {
         let peers = self.peers.clone();
         let mut rules = Rules::new(self.bgp, &peers);
-        let told = rules.told(&Subject { class: Announced::PodCidrs, services: Vec::new(), pool: None });
+        let class = Announced::PodCidrs;
+        let told = rules.told(&Subject { class, services: Vec::new(), pool: None, is_for_all: false });
         for &prefix in self.node.iter().flat_map(|node| &node.pod_cidrs) {
             let to: BTreeMap<IpAddr, Attributes> = told.iter().cloned().collect();
             if to.is_empty() {
                 continue;
             }
-            let class = Announced::PodCidrs;
             let offer = Offer { class, standing: Standing::Up, to, needs: Vec::new(), is_aggregate: false };
             self.by_prefix.insert(prefix, offer);
         }

@@ -11,8 +11,10 @@ pub(super) struct Subject<'c> {
     pub(super) class: Announced,
     /// The services of a VIP.
     pub(super) services: Vec<&'c str>,
-    /// The pool that a VIP is in.
+    /// The pool that a VIP or an egress address is in.
     pub(super) pool: Option<&'c str>,
+    /// Whether the file has every peer told of it, whatever is said of its class.
+    pub(super) is_for_all: bool,
 }
 
 /// What is said about a prefix, and how VIPs become prefixes.
@@ -55,8 +57,8 @@ pub(super) type Told = Rc<Vec<(IpAddr, Attributes)>>;
 pub(super) struct Rules<'c> {
     bgp: &'c Bgp,
     peers: &'c [&'c BgpPeer],
-    /// What is told, by the class and the rules that match: most prefixes have the same.
-    known: HashMap<(Announced, Vec<usize>), Told>,
+    /// What is told, by whether all are, and the rules that match: most prefixes have the same.
+    known: HashMap<(bool, Vec<usize>), Told>,
 }
 
 impl<'c> Rules<'c> {
@@ -69,17 +71,16 @@ impl<'c> Rules<'c> {
         let rules = self.bgp.announcements.iter().enumerate();
         let matching: Vec<usize> =
             rules.filter(|(_, rule)| matches(rule, subject)).map(|(place, _)| place).collect();
-        let key = (subject.class, matching);
+        let key = (subject.is_for_all || self.bgp.announce.contains(&subject.class), matching);
         if let Some(told) = self.known.get(&key) {
             return Rc::clone(told);
         }
-        let told = Rc::new(self.ask(subject.class, &key.1));
+        let told = Rc::new(self.ask(key.0, &key.1));
         self.known.insert(key, Rc::clone(&told));
         told
     }
 
-    fn ask(&self, class: Announced, matching: &[usize]) -> Vec<(IpAddr, Attributes)> {
-        let is_for_all = self.bgp.announce.contains(&class);
+    fn ask(&self, is_for_all: bool, matching: &[usize]) -> Vec<(IpAddr, Attributes)> {
         let mut told = Vec::new();
         for peer in self.peers {
             let mut rules: Vec<(usize, &Announcement)> = matching

@@ -503,3 +503,61 @@ fn every_field_of_an_announcement_is_compared() {
     assert!(plain.changes(&plain).is_empty());
     assert_eq!(plain.headline().unwrap(), "announce 192.0.2.1/32 to every peer");
 }
+
+const EGRESS: &str = "[[egress]]\nname = \"legacy\"\nsources = [\"10.244.0.0/16\", \"fd00:244::/32\"]\n\
+                      ips = [\"192.168.33.100\", \"2001:db8:33::100\"]\n";
+
+#[test]
+fn the_gateway_in_force_announces_egress_addresses_once_it_has_them_and_no_other_node_does() {
+    let peer = "[[bgp.peers]]\naddress = \"10.0.0.1\"\nasn = 64513\nfamilies = [\"ipv4\", \"ipv6\"]\n";
+    let by = |node: &str, announce: &str, bgp: &str| {
+        let policy = format!("{EGRESS}gateways = [{{ node = \"{node}\" }}]\nannounce = [{announce}]\n");
+        file(&format!("announce = [{bgp}]\n"), &format!("{peer}{policy}"))
+    };
+    let both = [
+        "announce 192.168.33.100/32 to 10.0.0.1",
+        "announce 2001:db8:33::100/128 to 10.0.0.1 (next hop 2001:db8::11)",
+    ];
+    let own = by("a", "\"arp\", \"bgp\"", "");
+    expect(&own, &both);
+    let key = Key::new("192.168.33.100/32");
+    let needs = desired(&own, &facts(&own)).unwrap().needs[&key].to_vec();
+    let id = ResourceId { kind: "address", key: Key::new("192.168.33.100") };
+    assert!(needs.contains(&Need::One(id)), "{needs:?}");
+    expect(&by("b", "\"bgp\"", ""), &[]);
+    expect(&by("a", "\"arp\"", ""), &[]);
+    expect(&by("a", "\"arp\"", "\"egress-ips\""), &both);
+}
+
+#[test]
+fn rules_say_which_peers_are_told_of_egress_addresses_and_what() {
+    let pools = "[[ip_pools]]\nname = \"out\"\nranges = [\"192.168.33.96/28\"]\n";
+    let policy = EGRESS.replace(", \"2001:db8:33::100\"", "").replace(", \"fd00:244::/32\"", "");
+    let rule = "[[bgp.announcements]]\nwhat = [\"egress-ips\"]\npools = [\"out\"]\npeers = [\"10.0.0.1\"]\nmed = 7\n";
+    let other = "[[bgp.peers]]\naddress = \"10.0.0.2\"\nasn = 64514\n";
+    let policy = format!("{policy}pool = \"out\"\ngateways = [{{ node = \"a\" }}]\n");
+    let config = file("announce = []\n", &format!("{PEER}{other}{rule}{pools}{policy}"));
+    expect(&config, &["announce 192.168.33.100/32 to 10.0.0.1 (MED 7)"]);
+}
+
+#[test]
+fn an_address_that_another_gateway_gets_is_withdrawn_without_a_word_and_one_that_goes_is_not() {
+    let by = |node: &str, more: &str| {
+        let policy = format!("{EGRESS}gateways = [{{ node = \"{node}\" }}]\nannounce = [\"bgp\"]\n{more}");
+        file("announce = []\n", &format!("{PEER}{policy}"))
+    };
+    let before = by("a", "");
+    let owned = desired(&before, &facts(&before)).unwrap().table;
+    let plan = |after: &Config| {
+        let wanted = desired(after, &facts(after)).unwrap();
+        let observed = netd_core::Observation { owned: owned.clone(), ..netd_core::Observation::default() };
+        let desired = netd_core::Desired([(NAME, Ok(wanted.into()))].into());
+        let observed = netd_core::Observed([(NAME, netd_core::Reading::Known(observed.into()))].into());
+        netd_core::plan(&[NAME], &desired, &observed)
+    };
+    let moved = by("b", "");
+    assert!(!plan(&moved).brakes(&[NAME]).is_empty() && is_only_elsewhere(&plan(&moved), &moved));
+    let gone = file("announce = []\n", PEER);
+    assert!(!is_only_elsewhere(&plan(&gone), &gone));
+    assert!(!is_only_elsewhere(&plan(&before), &before));
+}

@@ -30,6 +30,7 @@ enum Reason {
     Vip,
     Pool,
     Pods,
+    Egress,
     Aggregate,
 }
 
@@ -50,6 +51,7 @@ pub(super) struct Choice<'r> {
 impl Refused {
     pub(super) fn of(config: &Config, facts: &Facts) -> Self {
         let vips = config.services.iter().flat_map(|service| &service.vips).map(|vip| IpNetwork::from(*vip));
+        let egress = config.egress.iter().flat_map(|policy| &policy.ips).map(|ip| IpNetwork::from(*ip));
         let pools = config.ip_pools.iter().flat_map(|pool| &pool.ranges).copied();
         let pods = config.nodes.iter().flat_map(|node| &node.pod_cidrs).copied();
         let martians = MARTIANS.iter().filter_map(|text| text.parse().ok());
@@ -58,6 +60,7 @@ impl Refused {
             (Reason::Vip, Spans::of(vips)),
             (Reason::Pool, Spans::of(pools)),
             (Reason::Pods, Spans::of(pods)),
+            (Reason::Egress, Spans::of(egress)),
         ];
         // Refused by a route that any other would win against: two nodes would hand packets to each other.
         Self { spans, aggregates: aggregates(config, facts) }
@@ -99,6 +102,7 @@ impl Choice<'_> {
                 Reason::Vip => format!("{count} to VIPs of the file ({example})"),
                 Reason::Pool => format!("{count} inside pools of the file ({example})"),
                 Reason::Pods => format!("{count} to pods of the file ({example})"),
+                Reason::Egress => format!("{count} to egress addresses of the file ({example})"),
                 Reason::Aggregate => format!("{count} that this node announces itself ({example})"),
             });
         }

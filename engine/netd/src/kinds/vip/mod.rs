@@ -1,5 +1,5 @@
 //! What the load balancer does with packets for VIPs that are no service's: pings, unknown ports, and addresses of
-//! pools that no service has.
+//! pools that no service has. Those that egress policies have of its pools are left to the kernel.
 //!
 //! Key: the VIP, or the pool's prefix. Mark of ownership: everything in the maps that are pinned under netd's own
 //! directory. An update costs no packet: one entry is replaced.
@@ -85,14 +85,18 @@ pub fn desired(config: &Config, facts: &Facts) -> Result<DesiredKind, String> {
         }
         desired.table.insert(spec.key(), Arc::new(spec));
     }
-    for pool in &config.ip_pools {
-        for &prefix in &pool.ranges {
-            let spec = VipSpec {
-                prefix,
-                counted_for: format!("{POOL_PREFIX}{}", pool.name),
-                ping: false,
-                unknown_port: pool.unassigned,
-            };
+    for pool in config.balanced_pools() {
+        let of_pool = |prefix, unknown_port| VipSpec {
+            prefix,
+            counted_for: format!("{POOL_PREFIX}{}", pool.name),
+            ping: false,
+            unknown_port,
+        };
+        let ranges = pool.ranges.iter().map(|range| of_pool(*range, pool.unassigned));
+        // What an egress policy has is no service's, and not to be dropped: answers come to it.
+        let all = config.egress.iter().flat_map(|policy| &policy.ips).filter(|ip| pool.contains(**ip));
+        let egress = all.map(|ip| of_pool(IpNetwork::from(*ip), UnknownPort::Pass));
+        for spec in ranges.chain(egress) {
             desired.table.insert(spec.key(), Arc::new(spec));
         }
     }
