@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the sources are, without `.bpf.c`; the objects are named like the files.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "xdp_lb",
+    "xdp_lb_recorded",
     "xdp_decap",
     "xdp_pass",
     "tc_nat",

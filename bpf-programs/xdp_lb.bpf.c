@@ -10,6 +10,9 @@
 #include "lookup.h"
 #include "maps.h"
 #include "parse.h"
+#ifdef RECORDING
+#include "recorder.h"
+#endif
 #include "ring.h"
 #include "sources.h"
 #include "vip.h"
@@ -206,8 +209,11 @@ static __always_inline int balance_v6(struct xdp_md *ctx)
 	return send_v6(ctx, frontend, ip, ports, traits);
 }
 
-SEC("xdp")
-int xdp_lb(struct xdp_md *ctx)
+#ifdef RECORDING
+static __noinline int short_way(struct xdp_md *ctx)
+#else
+static __always_inline int short_way(struct xdp_md *ctx)
+#endif
 {
 	const struct ethhdr *const eth = frame(ctx);
 
@@ -221,5 +227,25 @@ int xdp_lb(struct xdp_md *ctx)
 		return long_way(ctx);
 	return XDP_PASS;
 }
+
+#ifdef RECORDING
+SEC("xdp")
+int xdp_lb(struct xdp_md *ctx)
+{
+	int verdict;
+
+	if (!begin_record(ctx))
+		return short_way(ctx);
+	verdict = short_way(ctx);
+	end_record(ctx, verdict);
+	return verdict;
+}
+#else
+SEC("xdp")
+int xdp_lb(struct xdp_md *ctx)
+{
+	return short_way(ctx);
+}
+#endif
 
 char _license[] SEC("license") = "Dual BSD/GPL";

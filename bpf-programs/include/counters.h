@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps.h"
+#include "recorder_notes.h"
 
 // Elements of a row; set when the program is loaded.
 const volatile __u32 counter_stride = 1;
@@ -60,6 +61,7 @@ static __always_inline void count_sent(__u32 number, __u32 bytes, int begins)
 	const __u32 key = bpf_get_smp_processor_id() * counter_stride + number;
 	struct counter *counter = bpf_map_lookup_elem(&counters, &key);
 
+	note_backend(number);
 	if (counter) {
 		counter->packets += 1;
 		counter->bytes += bytes;
@@ -77,6 +79,7 @@ static __always_inline void count_here(__u32 service, enum event event)
 	const __u32 key = bpf_get_smp_processor_id() * service_stride + service;
 	__u64 *counter = bpf_map_lookup_elem(&service_counters, &key);
 
+	note_event(service, event);
 	if (counter && event < EVENTS)
 		counter[event] += 1;
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytemuck::Zeroable;
 
 use crate::abi::{ABI_VERSION, EntryV4, EntryV6, Fragment, FragmentKey, Meta, Settings};
+use crate::bpffs::{make_folder, remove_folder};
 use crate::entries::{Entry, Table};
 use crate::error::{Error, Result};
 use crate::frontends::Frontends;
@@ -20,6 +21,7 @@ use crate::kernel_maps::KernelMaps;
 use crate::loader::{self, Loaded, embedded_digest};
 use crate::maps::{Capacity, Maps};
 use crate::mmap::Mapped;
+use crate::recorder::{self, Recorder};
 use crate::sys;
 
 /// The maps that are pinned, as they have to be: name, bytes of a key, bytes of a value.
@@ -66,6 +68,8 @@ pub struct Datapath {
     program: OwnedFd,
     maps: KernelMaps,
     shares_flows: bool,
+    /// The program that records, while anything is recorded.
+    recording: Option<OwnedFd>,
 }
 
 impl Datapath {
@@ -144,10 +148,40 @@ impl Datapath {
         &self.maps
     }
 
-    /// The program, for attaching it.
+    /// The program, for attaching it: the one that records, while anything is recorded.
     #[must_use]
     pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+        self.recording.as_ref().unwrap_or(&self.program).as_fd()
+    }
+
+    /// Makes a program that records, with the same maps. It is [`Datapath::program`] from now on, and that of the
+    /// generations after this one: turn the links over to it, and to the other one after
+    /// [`Datapath::stop_recording`]. Either way no packet is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] by kernels before Linux 5.18, which cannot copy frames.
+    pub fn start_recording(&mut self, size: recorder::Size) -> Result<Recorder> {
+        let folder = recorder::folder(self.generation.root());
+        // Left behind by a process that was killed; links that still run its program keep it alive.
+        remove_folder(&folder)?;
+        make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
+        self.recording = Some(self.load_recording(&folder, size)?);
+        Recorder::open(&folder)
+    }
+
+    /// Makes the program that does not record [`Datapath::program`] again.
+    pub fn stop_recording(&mut self) -> Result<()> {
+        self.recording = None;
+        remove_folder(&recorder::folder(self.generation.root()))
+    }
+
+    fn load_recording(&self, folder: &Path, size: recorder::Size) -> Result<OwnedFd> {
+        let own = self.generation.folder();
+        let mut pinned: Vec<_> = MAPS.into_iter().map(|(name, ..)| (name, own.join(name))).collect();
+        pinned.extend(recorder::MAPS.map(|name| (name, folder.join(name))));
+        let meta = &self.maps.meta;
+        loader::recorded_balancer(&self.maps.capacity(), &meta.settings, meta.ncpu, &pinned, &size.of_maps())
     }
 
     /// The kernel's number for the program: what links name.
@@ -181,12 +215,12 @@ impl Datapath {
     /// Runs the program once on an Ethernet frame that comes in by the loopback device of the caller's namespace:
     /// what it says, and the frame as it left it. What the program counts and records is counted and recorded.
     pub fn run(&self, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
-        run(self.program.as_fd(), frame)
+        run(self.program(), frame)
     }
 
     /// As [`Datapath::run`], on a frame that comes in by the device of the caller's namespace with this index.
     pub fn run_from(&self, frame: &[u8], ingress: u32) -> Result<(Verdict, Vec<u8>)> {
-        run_by(self.program.as_fd(), frame, Some(ingress))
+        run_by(self.program(), frame, Some(ingress))
     }
 
     /// The record of a packet whose first fragment was seen.
@@ -211,7 +245,12 @@ impl Datapath {
             Generation::make(root, after.map(|after| &after.generation), |folder| {
                 Self::make_in(folder, capacity, settings, after)
             })?;
-        Ok(Self { generation, program, maps, shares_flows })
+        let mut made = Self { generation, program, maps, shares_flows, recording: None };
+        if after.is_some_and(|after| after.recording.is_some()) {
+            // The recorder's maps are there already, as large as they are.
+            made.recording = Some(made.load_recording(&recorder::folder(root), recorder::Size::default())?);
+        }
+        Ok(made)
     }
 
     fn make_in(
@@ -268,11 +307,11 @@ impl Datapath {
             return Err(incompatible(&folder, "meta", "it does not describe the counters that are there"));
         }
         let program = open_pin(&folder.join(PROGRAM))?;
-        Ok(Self { generation, program, maps, shares_flows: false })
+        Ok(Self { generation, program, maps, shares_flows: false, recording: None })
     }
 
     fn program_info(&self) -> Result<sys::ProgramInfo> {
-        sys::program_info(self.program.as_fd()).map_err(|error| Error::kernel("describe", "xdp_lb", error))
+        sys::program_info(self.program()).map_err(|error| Error::kernel("describe", "xdp_lb", error))
     }
 }
 

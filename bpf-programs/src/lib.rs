@@ -24,6 +24,7 @@ mod mmap;
 pub mod nat;
 pub mod overlay;
 pub mod probe_tunnel;
+pub mod recorder;
 pub mod strict;
 mod sys;
 pub mod tc;

@@ -16,6 +16,7 @@ use crate::maps::Capacity;
 use crate::nat::Size;
 
 pub(crate) static LOAD_BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_lb.o"));
+static RECORDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_lb_recorded.o"));
 static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp_decap.o"));
 static NAT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_nat.o"));
 static OVERLAY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tc_overlay.o"));
@@ -42,6 +43,32 @@ pub(crate) fn load_balancer(
     ncpu: u32,
     pinned: &[(&str, PathBuf)],
 ) -> Result<Loaded> {
+    let mut object = balancer(LOAD_BALANCER, capacity, settings, ncpu, pinned, &[])?;
+    let program = xdp(&mut object, "xdp_lb")?;
+    Ok(Loaded { program, maps: maps(&object)? })
+}
+
+/// Loads the load balancer with the recorder; all maps are used that are pinned, and the others are pinned where
+/// `pinned` says.
+pub(crate) fn recorded_balancer(
+    capacity: &Capacity,
+    settings: &Settings,
+    ncpu: u32,
+    pinned: &[(&str, PathBuf)],
+    sizes: &[(&'static str, u32)],
+) -> Result<OwnedFd> {
+    let mut object = balancer(RECORDED, capacity, settings, ncpu, pinned, sizes)?;
+    xdp(&mut object, "xdp_lb")
+}
+
+fn balancer(
+    image: &[u8],
+    capacity: &Capacity,
+    settings: &Settings,
+    ncpu: u32,
+    pinned: &[(&str, PathBuf)],
+    sizes: &[(&'static str, u32)],
+) -> Result<Ebpf> {
     let rows = ncpu.saturating_add(1);
     let counters = capacity.counters.max(1).saturating_mul(rows);
     let (v4, v6) =
@@ -72,12 +99,13 @@ pub(crate) fn load_balancer(
         .map_max_entries("sources", capacity.sources.max(1))
         .map_max_entries("pools", capacity.pools.max(1))
         .map_max_entries("limits", ncpu);
+    for (name, size) in sizes {
+        loader.map_max_entries(name, *size);
+    }
     for (name, path) in pinned {
         loader.map_pin_path(name, path.as_path());
     }
-    let mut object = loader.load(LOAD_BALANCER).map_err(|error| not_loaded("xdp_lb", error))?;
-    let program = xdp(&mut object, "xdp_lb")?;
-    Ok(Loaded { program, maps: maps(&object)? })
+    loader.load(image).map_err(|error| not_loaded("xdp_lb", error))
 }
 
 /// A digest of the decapsulating program that is embedded in this binary.

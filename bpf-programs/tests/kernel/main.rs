@@ -19,6 +19,7 @@ mod odd_packets;
 mod overlay;
 mod packets;
 mod random;
+mod recorder;
 mod reference;
 mod size;
 mod socket;

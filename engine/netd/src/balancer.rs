@@ -2,6 +2,7 @@
 
 use crate::kinds::service::sentence;
 use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, Settings, WIDE_PREVIOUS, WIDE_SLOTS};
+use netd_bpf::recorder::{Recorder, Size};
 use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -167,6 +168,43 @@ impl Balancer {
             None if inner.root.is_some() => netd_bpf::check_kernel().map_err(|error| sentence(&error)),
             None => Ok(()),
         }
+    }
+
+    /// Has the links run a program that records. No packet is lost.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; the links run then what they ran before.
+    pub fn start_recording(&self, size: Size) -> Result<Recorder, String> {
+        let mut inner = self.lock();
+        inner.open().map_err(|error| sentence(&error))?;
+        let root = inner.root.clone();
+        let supersedes = inner.supersedes;
+        let (Some(Tables::Kernel(datapath)), Some(root), false) = (&mut inner.tables, root, supersedes)
+        else {
+            return Err("there is no load balancer in force on this node, and nothing to record".into());
+        };
+        let recorder = datapath.start_recording(size).map_err(|error| refused(&error))?;
+        if let Err(error) = turn_links(&root, datapath) {
+            datapath
+                .stop_recording()
+                .and_then(|()| turn_links(&root, datapath))
+                .map_err(|error| sentence(&error))?;
+            return Err(sentence(&error));
+        }
+        Ok(recorder)
+    }
+
+    /// Has the links run the program that does not record again. No packet is lost.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; the next pass turns links over that were not.
+    pub fn stop_recording(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        let root = inner.root.clone();
+        let (Some(Tables::Kernel(datapath)), Some(root)) = (&mut inner.tables, root) else { return Ok(()) };
+        datapath.stop_recording().and_then(|()| turn_links(&root, datapath)).map_err(|error| sentence(&error))
     }
 
     /// Removes what a process that was killed between two generations left behind. Only for who may write.

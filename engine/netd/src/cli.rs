@@ -7,8 +7,8 @@ mod terminal;
 pub use args::{
     AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, DecapArgs, Direction,
     DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs,
-    PacketArgs, PlanArgs, PubkeyArgs, RollbackArgs, ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs,
-    WatchArgs, WireguardArgs, WireguardCommand,
+    PacketArgs, PlanArgs, PubkeyArgs, RecordArgs, RecordsArgs, RollbackArgs, ServicesArgs, StatusArgs,
+    TeardownArgs, ValidateArgs, WatchArgs, WireguardArgs, WireguardCommand,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -262,6 +262,26 @@ pub enum Command {
     ///   netd maglev web --offline --config next.toml
     #[command(verbatim_doc_comment)]
     Maglev(MaglevArgs),
+    /// Write packets of the load balancer to a file, as they come in and as they leave.
+    ///
+    /// Asks the daemon to record what matches any of the filters, at the XDP program: with tunnel headers and rewritten
+    /// ports, what came in and what left with the same packet id, with the service, the backend, or why it was dropped in a
+    /// comment. While nothing is recorded the load balancer pays nothing. Ends by its limits or Ctrl-C; the filters of
+    /// Hubble's record command are accepted. Needs the rights of whoever may change the node.
+    ///
+    /// Examples:
+    ///   netd record "10.0.0.0/8 0 192.0.2.10/32 80 TCP" --duration 30s -o web.pcapng
+    ///   netd record "any 0 192.0.2.10 0 ICMP" "any 0 2001:db8::10 0 ICMP" --packets 100
+    ///   netd record "any 0 any 0 ANY" -o - | tshark -r -
+    #[command(verbatim_doc_comment)]
+    Record(RecordArgs),
+    /// List what is being recorded, and what was.
+    ///
+    /// Examples:
+    ///   netd records
+    ///   netd records --json | jq '.[] | select(.ended == null)'
+    #[command(verbatim_doc_comment)]
+    Records(RecordsArgs),
     /// Show the BGP sessions of this node, and the routes on them.
     ///
     /// Asks gobgpd itself, so that it also answers without a daemon of netd. Needs the right to use its socket.

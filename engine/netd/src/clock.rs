@@ -25,11 +25,16 @@ fn kernel_clock(clock: rustix::time::ClockId) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// The time of day since 1970, for what people read.
+#[must_use]
+pub fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The time of day in milliseconds of Unix time, for people and for the store; nothing is timed by it.
 #[must_use]
 pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(unix().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time of day as people write it, in UTC: `2026-03-01 12:00:05Z`.

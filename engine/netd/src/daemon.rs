@@ -12,6 +12,7 @@ use crate::health::tunnels::{self, Tunnels};
 use crate::instance::Instance;
 use crate::kinds::{decap, masquerade, strict};
 use crate::metrics::{Page, Sources};
+use crate::recorder::Captures;
 use crate::report::Report;
 use crate::source::{self, Watch};
 use crate::speaker;
@@ -58,7 +59,8 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let Some(begun) = begun else {
         return Ok(ExitCode::SUCCESS);
     };
-    let node::Writing { mut reconciler, health, failover, changed: facts_changed, speaker, locks } = begun;
+    let node::Writing { mut reconciler, health, failover, changed: facts_changed, speaker, balancer, locks } =
+        begun;
     page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -81,6 +83,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         decap: Arc::new(move || decap_traffic(&decap_of)),
         tables: Arc::new(move |service| maglev::in_force(&tables_of, service)),
         explain: explainer(global),
+        captures: Arc::new(Captures::new(balancer)),
     };
     let config = global.config.clone();
     let inputs = Inputs {

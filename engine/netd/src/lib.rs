@@ -33,6 +33,7 @@ pub mod netns_lock;
 pub mod pins;
 mod reach;
 pub mod reconcile;
+pub mod recorder;
 pub mod report;
 mod seen;
 pub mod source;

@@ -96,7 +96,7 @@ fn rounds_of(program: u64) -> Result<Seen, String> {
 }
 
 /// A bed with the settings of a program's number.
-fn bed_of(root: &std::path::Path, program: u64) -> Bed {
+pub fn bed_of(root: &std::path::Path, program: u64) -> Bed {
     let mut dice = Dice::new(program);
     let settings = Settings {
         icmp_errors_per_second: if program % 8 == 3 { 0 } else { 1_000_000 },
@@ -109,7 +109,7 @@ fn bed_of(root: &std::path::Path, program: u64) -> Bed {
 }
 
 /// Other tables, and frames for them.
-fn round(bed: &mut Bed, seed: u64) -> Result<[u64; 5], String> {
+pub fn round(bed: &mut Bed, seed: u64) -> Result<[u64; 5], String> {
     let mut dice = Dice::new(seed);
     tables::lay(bed, &mut dice);
     let stock = Stock::new(&mut dice, seed);

@@ -1,8 +1,9 @@
 //! Asks the daemon of an instance.
 
+use super::CAPTURE_HEADER;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::io;
@@ -75,6 +76,28 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Begins a capture: its id, and its file as it is written; `None` when no daemon runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::post`].
+    pub async fn record(&self, order: &Value) -> Result<Option<(String, Incoming)>, ClientError> {
+        let stream = match UnixStream::connect(&self.socket).await {
+            Ok(stream) => stream,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(source) => return Err(ClientError::Connect { path: self.socket.clone(), source }),
+        };
+        let answer = tokio::time::timeout(ANSWER_MAX, sent(stream, Method::POST, "/v1/records", Some(order)));
+        let answer = answer.await.map_err(|_| ClientError::Slow)??;
+        let id = answer.headers().get(CAPTURE_HEADER).and_then(|id| id.to_str().ok());
+        match (answer.status(), id) {
+            (StatusCode::OK, Some(id)) => Ok(Some((id.to_owned(), answer.into_body()))),
+            _ => whole(answer)
+                .await
+                .and(Err(ClientError::Refused("the daemon did not say which capture it is".into()))),
+        }
+    }
+
     async fn ask(
         &self,
         method: Method,
@@ -86,7 +109,8 @@ impl Client {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(source) => return Err(ClientError::Connect { path: self.socket.clone(), source }),
         };
-        match tokio::time::timeout(ANSWER_MAX, exchange(stream, method, path, body)).await {
+        let exchange = async { whole(sent(stream, method, path, body).await?).await };
+        match tokio::time::timeout(ANSWER_MAX, exchange).await {
             Ok(answer) => answer.map(Some),
             Err(_) => Err(ClientError::Slow),
         }
@@ -97,12 +121,13 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-async fn exchange(
+/// The answer to a request, as far as its headers.
+async fn sent(
     stream: UnixStream,
     method: Method,
     path: &str,
     body: Option<&Value>,
-) -> Result<Vec<u8>, ClientError> {
+) -> Result<Response<Incoming>, ClientError> {
     let broken = |error: hyper::Error| ClientError::Broken(error.into());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -115,7 +140,11 @@ async fn exchange(
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| ClientError::Broken(error.into()))?;
-    let answer = sender.send_request(request).await.map_err(broken)?;
+    sender.send_request(request).await.map_err(broken)
+}
+
+/// All of an answer, or the sentence of one that is an error.
+async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, ClientError> {
     let status = answer.status();
     let bytes = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let bytes = bytes.map_err(ClientError::Broken)?.to_bytes().to_vec();

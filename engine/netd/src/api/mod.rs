@@ -10,6 +10,9 @@
 //! | `GET /v1/decap` | what was taken out of tunnels, null where nothing is | readers |
 //! | `GET /v1/maglev/SERVICE` | the tables that the maps hold for a service, by frontend | readers |
 //! | `POST /v1/explain` | `{"packet": "tcp A:P > B:P", "device": "eth0"}`: what becomes of it, as `text` and as `explanation` | writers |
+//! | `GET /v1/records` | the captures that are under way, and the last that were | readers |
+//! | `POST /v1/records` | `{"filters": ["any 0 192.0.2.10 80 TCP"]}`: the file as it is written, its id in `netd-capture` | writers |
+//! | `POST /v1/records/ID/stop` | that capture ends | writers |
 //! | `POST /v1/apply` | `{"allow": "PLAN"}` or `{}`: a pass now, and its report | writers |
 //! | `POST /v1/teardown` | everything owned is removed; the report | writers |
 //!
@@ -17,9 +20,13 @@
 //! connection carries one request and has a deadline. Every error is `{"error": "why"}` with a fitting status.
 
 mod client;
+mod deadline;
 mod peer;
 mod routes;
 mod server;
+
+/// The header of an answer that says which capture it is.
+const CAPTURE_HEADER: &str = "netd-capture";
 
 pub use client::{Client, ClientError};
 pub use routes::{Explain, Explained, ReadDecap, ReadFlows, ReadTables, ReadTraffic, Shared};

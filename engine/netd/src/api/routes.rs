@@ -1,5 +1,7 @@
 //! The requests of the API and their answers.
 
+use super::CAPTURE_HEADER;
+use super::deadline::Deadline;
 use super::peer::{Peer, Verb, may};
 use crate::commands::decap::DecapTraffic;
 use crate::engine::Request;
@@ -7,18 +9,22 @@ use crate::explain::{Explanation, Packet, PacketError};
 use crate::kinds::service::tables::FrontendTable;
 use crate::kinds::service::{KeptFlows, ServiceTraffic};
 use crate::reconcile::Preview;
+use crate::recorder::{Captures, Order};
 use crate::report::{FormatVersion, HistoryEntry, Report};
+use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use futures_util::stream;
 use netd_core::render::{self, Colour, Limits};
 use netd_state::Store;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +54,8 @@ pub struct Shared {
     pub tables: ReadTables,
     /// Says what becomes of a packet.
     pub explain: Explain,
+    /// What is recorded.
+    pub captures: Arc<Captures>,
 }
 
 /// Reads what went through the load balancer.
@@ -80,6 +88,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/decap", get(decap))
         .route("/v1/maglev/{service}", get(maglev))
         .route("/v1/explain", post(explain))
+        .route("/v1/records", get(records).post(record))
+        .route("/v1/records/{id}/stop", post(stop_record))
         .route("/v1/apply", post(apply))
         .route("/v1/teardown", post(teardown))
         .fallback(|| async { Refused(StatusCode::NOT_FOUND, "there is nothing by this name".into()) })
@@ -276,6 +286,48 @@ async fn explain(
     let packet: Packet = packet.parse().map_err(|error: PacketError| refused(error.to_string()))?;
     let answer = (shared.explain)(packet, device).await.map_err(refused)?;
     Ok(Json(json!({ "text": answer.text(), "explanation": answer })).into_response())
+}
+
+async fn records(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    Ok(Json(shared.captures.standing()).into_response())
+}
+
+/// Answers with the file as it is written, for as long as the capture is under way. Frames are what users of services
+/// send each other: whoever only may look may not ask this.
+async fn record(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Extension(deadline): Extension<Deadline>,
+    body: Result<Json<Order>, JsonRejection>,
+) -> Answer {
+    check(peer, Verb::Write)?;
+    let Json(order) = body?;
+    let captures = Arc::clone(&shared.captures);
+    // A grace period may be waited for, and a pass that has the maps.
+    let begun =
+        tokio::task::spawn_blocking(move || captures.begin(order)).await.map_err(Refused::internal)?;
+    let (id, chunks) = begun.map_err(|why| Refused(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    deadline.lift();
+    let chunks = stream::unfold(chunks, |mut chunks| async move {
+        let chunk = chunks.recv().await?;
+        Some((Ok::<_, Infallible>(chunk), chunks))
+    });
+    Ok(([(CAPTURE_HEADER, id.to_string())], Body::from_stream(chunks)).into_response())
+}
+
+async fn stop_record(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    id: Result<Path<u64>, PathRejection>,
+) -> Answer {
+    check(peer, Verb::Write)?;
+    let Path(id) = id?;
+    let captures = Arc::clone(&shared.captures);
+    match tokio::task::spawn_blocking(move || captures.stop(id)).await.map_err(Refused::internal)? {
+        true => Ok(Json(json!({})).into_response()),
+        false => Err(Refused(StatusCode::NOT_FOUND, format!("no capture {id} is under way"))),
+    }
 }
 
 async fn accepted(

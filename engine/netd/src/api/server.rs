@@ -1,5 +1,6 @@
 //! Listens on the socket of the instance: who may connect, how many, how long.
 
+use super::deadline::Deadline;
 use super::peer::{self, Peer};
 use super::routes::{Shared, router};
 use anyhow::{Context as _, bail};
@@ -105,7 +106,9 @@ pub async fn serve(server: Server, shared: Arc<Shared>) {
                 let app = app.clone();
                 tokio::spawn(async move {
                     let _permit = permit;
-                    let _ = tokio::time::timeout(CONNECTION_MAX, one_request(stream, app)).await;
+                    let deadline = Deadline::default();
+                    let served = one_request(stream, app, deadline.clone());
+                    deadline.keep(CONNECTION_MAX, served).await;
                 });
             }
             Err(error) => {
@@ -116,7 +119,7 @@ pub async fn serve(server: Server, shared: Arc<Shared>) {
     }
 }
 
-async fn one_request(stream: UnixStream, app: axum::Router) {
+async fn one_request(stream: UnixStream, app: axum::Router, deadline: Deadline) {
     let peer = match stream.peer_cred() {
         Ok(cred) => Peer { uid: cred.uid(), gid: cred.gid() },
         Err(error) => {
@@ -124,7 +127,7 @@ async fn one_request(stream: UnixStream, app: axum::Router) {
             return;
         }
     };
-    let service = TowerToHyperService::new(app.layer(Extension(peer)));
+    let service = TowerToHyperService::new(app.layer(Extension(peer)).layer(Extension(deadline)));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_MAX)

@@ -1,5 +1,6 @@
 //! The options of each command.
 
+use crate::recorder::file::Format;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -294,6 +295,45 @@ pub struct MaglevArgs {
     /// Compute the tables from the file alone: without rights, without a daemon, without looking at the node.
     #[arg(long)]
     pub offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// What is wanted: "SOURCE PORTS DESTINATION PORTS PROTOCOL", any of several.
+    ///
+    /// SOURCE and DESTINATION are prefixes, addresses, or `any`; PORTS is a port, a range such as 8000-8099, or 0 for any;
+    /// PROTOCOL is TCP, UDP, ICMP, SCTP or ANY.
+    #[arg(required = true, value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Write here; `-` is standard output, for `tshark -r -`. A file that exists is not overwritten.
+    ///
+    /// Without it, a file in the current directory that is named by the time.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// End after so long: `30s`, `5m`.
+    #[arg(long, visible_alias = "time-limit", value_name = "DURATION")]
+    pub duration: Option<String>,
+    /// End after so many packets; what came in and what left are two.
+    #[arg(long, visible_alias = "packet-limit", value_name = "N")]
+    pub packets: Option<u64>,
+    /// End after so many bytes of packets.
+    #[arg(long, visible_alias = "bytes-limit", value_name = "N")]
+    pub bytes: Option<u64>,
+    /// Keep so many bytes of each packet.
+    #[arg(long, visible_alias = "max-capture-len", value_name = "BYTES")]
+    pub snaplen: Option<u32>,
+    /// The format of the file.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Options of `records`.
+#[derive(Debug, Args)]
+pub struct RecordsArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -17,6 +17,7 @@ mod nearest;
 pub(crate) mod node;
 mod plan;
 mod rates;
+mod record;
 mod replace;
 mod rollback;
 mod services;
@@ -67,6 +68,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Allocate(args) => wait_for(allocate::run(&global, &args)),
         Command::Explain(args) => wait_for(explain::run(&global, &args)),
         Command::Maglev(args) => wait_for(maglev::run(&global, &args)),
+        Command::Record(args) => wait_for(record::run(&global, &args)),
+        Command::Records(args) => wait_for(record::list(&global, &args)),
         Command::Bgp(args) => wait_for(bgp::run(&global, &args)),
         Command::Wireguard(args) => wait_for(wireguard::run(&global, &args)),
         Command::Import(args) => import::run(&args),

@@ -1,5 +1,6 @@
 //! Looks at the node and acts on it without a daemon; also what the daemon starts from.
 
+use crate::balancer::Balancer;
 use crate::cli::Global;
 use crate::commands::instance_of;
 use crate::facts::FactsReader;
@@ -40,6 +41,8 @@ pub(crate) struct Writing {
     pub(crate) changed: Arc<Notify>,
     /// By which the node speaks BGP.
     pub(crate) speaker: speaker::Shared,
+    /// The load balancer of its passes.
+    pub(crate) balancer: Arc<Balancer>,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
 }
@@ -84,6 +87,7 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
     let listening = page.as_ref().map(|_| Arc::clone(&changed));
     let context = context(&instance, page, listening);
     let speaker = Arc::clone(&context.speaker);
+    let balancer = Arc::clone(&context.balancer);
     let failover = Arc::new(failover::Board::telling(Arc::clone(&changed)));
     failover.begin(&instance.runtime_dir);
     let boards = Boards { health: Arc::clone(&health), failover: Arc::clone(&failover) };
@@ -93,7 +97,7 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
         tracing::warn!(why, "what is pinned ends with netd");
     }
     reconciler.warn_of_pins(fleeting);
-    Ok(Writing { reconciler, health, failover, changed, speaker, locks })
+    Ok(Writing { reconciler, health, failover, changed, speaker, balancer, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
@@ -120,7 +124,8 @@ fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Not
     if let Some(page) = &page {
         page.set_wireguard(Arc::clone(&wireguard));
     }
-    kinds::Context { bpf_dir: instance.bpf_dir.clone(), page, speaker, wireguard }
+    let balancer = Arc::new(Balancer::new(instance.bpf_dir.clone()));
+    kinds::Context { bpf_dir: instance.bpf_dir.clone(), balancer, page, speaker, wireguard }
 }
 
 fn reconciler(

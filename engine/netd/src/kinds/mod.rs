@@ -40,6 +40,8 @@ use std::sync::Arc;
 pub struct Context {
     /// Where maps and links are pinned, on a bpf file system.
     pub bpf_dir: PathBuf,
+    /// The program and maps of the load balancer, which lie there.
+    pub balancer: Arc<Balancer>,
     /// What a listener of a daemon serves; commands have none.
     pub page: Option<Arc<Page>>,
     /// By which the node speaks BGP.
@@ -55,7 +57,7 @@ pub const PINNED: &[KindName] =
 /// Every kind, in bring-up order.
 #[must_use]
 pub fn all(context: &Context) -> Vec<KindEntry> {
-    let balancer = Arc::new(Balancer::new(context.bpf_dir.clone()));
+    let balancer = Arc::clone(&context.balancer);
     let mut kinds = vec![
         // Before whatever leads packets anywhere, and gone after it.
         KindEntry {

@@ -1,0 +1,196 @@
+//! `netd record`: has the daemon record packets, and writes them to a file. `netd records`: which captures there are.
+
+use super::{duration, instance_of, table};
+use crate::api::Client;
+use crate::cli::{Global, RecordArgs, RecordsArgs, say};
+use crate::clock;
+use crate::recorder::file::Format;
+use crate::recorder::{Order, Standing};
+use anyhow::{Context as _, bail};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use netd_core::render::escape;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Between two looks at how many packets there are.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<ExitCode> {
+    let order = Order {
+        filters: args.filters.clone(),
+        snaplen: args.snaplen,
+        packets: args.packets,
+        bytes: args.bytes,
+        duration_ms: args.duration.as_deref().map(milliseconds).transpose()?,
+        format: args.format,
+    };
+    // From here on Ctrl-C ends the capture, and not this process.
+    let mut interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    let mut output = Output::create(args)?;
+    let client = Client::new(&instance_of(global).socket());
+    let begun = match client.record(&serde_json::to_value(&order)?).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => {
+            output.abandon();
+            bail!("no netd is running here: packets are recorded by `netd run`");
+        }
+        Err(error) => {
+            output.abandon();
+            return Err(error.into());
+        }
+    };
+    let (id, body) = begun;
+    let written = write(&client, &id, body, &mut output, &mut interrupts).await;
+    // The capture has ended, or ends with the connection that is closed by now.
+    let standing = standing(&client, &id).await.ok().flatten();
+    if io::stderr().is_terminal() {
+        eprintln!();
+    }
+    if let Some(standing) = standing {
+        eprintln!("Result: {}", counted(&standing));
+        if let Some(why) = &standing.ended {
+            eprintln!("Ended:  {}", escape(why));
+        }
+    }
+    if let Some(path) = &output.path {
+        eprintln!("Output: {}", path.display());
+    }
+    written?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn list(global: &Global, args: &RecordsArgs) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&instance_of(global).socket());
+    let Some(bytes) = client.get("/v1/records").await? else {
+        bail!("no netd is running here: packets are recorded by `netd run`");
+    };
+    let captures: Vec<Standing> =
+        serde_json::from_slice(&bytes).context("the daemon's answer cannot be read")?;
+    if args.json {
+        say(&format!("{:#}\n", serde_json::to_value(&captures)?))?;
+    } else if captures.is_empty() {
+        say("Nothing is recorded.\n")?;
+    } else {
+        let row = |capture: &Standing| {
+            let state = capture.ended.as_deref().map_or_else(|| "under way".into(), escape);
+            let counts = [capture.id, capture.packets, capture.bytes, capture.lost_packets];
+            let words = [state, escape(&capture.filters.join("; "))];
+            counts.map(|count| count.to_string()).into_iter().chain(words).collect()
+        };
+        let rows = captures.iter().map(row).collect();
+        say(&table::table(&["id", "packets", "bytes", "lost", "state", "filters"], 0..4, rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn milliseconds(text: &str) -> anyhow::Result<u64> {
+    let duration = duration::read(text)?;
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Writes until the capture is over. Ctrl-C ends it; what is on its way is still written.
+async fn write(
+    client: &Client,
+    id: &str,
+    mut body: Incoming,
+    output: &mut Output,
+    interrupts: &mut Signal,
+) -> anyhow::Result<()> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let is_watched = io::stderr().is_terminal();
+    let mut is_stopped = false;
+    loop {
+        tokio::select! {
+            frame = body.frame() => {
+                let Some(frame) = frame else { return Ok(()) };
+                let frame = frame.context("the daemon ended before the capture did; the file up to there is whole")?;
+                if let Some(bytes) = frame.data_ref() {
+                    output.write(bytes)?;
+                }
+            }
+            _ = look.tick(), if is_watched => {
+                if let Ok(Some(standing)) = standing(client, id).await {
+                    eprint!("\r{}", counted(&standing));
+                    let _ = io::stderr().flush();
+                }
+            }
+            Some(()) = interrupts.recv() => {
+                // It may be over already; whoever presses a second time waits for nothing.
+                let _ = client.post(&format!("/v1/records/{id}/stop"), &serde_json::json!({})).await;
+                if std::mem::replace(&mut is_stopped, true) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn standing(client: &Client, id: &str) -> anyhow::Result<Option<Standing>> {
+    let Some(bytes) = client.get("/v1/records").await? else { return Ok(None) };
+    let all: Vec<Standing> = serde_json::from_slice(&bytes)?;
+    Ok(all.into_iter().find(|standing| standing.id.to_string() == id))
+}
+
+/// As Hubble says it.
+fn counted(standing: &Standing) -> String {
+    let written = format!("{} packets ({} bytes) written", standing.packets, standing.bytes);
+    match standing.lost_packets {
+        0 => written,
+        lost => format!("{written} and {lost} packets ({} bytes) lost", standing.lost_bytes),
+    }
+}
+
+/// Where the file goes.
+struct Output {
+    /// Absent for standard output.
+    path: Option<PathBuf>,
+    file: Box<dyn Write + Send>,
+}
+
+impl Output {
+    fn create(args: &RecordArgs) -> anyhow::Result<Self> {
+        let ending = match args.format {
+            Format::Pcapng => "pcapng",
+            Format::Pcap => "pcap",
+        };
+        let path = match &args.output {
+            Some(path) if path == Path::new("-") => {
+                if io::stdout().is_terminal() {
+                    bail!(
+                        "a capture is not for a terminal: write it to a file, or pipe it into `tshark -r -`"
+                    );
+                }
+                return Ok(Self { path: None, file: Box::new(io::stdout()) });
+            }
+            Some(path) => path.clone(),
+            None => PathBuf::from(format!("netd-{}.{ending}", clock::unix_ms())),
+        };
+        let file: File = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("create {}", path.display()))?;
+        Ok(Self { path: Some(path), file: Box::new(file) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.flush());
+        let place =
+            self.path.as_ref().map_or_else(|| "standard output".into(), |path| path.display().to_string());
+        written.with_context(|| format!("write to {place}; the capture has ended"))
+    }
+
+    /// Nothing was recorded: no file is left.
+    fn abandon(&self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
