@@ -4,9 +4,11 @@
 mod world;
 
 use netd::api::{Client, Server, Shared as Api, serve};
+use netd::balancer::Balancer;
 use netd::clock;
 use netd::engine::{self, CorePanic, Inputs, Outputs, Pace, Request};
 use netd::ledger::Ledger;
+use netd::recorder::Captures;
 use netd::report::{Reason, Report, Word};
 use netd::source::{self, Delivery, Reading, Watch};
 use serde_json::{Value, json};
@@ -471,6 +473,7 @@ fn api(running: &Running, dir: &TempDir) -> Client {
         decap: Arc::new(|| Ok(None)),
         tables: Arc::new(|_| Ok(std::collections::BTreeMap::new())),
         explain: Arc::new(|packet, _| Box::pin(async move { Err(format!("nothing takes {packet}")) })),
+        captures: Arc::new(Captures::new(Arc::new(Balancer::in_memory()))),
     };
     tokio::spawn(serve(Server::bind(&socket).unwrap(), Arc::new(shared)));
     Client::new(&socket)

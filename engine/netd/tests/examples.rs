@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "tests")]
 
 use ipnetwork::IpNetwork;
+use netd::balancer::Balancer;
 use netd::facts::{Address, Facts, Link, Mac, NextHop, Route, RouteAction};
 use netd::kinds::{self, Context};
 use netd::metrics::{Page, Sources};
@@ -140,7 +141,9 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
     let speaker = Arc::new(tokio::sync::Mutex::new(Speaker::new(nowhere, None)));
     let devices = Devices::new("default", nowhere.into(), nowhere.into());
     let wireguard = Arc::new(tokio::sync::Mutex::new(devices));
-    let kinds = kinds::all(&Context { bpf_dir: nowhere.into(), page: Some(page()), speaker, wireguard });
+    let balancer = Arc::new(Balancer::new(nowhere.into()));
+    let bpf_dir = nowhere.into();
+    let kinds = kinds::all(&Context { bpf_dir, balancer, page: Some(page()), speaker, wireguard });
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default().into()))).collect();
