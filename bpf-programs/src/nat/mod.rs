@@ -16,7 +16,7 @@ use std::path::Path;
 
 pub use egress::{EgressRule, EgressRules};
 pub use rules::{Outer, Ports, Rules};
-pub use table::{Fullest, Usage};
+pub use table::{Fullest, Usage, Used};
 
 use self::abi::{
     ABI_VERSION, Class, Counts, Device, EgressKey, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port,
@@ -187,6 +187,11 @@ impl Nat {
     /// How much of the table is used; `now_ns` is the time since boot without sleep, in nanoseconds.
     pub fn usage(&self, now_ns: u64) -> Result<Usage> {
         table::usage(&self.maps.mappings, now_ns)
+    }
+
+    /// How much of each outer address is used, by reading every mapping; `now_ns` as for [`Nat::usage`].
+    pub fn used(&self, now_ns: u64) -> Result<BTreeMap<IpAddr, Used>> {
+        table::used(&self.maps.mappings, now_ns)
     }
 
     /// Every mapping, in the order of their keys, dead or alive.

@@ -34,6 +34,15 @@ pub struct Usage {
     pub fullest: Option<Fullest>,
 }
 
+/// How much of an outer address is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Mappings that are alive.
+    pub flows: u32,
+    /// The remote to which most of its ports are in use.
+    pub fullest: Option<Fullest>,
+}
+
 /// A remote, and how many ports of an outer address are in use for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fullest {
@@ -70,15 +79,35 @@ pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage>
         }
         _ => count,
     };
+    let fullest = remotes.into_iter().map(|(key, ports)| fullest(&key, all(ports)));
+    Ok(Usage { flows: all(flows), over: all(over), capacity, fullest: fullest.max() })
+}
+
+/// What is alive of each outer address.
+pub(super) fn used(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<BTreeMap<IpAddr, Used>> {
+    let mut remotes: BTreeMap<Key, u32> = BTreeMap::new();
+    for (key, _) in all(mappings, "mappings")?.iter().filter(|(key, mapping)| is_alive(key, mapping, now_ns))
+    {
+        *remotes.entry(Key { outer_port: [0; 2], ..*key }).or_default() += 1;
+    }
+    let mut used: BTreeMap<IpAddr, Used> = BTreeMap::new();
+    for fullest in remotes.into_iter().map(|(key, ports)| fullest(&key, ports)) {
+        let of = used.entry(fullest.outer).or_default();
+        of.flows = of.flows.saturating_add(fullest.ports);
+        of.fullest = of.fullest.max(Some(fullest));
+    }
+    Ok(used)
+}
+
+fn fullest(key: &Key, ports: u32) -> Fullest {
     let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
-    let fullest = remotes.into_iter().map(|(key, ports)| Fullest {
-        ports: all(ports),
+    Fullest {
+        ports,
         protocol: key.protocol,
         remote: address(key.remote),
         remote_port: u16::from_be_bytes(key.remote_port),
         outer: address(key.outer),
-    });
-    Ok(Usage { flows: all(flows), over: all(over), capacity, fullest: fullest.max() })
+    }
 }
 
 /// Writes entries of `moved` for all flows. Of a flow that has several mappings, earlier ones whose time is over, the entry

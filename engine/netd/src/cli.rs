@@ -6,9 +6,9 @@ mod terminal;
 
 pub use args::{
     AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, DecapArgs, Direction,
-    DrainArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs, ManArgs,
-    PacketArgs, PlanArgs, PubkeyArgs, RecordArgs, RecordsArgs, RollbackArgs, ServicesArgs, StatusArgs,
-    TeardownArgs, ValidateArgs, WatchArgs, WireguardArgs, WireguardCommand,
+    DrainArgs, EgressArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs,
+    ManArgs, PacketArgs, PlanArgs, PubkeyArgs, RecordArgs, RecordsArgs, RollbackArgs, ServicesArgs,
+    StatusArgs, TeardownArgs, ValidateArgs, WatchArgs, WireguardArgs, WireguardCommand,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -212,6 +212,18 @@ pub enum Command {
     ///   netd decap --json | jq .strangers
     #[command(verbatim_doc_comment)]
     Decap(DecapArgs),
+    /// Show the egress policies: which gateway has each, where its addresses are, and how many of their ports are in use.
+    ///
+    /// On any node. With a name: all about that policy, why that gateway, and what this node does with its packets. Flows
+    /// and ports are those of this node, where it is the gateway; the share is of the ports that may be given away for one
+    /// remote, at the remote for which most are in use.
+    ///
+    /// Examples:
+    ///   netd egress
+    ///   netd egress legacy-db
+    ///   netd egress --json | jq '.policies[] | {name, gateway}'
+    #[command(verbatim_doc_comment)]
+    Egress(EgressArgs),
     /// Take a backend out of service gently: it keeps the flows that it has and gets no new ones.
     ///
     /// Writes `state = "terminating"` into the desired file, and leaves everything else in it as it is. Shows the
@@ -226,12 +238,12 @@ pub enum Command {
     ///   netd drain web 10.1.0.2 --undo
     #[command(verbatim_doc_comment)]
     Drain(DrainArgs),
-    /// Show which service has which address, and how the pools are used.
+    /// Show which service and egress policy has which address, and how the pools are used.
     ///
     /// Of each address it says where it comes from: the file names it (requested), the service had it (kept), it was the
     /// lowest that was free (chosen), or services with the same `share` have it (shared). With --write the addresses are
-    /// written into the file, as `vips` of their services, and everything else in it stays as it is: every node that reads
-    /// it then has the same, whatever was there before. The difference is shown first.
+    /// written into the file, as `vips` of services and `ips` of policies, and everything else in it stays as it is:
+    /// every node that reads it then has the same, whatever was there before. The difference is shown first.
     ///
     /// Examples:
     ///   netd allocate

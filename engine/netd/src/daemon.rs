@@ -3,6 +3,7 @@
 use crate::api::{Explain, Server, Shared, serve};
 use crate::cli::Global;
 use crate::commands::decap::read as decap_traffic;
+use crate::commands::egress::fill as fill_egress;
 use crate::commands::{explain, instance_of, maglev, node, traffic};
 use crate::engine::{self, Inputs, Outputs, Pace};
 use crate::facts::Monitor;
@@ -66,7 +67,8 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let (stop, stopped) = watch::channel(false);
     let server = Server::bind(&instance.socket())?;
-    let [bpf_dir, flows_of, tables_of, decap_of] = std::array::from_fn(|_| instance.bpf_dir.clone());
+    let [bpf_dir, flows_of, tables_of, decap_of, egress_of] =
+        std::array::from_fn(|_| instance.bpf_dir.clone());
     let shared = Shared {
         reports: report.clone(),
         requests,
@@ -81,6 +83,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         },
         flows: Arc::new(move |idle| traffic::flows(&flows_of, idle)),
         decap: Arc::new(move || decap_traffic(&decap_of)),
+        translation: Arc::new(move |report| fill_egress(report, &egress_of)),
         tables: Arc::new(move |service| maglev::in_force(&tables_of, service)),
         explain: explainer(global),
         captures: Arc::new(Captures::new(balancer)),

@@ -5,6 +5,7 @@ mod work;
 
 use crate::allocation::AddressReport;
 use crate::clock;
+use crate::egress::EgressReport;
 use crate::reconcile::{Preview, Reconciler, log_refusal};
 use crate::report::{Reason, Report, ResourceReport};
 use crate::source::{Delivery, Reading};
@@ -82,6 +83,8 @@ pub enum Request {
     Apply(Option<String>, oneshot::Sender<Arc<Report>>),
     /// Which service has which address. The file is read again.
     Addresses(oneshot::Sender<Result<AddressReport, String>>),
+    /// How the egress policies stand. The node is looked at again.
+    Egress(oneshot::Sender<Result<EgressReport, String>>),
     /// Every resource as the last pass left it.
     Resources(oneshot::Sender<Vec<ResourceReport>>),
     /// The removal of everything that is owned; no pass is made after it until one is asked for.

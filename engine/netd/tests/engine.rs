@@ -471,6 +471,7 @@ fn api(running: &Running, dir: &TempDir) -> Client {
         traffic: Arc::new(|| Err("the counters are away".into())),
         flows: Arc::new(|_| Ok(Vec::new())),
         decap: Arc::new(|| Ok(None)),
+        translation: Arc::new(|_| Ok(())),
         tables: Arc::new(|_| Ok(std::collections::BTreeMap::new())),
         explain: Arc::new(|packet, _| Box::pin(async move { Err(format!("nothing takes {packet}")) })),
         captures: Arc::new(Captures::new(Arc::new(Balancer::in_memory()))),

@@ -7,6 +7,7 @@
 //! | `GET /v1/history`, `GET /v1/history/N` | the accepted files, marked which is in force; the text of one | readers |
 //! | `GET /v1/services` | packets and bytes of each service and backend | readers |
 //! | `GET /v1/flows?idle_ms=N` | flows that a record keeps on a backend; those that sent nothing for so long apart | readers |
+//! | `GET /v1/egress` | the egress policies in force, their gateways and addresses | readers |
 //! | `GET /v1/decap` | what was taken out of tunnels, null where nothing is | readers |
 //! | `GET /v1/maglev/SERVICE` | the tables that the maps hold for a service, by frontend | readers |
 //! | `POST /v1/explain` | `{"packet": "tcp A:P > B:P", "device": "eth0"}`: what becomes of it, as `text` and as `explanation` | writers |

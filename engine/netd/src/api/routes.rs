@@ -4,6 +4,7 @@ use super::CAPTURE_HEADER;
 use super::deadline::Deadline;
 use super::peer::{Peer, Verb, may};
 use crate::commands::decap::DecapTraffic;
+use crate::egress::EgressReport;
 use crate::engine::Request;
 use crate::explain::{Explanation, Packet, PacketError};
 use crate::kinds::service::tables::FrontendTable;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub flows: ReadFlows,
     /// Reads what was taken out of tunnels, where anything is, or says why it cannot.
     pub decap: ReadDecap,
+    /// Adds what the translating programs say to a report of egress policies, or says why it cannot.
+    pub translation: ReadTranslation,
     /// Reads the tables of a service, or says why it cannot.
     pub tables: ReadTables,
     /// Says what becomes of a packet.
@@ -63,6 +66,9 @@ pub type ReadTraffic = Arc<dyn Fn() -> Result<Vec<ServiceTraffic>, String> + Sen
 
 /// Reads what was taken out of tunnels.
 pub type ReadDecap = Arc<dyn Fn() -> Result<Option<DecapTraffic>, String> + Send + Sync>;
+
+/// Adds to a report of egress policies how their addresses are used.
+pub type ReadTranslation = Arc<dyn Fn(&mut EgressReport) -> Result<(), String> + Send + Sync>;
 
 /// Reads the Maglev tables that the maps hold for a service, by frontend.
 pub type ReadTables = Arc<dyn Fn(&str) -> Result<BTreeMap<String, FrontendTable>, String> + Send + Sync>;
@@ -86,6 +92,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/flows", get(flows))
         .route("/v1/decap", get(decap))
+        .route("/v1/egress", get(egress))
         .route("/v1/maglev/{service}", get(maglev))
         .route("/v1/explain", post(explain))
         .route("/v1/records", get(records).post(record))
@@ -251,6 +258,17 @@ async fn decap(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Pee
     let read = Arc::clone(&shared.decap);
     let counted = tokio::task::spawn_blocking(move || read()).await;
     Ok(Json(counted.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+}
+
+async fn egress(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
+    check(peer, Verb::Read)?;
+    let mut report = match ask(&shared, READ_MAX, Request::Egress).await? {
+        Ok(report) => report,
+        Err(why) => return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, why)),
+    };
+    let read = Arc::clone(&shared.translation);
+    let filled = tokio::task::spawn_blocking(move || read(&mut report).map(|()| report)).await;
+    Ok(Json(filled.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
 }
 
 async fn maglev(

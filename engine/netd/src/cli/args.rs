@@ -271,6 +271,17 @@ pub struct DrainArgs {
     pub yes: bool,
 }
 
+/// Options of `egress`.
+#[derive(Debug, Args)]
+pub struct EgressArgs {
+    /// Show all about these policies only.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `allocate`.
 #[derive(Debug, Args)]
 pub struct AllocateArgs {

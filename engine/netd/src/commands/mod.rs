@@ -8,6 +8,7 @@ mod bgp;
 pub(crate) mod decap;
 mod drain;
 mod duration;
+pub(crate) mod egress;
 pub(crate) mod explain;
 mod generate;
 mod history;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Services(args) => wait_for(services::run(&global, &args)),
         Command::Backends(args) => wait_for(backends::run(&global, &args)),
         Command::Decap(args) => wait_for(decap::run(&global, &args)),
+        Command::Egress(args) => wait_for(egress::run(&global, &args)),
         Command::Drain(args) => wait_for(drain::run(&global, &args)),
         Command::Allocate(args) => wait_for(allocate::run(&global, &args)),
         Command::Explain(args) => wait_for(explain::run(&global, &args)),

@@ -8,6 +8,7 @@ mod compile;
 mod devices;
 #[cfg(test)]
 mod properties;
+mod report;
 mod rule;
 mod uplink;
 
@@ -15,6 +16,9 @@ pub use choose::{in_force, watched};
 pub use classes::{Classes, Tables, from_classes, to_classes};
 pub use compile::{Compiled, Overlap, Preference, RULES_MAX, Table, Taken, compile};
 pub use devices::{Devices, devices};
+pub use report::{
+    EgressAddressReport, EgressGatewayReport, EgressReport, PolicyReport, TranslationReport, UsageReport,
+};
 pub use rule::{Rule, Trouble};
 pub use uplink::uplink;
 
@@ -37,6 +41,8 @@ pub struct Decided {
     pub compiled: Compiled,
     /// Why packets of a policy are dropped, or leave as they are, although it is for them; by its name.
     pub troubles: BTreeMap<String, Trouble>,
+    /// What becomes of packets of a policy, IPv4 first; by its name.
+    pub rules: BTreeMap<String, [Rule; 2]>,
 }
 
 /// What this node does with the packets of policies.
@@ -63,6 +69,7 @@ pub fn decide(config: &Config, facts: &Facts) -> Result<Decided, String> {
         };
         let (v4, v6) = (of(Family::Ipv4), of(Family::Ipv6));
         taken.push(Taken { policy, v4, v6 });
+        decided.rules.insert(policy.name.clone(), [v4, v6]);
     }
     decided.compiled = compile(&taken, &cluster(config))?;
     Ok(decided)

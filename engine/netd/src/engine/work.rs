@@ -58,6 +58,11 @@ pub(super) async fn answer(mut reconciler: Reconciler, request: Request, desk: R
             let _ = to.send(reconciler.addresses(&now.reading).await);
             Done::quietly(reconciler)
         }
+        Request::Egress(to) => {
+            let now = desk.read().await;
+            let _ = to.send(reconciler.egress(&now.reading).await);
+            Done::quietly(reconciler)
+        }
         Request::Resources(to) => {
             let _ = to.send(reconciler.resources());
             Done::quietly(reconciler)

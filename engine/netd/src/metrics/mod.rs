@@ -14,6 +14,7 @@ mod tally;
 mod totals;
 mod wireguard;
 
+pub(crate) use nat::dropped as nat_dropped;
 pub use page::{Page, Sources};
 pub use server::Listener;
 pub(crate) use strict::by_reason;

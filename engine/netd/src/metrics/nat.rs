@@ -36,20 +36,23 @@ pub(super) fn encode(counted: Option<&(Counts, Usage)>, out: &mut Out<'_>) -> fm
     out.counter(
         "netd_nat_dropped_packets",
         "Packets of pods that were dropped on their way out, by reason.",
-        [
-            ("exhausted", counts.exhausted),
-            ("table-full", counts.table_full),
-            ("no-mapping", counts.no_mapping),
-            ("no-address", counts.no_address),
-            ("malformed", counts.malformed),
-            ("unsupported", counts.unsupported),
-            ("fragment-lost", counts.fragment_lost),
-            ("no-gateway", counts.no_gateway),
-            ("looped", counts.looped),
-        ]
-        .into_iter()
-        .map(|(reason, count)| ([("reason", reason)], count)),
+        dropped(counts).into_iter().map(|(reason, count)| ([("reason", reason)], count)),
     )
+}
+
+/// Packets that were dropped, by reason.
+pub(crate) fn dropped(counts: &Counts) -> [(&'static str, u64); 9] {
+    [
+        ("exhausted", counts.exhausted),
+        ("table-full", counts.table_full),
+        ("no-mapping", counts.no_mapping),
+        ("no-address", counts.no_address),
+        ("malformed", counts.malformed),
+        ("unsupported", counts.unsupported),
+        ("fragment-lost", counts.fragment_lost),
+        ("no-gateway", counts.no_gateway),
+        ("looped", counts.looped),
+    ]
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl InForce {
     }
 
     /// The file with its addresses, those that its services have.
-    fn given(&self) -> Arc<Given> {
+    pub(crate) fn given(&self) -> Arc<Given> {
         let held = || if self.addresses.is_empty() { Arc::default() } else { self.held() };
         let given = || Arc::new(Given::of(&self.document.config, held()));
         Arc::clone(self.given.get_or_init(given))

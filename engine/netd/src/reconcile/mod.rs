@@ -29,6 +29,7 @@ pub(crate) use towards::renumbers;
 
 use crate::allocation::AddressReport;
 use crate::clock::{self, Stopwatch};
+use crate::egress::EgressReport;
 use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
 use crate::pins::Fleeting;
@@ -223,6 +224,24 @@ impl Reconciler {
             None => towards::held(&document.config, None, &self.look().await?)?,
         };
         Ok(Given::of(&document.config, held).report(document.sha256.to_string()))
+    }
+
+    /// How the egress policies in force stand; before any file was accepted, those of what `reading` says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reconciler::preview`].
+    pub async fn egress(&mut self, reading: &Reading) -> Result<EgressReport, String> {
+        let look = self.look().await?;
+        let given = match &self.in_force {
+            Some(now) => now.given(),
+            None => {
+                let document = self.documents.document(reading)?;
+                let held = towards::held(&document.config, None, &look)?;
+                Arc::new(Given::of(&document.config, held))
+            }
+        };
+        EgressReport::of(&given.resolved, &look.facts, &look.observed)
     }
 
     /// Plans the removal of everything that is owned.

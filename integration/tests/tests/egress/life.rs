@@ -63,6 +63,37 @@ fn p1_flows_go_on_through_edits_and_kills_of_both_netds() {
 }
 
 #[test]
+fn every_node_says_which_gateway_a_policy_has_and_the_gateway_how_its_addresses_are_used() {
+    let Some(lab) = Lab::new() else { return };
+    let world = World::new(&lab);
+    world.mesh.write(&format!("mode = \"cross-subnet\"\n{}", policy(BY_B)));
+    let [source, gateway, _] = &world.mesh.nodes;
+    let shown = |site: &netd_integration_tests::Site| -> serde_json::Value {
+        let said = site.netd(&["egress", "legacy", "--json"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    // Without daemons, and then asked of them.
+    for node in [source, gateway] {
+        node.site.apply();
+    }
+    assert_eq!(shown(&source.site)["policies"][0]["addresses"][0]["state"], "node b has it");
+    let daemons: Vec<_> = [source, gateway].iter().map(|node| node.site.start_ok()).collect();
+    world.ask(0, SERVER[0], Waits::ForAnswer);
+    let policy = shown(&gateway.site)["policies"][0].clone();
+    let address = &policy["addresses"][0];
+    assert_eq!((&policy["gateway"], &policy["why"]), (&"b".into(), &"it is the only one".into()), "{policy}");
+    assert_eq!((&address["address"], &address["state"]), (&EGRESS[0].into(), &"on eth0".into()), "{policy}");
+    assert_eq!(address["usage"]["remote"], "udp 192.168.33.13:7000", "{policy}");
+    let policy = shown(&source.site)["policies"][0].clone();
+    assert_eq!((&policy["gateway"], &policy["is_here"]), (&"b".into(), &false.into()), "{policy}");
+    let said = source.site.netd(&["egress"]);
+    assert!(said.out.contains("node b has it") && said.out.contains("packets sent to gateways"), "{said:?}");
+    assert_eq!(source.site.netd(&["egress", "other"]).code, Some(1));
+    drop(daemons);
+}
+
+#[test]
 fn the_segment_is_told_of_both_addresses_when_they_have_come() {
     let Some(lab) = Lab::new() else { return };
     let world = World::new(&lab);
