@@ -16,7 +16,7 @@
 #include "recorder_notes.h"
 
 #define SCTP 132
-// An id is unique among those of a boot: the CPU, and how many it has given.
+// An id is unique for as long as anything is recorded: the CPU, and how many it has given.
 #define ID_CPU_SHIFT 48
 
 struct {
@@ -143,7 +143,8 @@ __noinline __u32 for_each(__u32 captures, __u32 what, __u32 room, __u32 bytes)
 		if (!capture || !(captures >> number & 1))
 			continue;
 		if (what == ASKED) {
-			if (capture->given - capture->taken + room <= capture->share)
+			// What was given is added after the ring has it, and may be taken before.
+			if ((__s64)(capture->given - capture->taken) + room <= capture->share)
 				with_room |= 1u << number;
 		} else if (what == GIVEN) {
 			__sync_fetch_and_add(&capture->given, room);
@@ -172,6 +173,21 @@ __noinline __u32 longest_snaplen(__u32 captures)
 	return longest;
 }
 
+// Puts the header and the beginning of the frame into the ring. Masked, because older verifiers forget what a number was
+// compared with when it is copied.
+static __always_inline long put(struct xdp_md *ctx, struct record *scratch, __u32 kept)
+{
+	__u32 last = kept - 1;
+
+	if (!kept)
+		return bpf_ringbuf_output(&record_ring, scratch, sizeof(scratch->header), BPF_RB_NO_WAKEUP);
+	asm volatile("" : "+r"(last));
+	last &= RECORD_BYTES_MAX - 1;
+	if (bpf_xdp_load_bytes(ctx, 0, scratch->frame, last + 1))
+		return -1;
+	return bpf_ringbuf_output(&record_ring, scratch, sizeof(scratch->header) + last + 1, BPF_RB_NO_WAKEUP);
+}
+
 // Hands the frame as it is now, or without bytes the news that it stayed, to those captures that have room.
 __noinline int record(struct xdp_md *ctx, __u32 point, int verdict)
 {
@@ -188,8 +204,6 @@ __noinline int record(struct xdp_md *ctx, __u32 point, int verdict)
 	snaplen = longest_snaplen(now->captures);
 	if (kept > snaplen)
 		kept = snaplen;
-	// The compiler may not take one of the two for the other, whose range is not known.
-	asm volatile("" : "+r"(kept));
 	if (kept > RECORD_BYTES_MAX)
 		kept = RECORD_BYTES_MAX;
 
@@ -211,9 +225,7 @@ __noinline int record(struct xdp_md *ctx, __u32 point, int verdict)
 		.verdict = verdict,
 		.event = now->event,
 	};
-	if (kept && bpf_xdp_load_bytes(ctx, 0, scratch->frame, kept))
-		kept = 0;
-	if (bpf_ringbuf_output(&record_ring, scratch, sizeof(scratch->header) + kept, BPF_RB_NO_WAKEUP)) {
+	if (put(ctx, scratch, kept)) {
 		if (bytes)
 			for_each(with_room, LOST, 0, bytes);
 		return 0;

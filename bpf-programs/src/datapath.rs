@@ -129,11 +129,16 @@ impl Datapath {
 
     /// Unpins all generations but this one.
     pub fn retire_others(&self) -> Result<()> {
+        if !self.is_recording() {
+            // A process that recorded was killed.
+            remove_folder(&recorder::folder(self.generation.root()))?;
+        }
         self.generation.retire_others()
     }
 
     /// Unpins all generations under a folder, whatever made them.
     pub fn retire_all(root: &Path) -> Result<()> {
+        remove_folder(&recorder::folder(root))?;
         generations::retire_all(root)
     }
 
@@ -166,8 +171,20 @@ impl Datapath {
         // Left behind by a process that was killed; links that still run its program keep it alive.
         remove_folder(&folder)?;
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        self.recording = Some(self.load_recording(&folder, size)?);
-        Recorder::open(&folder)
+        let made =
+            self.load_recording(&folder, size).and_then(|program| Ok((program, Recorder::open(&folder)?)));
+        if made.is_err() {
+            remove_folder(&folder)?;
+        }
+        let (program, recorder) = made?;
+        self.recording = Some(program);
+        Ok(recorder)
+    }
+
+    /// Whether [`Datapath::program`] is the one that records.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
     }
 
     /// Makes the program that does not record [`Datapath::program`] again.

@@ -84,7 +84,7 @@ pub struct Capture {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Header {
-    /// Pairs what came in with what left; unique among the packets of a boot.
+    /// Pairs what came in with what left; unique for as long as anything is recorded.
     pub id: u64,
     /// When, by the monotonic clock.
     pub ns: u64,

@@ -9,7 +9,7 @@
 pub mod abi;
 mod filter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -25,7 +25,8 @@ use crate::mmap::Mapped;
 use crate::sys::Hash;
 
 /// The maps that are pinned.
-pub(crate) const MAPS: [&str; 5] = ["record_masks", "record_active", ENTRIES, "record_captures", RING];
+pub(crate) const MAPS: [&str; 6] =
+    ["record_masks", "record_active", ENTRIES, "record_captures", RING, "record_now"];
 
 const ENTRIES: &str = "record_entries";
 const RING: &str = "record_ring";
@@ -100,6 +101,8 @@ pub struct Recorder {
     ring: RingBuf<MapData>,
     wanted: BTreeMap<u8, Vec<Filter>>,
     table: Table,
+    /// Those that have ended and are not [forgotten](Recorder::forget).
+    ended: BTreeSet<u8>,
     /// Where the search for a free number begins, so that none is used again soon.
     next: u8,
 }
@@ -120,6 +123,7 @@ impl Recorder {
             ring: ring.map_err(|error| incompatible(folder, RING, &error.to_string()))?,
             wanted: BTreeMap::new(),
             table: Table::default(),
+            ended: BTreeSet::new(),
             next: 0,
         })
     }
@@ -131,8 +135,8 @@ impl Recorder {
     /// [`CaptureError`]; the captures that are under way stay as they are.
     pub fn begin(&mut self, capture: &Capture) -> std::result::Result<u8, CaptureError> {
         let numbers = (0..CAPTURES_MAX as u8).map(|ahead| (self.next + ahead) % CAPTURES_MAX as u8);
-        let number =
-            { numbers }.find(|number| !self.wanted.contains_key(number)).ok_or(CaptureError::TooMany)?;
+        let is_free = |number: &u8| !self.wanted.contains_key(number) && !self.ended.contains(number);
+        let number = { numbers }.find(is_free).ok_or(CaptureError::TooMany)?;
         let mut wanted = self.wanted.clone();
         wanted.insert(number, capture.filters.clone());
         let table = self.table.after(&wanted)?;
@@ -151,7 +155,8 @@ impl Recorder {
         Ok(number)
     }
 
-    /// Ends a capture. What is in the ring for it can still be [polled](Recorder::poll).
+    /// Ends a capture. What is in the ring for it can still be [polled](Recorder::poll), until it is
+    /// [forgotten](Recorder::forget).
     ///
     /// # Errors
     ///
@@ -160,6 +165,7 @@ impl Recorder {
         if self.wanted.remove(&number).is_none() {
             return Ok(());
         }
+        self.ended.insert(number);
         // Fewer captures never need more masks.
         let table = self.table.after(&self.wanted).unwrap_or_default();
         let put = self.put(&table);
@@ -168,10 +174,16 @@ impl Recorder {
         put
     }
 
-    /// Whether no capture is under way.
+    /// Whether all that a capture was given has been taken out of the ring.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.wanted.is_empty()
+    pub fn is_drained(&self, number: u8) -> bool {
+        let capture = self.captures.get(number.into()).unwrap_or_default();
+        capture.given.wrapping_sub(capture.taken).cast_signed() <= 0
+    }
+
+    /// Lets the number of a capture that has ended be another one's.
+    pub fn forget(&mut self, number: u8) {
+        self.ended.remove(&number);
     }
 
     /// What a capture got.

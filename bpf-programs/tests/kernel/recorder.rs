@@ -240,6 +240,9 @@ fn no_more_captures_are_begun_than_there_can_be_and_an_ended_one_makes_room() {
             (0..abi::CAPTURES_MAX).map(|_| recorder.begin(&both_families()).unwrap()).collect();
         assert!(matches!(recorder.begin(&both_families()), Err(CaptureError::TooMany)));
         recorder.end(numbers[5]).unwrap();
+        assert!(matches!(recorder.begin(&both_families()), Err(CaptureError::TooMany)), "it is not drained");
+        assert!(recorder.is_drained(numbers[5]));
+        recorder.forget(numbers[5]);
         let again = recorder.begin(&both_families()).unwrap();
         assert_eq!(again, numbers[5]);
         bed.passes(&V4.tcp(b"x"));
@@ -306,6 +309,7 @@ fn captures_get_what_their_filters_match_while_others_come_and_go() {
             if under_way.len() > 6 || (!under_way.is_empty() && dice.one_in(3)) {
                 let number = dice.of(&under_way.keys().copied().collect::<Vec<_>>());
                 recorder.end(number).unwrap();
+                recorder.forget(number);
                 under_way.remove(&number);
             } else {
                 let filters: Vec<Filter> = (0..=dice.roll(5)).map(|_| random_filter(&mut dice)).collect();

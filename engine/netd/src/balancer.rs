@@ -6,7 +6,7 @@ use netd_bpf::recorder::{Recorder, Size};
 use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// The program and maps of one instance.
 pub struct Balancer {
@@ -193,6 +193,16 @@ impl Balancer {
             return Err(sentence(&error));
         }
         Ok(recorder)
+    }
+
+    /// Whether the links run a program that records; `None` while somebody else has the maps.
+    pub fn is_recording(&self) -> Option<bool> {
+        let inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(matches!(&inner.tables, Some(Tables::Kernel(datapath)) if datapath.is_recording()))
     }
 
     /// Has the links run the program that does not record again. No packet is lost.

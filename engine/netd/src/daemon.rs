@@ -69,6 +69,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let server = Server::bind(&instance.socket())?;
     let [bpf_dir, flows_of, tables_of, decap_of, egress_of] =
         std::array::from_fn(|_| instance.bpf_dir.clone());
+    let captures = Arc::new(Captures::new(balancer));
     let shared = Shared {
         reports: report.clone(),
         requests,
@@ -86,7 +87,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         translation: Arc::new(move |report| fill_egress(report, &egress_of)),
         tables: Arc::new(move |service| maglev::in_force(&tables_of, service)),
         explain: explainer(global),
-        captures: Arc::new(Captures::new(balancer)),
+        captures: Arc::clone(&captures),
     };
     let config = global.config.clone();
     let inputs = Inputs {
@@ -134,6 +135,9 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     ];
     let ended = engine::run(reconciler, inputs, outputs).await;
     watching.finish(LEAVING_MAX).await;
+    if let Err(error) = tokio::task::spawn_blocking(move || captures.end_all()).await {
+        tracing::error!(%error, "captures did not end as they should");
+    }
     // Before the locks are free: the socket goes with the task that serves it.
     for task in tasks {
         task.end().await;

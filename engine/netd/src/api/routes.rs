@@ -308,7 +308,9 @@ async fn explain(
 
 async fn records(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
     check(peer, Verb::Read)?;
-    Ok(Json(shared.captures.standing()).into_response())
+    let captures = Arc::clone(&shared.captures);
+    let standing = tokio::task::spawn_blocking(move || captures.standing()).await;
+    Ok(Json(standing.map_err(Refused::internal)?).into_response())
 }
 
 /// Answers with the file as it is written, for as long as the capture is under way. Frames are what users of services

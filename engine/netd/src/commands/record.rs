@@ -34,7 +34,15 @@ pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<Ex
     let mut interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
     let mut output = Output::create(args)?;
     let client = Client::new(&instance_of(global).socket());
-    let begun = match client.record(&serde_json::to_value(&order)?).await {
+    let order = serde_json::to_value(&order)?;
+    let answered = tokio::select! {
+        answered = client.record(&order) => answered,
+        Some(()) = interrupts.recv() => {
+            output.abandon();
+            bail!("stopped before anything was recorded");
+        }
+    };
+    let begun = match answered {
         Ok(Some(begun)) => begun,
         Ok(None) => {
             output.abandon();
@@ -109,7 +117,7 @@ async fn write(
         tokio::select! {
             frame = body.frame() => {
                 let Some(frame) = frame else { return Ok(()) };
-                let frame = frame.context("the daemon ended before the capture did; the file up to there is whole")?;
+                let frame = frame.context("the daemon ended before the capture did; what is in the file can be read")?;
                 if let Some(bytes) = frame.data_ref() {
                     output.write(bytes)?;
                 }
@@ -121,11 +129,13 @@ async fn write(
                 }
             }
             Some(()) = interrupts.recv() => {
-                // It may be over already; whoever presses a second time waits for nothing.
-                let _ = client.post(&format!("/v1/records/{id}/stop"), &serde_json::json!({})).await;
+                // Whoever presses a second time waits for nothing.
                 if std::mem::replace(&mut is_stopped, true) {
                     return Ok(());
                 }
+                let (client, path) = (client.clone(), format!("/v1/records/{id}/stop"));
+                // It may be over already; its file says.
+                tokio::spawn(async move { client.post(&path, &serde_json::json!({})).await.map(drop) });
             }
         }
     }

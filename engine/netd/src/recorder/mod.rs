@@ -9,7 +9,7 @@ mod names;
 
 use crate::balancer::Balancer;
 use crate::clock;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use file::{File, Format, Point, Seen};
 pub use grammar::{FORM, FilterError};
 use names::Names;
@@ -32,11 +32,26 @@ const BACKLOG_MAX: usize = 32 << 20;
 /// Chunks between the recorder and the client's connection.
 const CHUNKS_MAX: usize = 16;
 
+/// Bytes of a chunk at most.
+const CHUNK_BYTES: usize = 256 << 10;
+
 /// Records that are taken out of the ring in one go.
 const ROUND: usize = 8192;
 
-/// How long the thread rests when there was nothing: the ring of 8 MiB holds what comes meanwhile.
+/// How long the thread rests when there was nothing: the ring holds what comes meanwhile.
 const REST: Duration = Duration::from_millis(5);
+
+/// Between two rounds, so that others get at the captures.
+const BREATH: Duration = Duration::from_micros(200);
+
+/// What came in is written without a comment if it is not known by then what became of it.
+const WAITING_MAX: Duration = Duration::from_millis(100);
+
+/// A client that has read nothing for so long does not get the end of a capture that is over.
+const STALLED_MAX: Duration = Duration::from_secs(10);
+
+/// For the ends of files when the daemon stops.
+const ENDING_MAX: Duration = Duration::from_secs(1);
 
 /// Captures that are over and are remembered.
 const ENDED_MAX: usize = 32;
@@ -109,7 +124,9 @@ struct UnderWay {
     begun: Instant,
     file: File,
     to: mpsc::Sender<Bytes>,
-    backlog: Vec<u8>,
+    backlog: BytesMut,
+    /// Since when the client takes nothing.
+    stalled: Option<Instant>,
     packets: u64,
     bytes: u64,
     /// Frames that came faster than the client read.
@@ -176,7 +193,8 @@ impl Captures {
             begun: clock::now(),
             file,
             to,
-            backlog: Vec::new(),
+            backlog: BytesMut::new(),
+            stalled: None,
             packets: 0,
             bytes: 0,
             late: Counts::default(),
@@ -204,6 +222,24 @@ impl Captures {
         self.lock().end(id, "stopped")
     }
 
+    /// Ends all captures, their files with what they need, and has the other program run again: netd stops.
+    pub fn end_all(&self) {
+        let until = clock::now() + ENDING_MAX;
+        loop {
+            let mut state = self.lock();
+            state.end_all("netd stopped");
+            if state.under_way.is_empty() || clock::now() > until {
+                state.under_way.clear();
+                if state.recorder.is_some() {
+                    self.close(&mut state);
+                }
+                return;
+            }
+            drop(state);
+            std::thread::sleep(REST);
+        }
+    }
+
     /// All that are under way, and the last that were.
     #[must_use]
     pub fn standing(&self) -> Vec<Standing> {
@@ -218,22 +254,27 @@ impl Captures {
         loop {
             let polled = {
                 let mut state = self.lock();
+                if self.balancer.is_recording() == Some(false) {
+                    state.end_all("the load balancer is gone");
+                }
                 let polled = state.turn(&self.balancer);
                 if state.under_way.is_empty() {
-                    self.close(&mut state);
+                    if state.recorder.is_some() {
+                        self.close(&mut state);
+                    }
                     return;
                 }
                 polled
             };
-            if polled == 0 {
-                std::thread::sleep(REST);
-            }
+            std::thread::sleep(if polled == 0 { REST } else { BREATH });
         }
     }
 
     fn close(&self, state: &mut State) {
         state.recorder = None;
         state.waiting.clear();
+        // Another time numbers may stand for something else.
+        state.names = Names::default();
         if let Err(why) = self.balancer.stop_recording() {
             tracing::warn!(why, "the program that records stays until the next pass");
         }
@@ -251,15 +292,18 @@ impl State {
             self.end(id, why);
         }
         let polled = self.poll(balancer);
-        if polled == 0 {
-            for (header, frame) in std::mem::take(&mut self.waiting).into_values() {
-                self.write(&header, &frame, None);
-            }
-            self.finish();
+        let awake = clock::awake();
+        let waited = |header: &Header| awake.saturating_sub(Duration::from_nanos(header.ns));
+        let is_late = |header: &Header| polled == 0 && waited(header) > WAITING_MAX;
+        for (_, (header, frame)) in
+            self.waiting.extract_if(.., |_, (header, _)| is_late(header)).collect::<Vec<_>>()
+        {
+            self.write(&header, &frame, None);
         }
         for capture in self.under_way.values_mut() {
-            capture.flush();
+            capture.flush(now);
         }
+        self.finish(now);
         polled
     }
 
@@ -315,25 +359,32 @@ impl State {
         true
     }
 
-    /// Those that are over have everything now: their files end.
-    fn finish(&mut self) {
-        for (id, mut capture) in std::mem::take(&mut self.under_way) {
-            if capture.ended.is_some() && capture.is_finished() {
-                let standing = capture.standing(id, None);
-                tracing::info!(
-                    id,
-                    packets = standing.packets,
-                    lost = standing.lost_packets,
-                    "a capture is over"
-                );
-                self.ended.push_back(standing);
-                if self.ended.len() > ENDED_MAX {
-                    self.ended.pop_front();
-                }
-            } else {
-                self.under_way.insert(id, capture);
-            }
+    fn end_all(&mut self, why: &str) {
+        for id in self.under_way.keys().copied().collect::<Vec<_>>() {
+            self.end(id, why);
         }
+    }
+
+    /// The files of those end that are over and have all that was in the ring for them.
+    fn finish(&mut self, now: Instant) {
+        let Self { under_way, recorder, waiting, ended, .. } = self;
+        under_way.retain(|id, capture| {
+            let waits = waiting.values().any(|(header, _)| header.captures >> capture.number & 1 == 1);
+            let is_drained = recorder.as_ref().is_none_or(|recorder| recorder.is_drained(capture.number));
+            if capture.ended.is_none() || waits || !is_drained || !capture.is_finished(now) {
+                return true;
+            }
+            if let Some(recorder) = recorder {
+                recorder.forget(capture.number);
+            }
+            let standing = capture.standing(*id, None);
+            tracing::info!(id, packets = standing.packets, lost = standing.lost_packets, "a capture is over");
+            ended.push_back(standing);
+            if ended.len() > ENDED_MAX {
+                ended.pop_front();
+            }
+            false
+        });
     }
 }
 
@@ -379,24 +430,29 @@ impl UnderWay {
     }
 
     /// Hands the client what it has room for.
-    fn flush(&mut self) {
-        self.backlog.extend(self.file.take());
-        if !self.backlog.is_empty()
-            && let Ok(room) = self.to.try_reserve()
-        {
-            room.send(std::mem::take(&mut self.backlog).into());
+    fn flush(&mut self, now: Instant) {
+        self.backlog.extend_from_slice(&self.file.take());
+        while !self.backlog.is_empty() {
+            let Ok(room) = self.to.try_reserve() else {
+                self.stalled.get_or_insert(now);
+                return;
+            };
+            let chunk = self.backlog.split_to(self.backlog.len().min(CHUNK_BYTES));
+            room.send(chunk.freeze());
+            self.stalled = None;
         }
     }
 
-    /// Ends the file, once: whether the client has all of it, or is gone.
-    fn is_finished(&mut self) -> bool {
+    /// Ends the file, once: whether the client has all of it, or takes no more.
+    fn is_finished(&mut self, now: Instant) -> bool {
         if !std::mem::replace(&mut self.is_whole, true)
             && let Err(error) = self.file.end(clock::unix(), self.packets, self.lost(None))
         {
             tracing::debug!(%error, "a capture's file has no statistics");
         }
-        self.flush();
-        self.backlog.is_empty() || self.to.is_closed()
+        self.flush(now);
+        let is_stalled = self.stalled.is_some_and(|since| now.saturating_duration_since(since) > STALLED_MAX);
+        self.backlog.is_empty() || self.to.is_closed() || is_stalled
     }
 
     /// What there was no room for, in the ring and behind it.

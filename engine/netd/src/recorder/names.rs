@@ -30,8 +30,11 @@ const EVENTS: [&str; 16] = [
     "left to the kernel",
 ];
 
-/// How long names are good for: a service that comes meanwhile is a number until then.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+/// How long names are good for: the place of a backend that goes can be another one's from then on.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+
+/// How soon they are read again for one that is not among them.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The names that the maps had a moment ago.
 #[derive(Default)]
@@ -47,7 +50,8 @@ impl Names {
     pub(super) fn comment(&mut self, header: &Header, balancer: &Balancer) -> String {
         let is_known = (header.service == NO_SERVICE || self.services.contains_key(&header.service))
             && (header.backend == NO_BACKEND || self.backends.contains_key(&header.backend));
-        if !is_known && self.read.is_none_or(|read| clock::now().duration_since(read) > GOOD_FOR) {
+        let limit = if is_known { GOOD_FOR } else { AGAIN };
+        if self.read.is_none_or(|read| clock::now().duration_since(read) > limit) {
             self.reread(balancer);
         }
         let event = EVENTS.get(usize::from(header.event)).copied();

@@ -131,7 +131,8 @@ fn addresses_are_written_into_the_file_and_nothing_changes_by_that() {
     assert_eq!(report["pools"][0]["ipv4"], serde_json::json!({ "total": 2, "used": 2, "free": 0 }));
     assert_eq!(report["services"][0]["service"], "mail");
     let text = bed.netd(&["allocate"]).out;
-    for part in ["public  ipv4", "mail     192.0.2.10", "zoo has no ipv4 address: pool public is exhausted"] {
+    for part in ["public  ipv4", "mail      192.0.2.10", "zoo has no ipv4 address: pool public is exhausted"]
+    {
         assert!(text.contains(part), "{part} in\n{text}");
     }
 
