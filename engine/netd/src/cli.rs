@@ -5,10 +5,10 @@ mod global;
 mod terminal;
 
 pub use args::{
-    AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CompletionsArgs, DecapArgs, Direction,
-    DrainArgs, EgressArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand, MaglevArgs,
-    ManArgs, PacketArgs, PlanArgs, PubkeyArgs, RecordArgs, RecordsArgs, RollbackArgs, ServicesArgs,
-    StatusArgs, TeardownArgs, ValidateArgs, WatchArgs, WireguardArgs, WireguardCommand,
+    AllocateArgs, ApplyArgs, BackendsArgs, BgpArgs, BgpCommand, CiliumEgressArgs, CompletionsArgs, DecapArgs,
+    Direction, DrainArgs, EgressArgs, ExplainArgs, HistoryArgs, HistoryCommand, ImportArgs, ImportCommand,
+    MaglevArgs, ManArgs, OfPolicy, PacketArgs, PlanArgs, PubkeyArgs, RecordArgs, RecordsArgs, RollbackArgs,
+    ServicesArgs, StatusArgs, TeardownArgs, ValidateArgs, WatchArgs, WireguardArgs, WireguardCommand,
 };
 pub use global::{Color, Global};
 pub use terminal::{complain, confirm, say};
@@ -324,6 +324,7 @@ pub enum Command {
     ///
     /// Examples:
     ///   netd import cilium-bgp bgp-config.yaml > desired.toml
+    ///   netd import cilium-egress policies.yaml --sources legacy=10.244.0.0/16 --gateways legacy=gw-1,gw-2
     ///   kubectl -n kube-system get configmap bgp-config -o yaml | netd import cilium-bgp -
     #[command(verbatim_doc_comment)]
     Import(ImportArgs),

@@ -173,6 +173,41 @@ pub enum ImportCommand {
         /// The file; - is standard input.
         file: PathBuf,
     },
+    /// Cilium's egress policies: CiliumEgressNATPolicy of 1.10 and CiliumEgressGatewayPolicy, also several in a file.
+    ///
+    /// They select pods and nodes by labels, which netd does not know: what these select is said here, by the name of the
+    /// policy.
+    CiliumEgress(CiliumEgressArgs),
+}
+
+/// Options of `import cilium-egress`.
+#[derive(Debug, Args)]
+pub struct CiliumEgressArgs {
+    /// The files; - is standard input.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Prefixes of the pods of a policy.
+    #[arg(long, value_name = "NAME=PREFIX,...", value_parser = of_policy)]
+    pub sources: Vec<OfPolicy>,
+    /// Nodes that may be the gateway of a policy.
+    #[arg(long, value_name = "NAME=NODE,...", value_parser = of_policy)]
+    pub gateways: Vec<OfPolicy>,
+    /// Egress addresses of a policy, where it names a device.
+    #[arg(long, value_name = "NAME=ADDRESS,...", value_parser = of_policy)]
+    pub ips: Vec<OfPolicy>,
+}
+
+/// What is said of a policy: its name, and a list.
+pub type OfPolicy = (String, Vec<String>);
+
+fn of_policy(text: &str) -> Result<OfPolicy, String> {
+    let (name, list) =
+        text.split_once('=').ok_or("must be the name of a policy, `=`, and a list with commas")?;
+    let list: Vec<String> = list.split(',').map(|one| one.trim().to_owned()).collect();
+    match name.is_empty() || list.iter().any(String::is_empty) {
+        true => Err("the name, or one of the list, is empty".to_owned()),
+        false => Ok((name.to_owned(), list)),
+    }
 }
 
 /// Options of `rollback`.
