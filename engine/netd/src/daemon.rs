@@ -39,8 +39,9 @@ const REQUESTS_MAX: usize = 64;
 /// Withdrawing ten thousand prefixes takes half a second.
 const WITHDRAWING_MAX: Duration = Duration::from_millis(1500);
 
-/// Taking leave of the other gateways takes a third of a second at most.
-const LEAVING_MAX: Duration = Duration::from_millis(800);
+/// Taking leave of the other nodes, and asking the kernel to keep addresses meanwhile. With the withdrawal above it is less
+/// than the five seconds that the unit gives.
+const LEAVING_MAX: Duration = failover::FAREWELL_MAX.saturating_add(Duration::from_millis(300));
 
 /// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
 const MONITOR_AGAIN: Duration = Duration::from_secs(10);

@@ -22,6 +22,6 @@ pub mod watch;
 
 pub use board::Board;
 pub use orders::Orders;
-pub use run::{order, run};
+pub use run::{FAREWELL_MAX, order, run};
 pub use seen::{Peer, Seen, Standing};
 pub use source::WithSeen;

@@ -28,9 +28,12 @@ const RENEWALS_PER_LEASE: u32 = 4;
 /// So many datagrams are read before the time is looked at again.
 const BURST: usize = 256;
 
-/// A node that goes says so this often, and waits so long for each round of answers.
-const FAREWELLS: u32 = 5;
+/// A node that goes says so again after this time, until all have answered.
 const FAREWELL_WAIT: Duration = Duration::from_millis(60);
+
+/// It says so for a detection time, in which who is dead is found to be, and for this time at most: the service manager
+/// does not wait for ever.
+pub const FAREWELL_MAX: Duration = Duration::from_millis(2_500);
 
 /// What the file that is in force asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +170,7 @@ impl Watching {
             if is_time {
                 if count == 0 {
                     self.open();
-                    self.ask(None);
+                    self.ask();
                 }
                 count = (count + 1) % LOOKS_PER_QUESTION;
             }
@@ -191,7 +194,11 @@ impl Watching {
             }
             let held = match self.held.take() {
                 Some(held) => held,
-                None => self.addresses(&seen),
+                // Another lease, or another address: the kernel may hold it for less than the time to the next renewal.
+                None => {
+                    self.renewed = None;
+                    self.addresses(&seen)
+                }
             };
             self.renew(&held, self.task.lease / RENEWALS_PER_LEASE, self.task.lease).await;
             self.held = Some(held);
@@ -236,12 +243,12 @@ impl Watching {
         }
     }
 
-    /// Asks everybody, or says that this node goes.
-    fn ask(&self, away: Option<Duration>) {
+    /// Asks everybody.
+    fn ask(&self) {
         let Ok(key) = &self.key else { return };
         let now = clock::since_boot();
         for (name, at) in &self.task.orders.others {
-            self.send(&self.watch.question(name, now, away), *at, key.as_ref());
+            self.send(&self.watch.question(name, now), *at, key.as_ref());
         }
     }
 
@@ -279,25 +286,33 @@ impl Watching {
         }
     }
 
-    /// Says that this node goes and will be back; once the other gateways know, its addresses stay for that long.
+    /// Says that this node goes and will be back; once the others know, its addresses stay for that long.
     async fn leave(&mut self) {
         let seen = self.watch.look(clock::since_boot());
         let held = self.addresses(&seen);
         if held.is_empty() {
             return;
         }
+        // So that they last as long as the farewell.
+        self.renewed = None;
+        self.renew(&held, Duration::ZERO, self.task.lease).await;
         let began = clock::since_boot();
-        for _ in 0..FAREWELLS {
-            self.ask(Some(AWAY_MAX));
+        let back = began + AWAY_MAX;
+        self.watch.leave(Some(back));
+        while clock::since_boot().saturating_sub(began) < self.task.orders.detection.min(FAREWELL_MAX) {
+            self.ask();
             tokio::time::sleep(FAREWELL_WAIT).await;
             self.hear();
-            if self.watch.is_answered_since(began, clock::since_boot()) {
-                self.renewed = None;
-                self.renew(&held, Duration::ZERO, AWAY_MAX).await;
+            let now = clock::since_boot();
+            if self.watch.is_answered_since(began, now) {
+                self.renew(&held, Duration::ZERO, back.saturating_sub(now)).await;
                 return;
             }
         }
-        tracing::warn!("not every egress gateway knows that this one will be back: another one takes over");
+        tracing::warn!("not every node knows that this gateway will be back: another one takes over");
+        // Those that know need not wait for it.
+        self.watch.leave(None);
+        self.ask();
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Watch {
     session: u64,
     others: BTreeMap<String, Other>,
     own: Own,
+    /// Until then the others are asked to wait for this node, which goes.
+    leaving_until: Option<Duration>,
 }
 
 /// Another node.
@@ -75,7 +77,8 @@ impl Watch {
     #[must_use]
     pub fn new(orders: Arc<Orders>, session: u64, now: Duration) -> Self {
         let print = orders.print();
-        let mut watch = Self { orders, print, session, others: BTreeMap::new(), own: Own::starting(now) };
+        let (others, own) = (BTreeMap::new(), Own::starting(now));
+        let mut watch = Self { orders, print, session, others, own, leaving_until: None };
         watch.keep_those_of_orders();
         watch
     }
@@ -100,15 +103,16 @@ impl Watch {
         self.others = self.orders.others.keys().map(keep).collect();
     }
 
-    /// The question for a node, or a farewell: that this node goes, and will be back in this time at most.
+    /// The question for a node.
     #[must_use]
-    pub fn question(&self, to: &str, now: Duration, away: Option<Duration>) -> Message {
-        let mut message = self.message(to, Purpose::Question, now);
-        if let Some(away) = away.filter(|_| self.own.standing == Standing::Ready) {
-            message.state = State::Away;
-            message.away_ms = u32::try_from(away.as_millis()).unwrap_or(u32::MAX);
-        }
-        message
+    pub fn question(&self, to: &str, now: Duration) -> Message {
+        self.message(to, Purpose::Question, now)
+    }
+
+    /// From now on everything that this node says, answers too, says that it goes and will be back by then; `None` takes
+    /// that back.
+    pub fn leave(&mut self, until: Option<Duration>) {
+        self.leaving_until = until;
     }
 
     /// Takes a message that came from the address of the node that it says it is from; a question has an answer.
@@ -157,11 +161,13 @@ impl Watch {
         let state = match self.own.standing {
             _ if !self.orders.is_gateway => State::Bystander,
             Standing::Starting => State::Starting,
+            Standing::Ready if self.leaving_until.is_some() => State::Away,
             Standing::Ready => State::Ready,
             Standing::Alone { .. } | Standing::Settling => State::Bystander,
         };
         let heard = self.orders.gateways.iter().map(|name| self.heard(name, now)).collect();
         let at_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let away = self.leaving_until.filter(|_| state == State::Away).map(|until| until.saturating_sub(now));
         Message {
             purpose,
             state,
@@ -169,7 +175,7 @@ impl Watch {
             own: Moment { session: self.session, at_us },
             echo: self.others.get(to).map_or(Moment::default(), |other| other.latest),
             rank: self.own.rank,
-            away_ms: 0,
+            away_ms: away.map_or(0, |away| u32::try_from(away.as_millis()).unwrap_or(u32::MAX)),
             gateways: self.print,
             heard,
         }
@@ -185,12 +191,14 @@ impl Watch {
         Some(Heard { age_ms, rank: other.rank })
     }
 
-    /// Whether the gateways that answer have all answered something that was sent at this time or later.
+    /// Whether all nodes that are not dead for this one have answered something that was sent at this time or later, and
+    /// with them so many as a gateway has to hear: whoever could take over has heard it, or hears a node that has. Where
+    /// nobody answers, nobody has heard it.
     #[must_use]
     pub fn is_answered_since(&self, sent: Duration, now: Duration) -> bool {
-        let is_fresh = |at: Duration| now.saturating_sub(at) < self.orders.detection;
-        let gateways = self.orders.gateways.iter().filter_map(|name| self.others.get(name));
-        gateways.filter_map(|other| other.answered).filter(|at| is_fresh(*at)).all(|at| sent <= at)
+        let is_fresh = |at: &Duration| now.saturating_sub(*at) < self.orders.detection;
+        let fresh = || self.others.values().filter_map(|other| other.answered).filter(is_fresh);
+        1 + fresh().count() >= self.orders.needs.max(2) && fresh().all(|at| sent <= at)
     }
 
     fn is_alive(&self, name: &str, now: Duration) -> bool {

@@ -90,10 +90,11 @@ impl Net {
 
     fn ask(&mut self, name: &str, away: Option<Duration>) {
         let now = self.clock(name);
-        let Some(watch) = self.nodes.get(name) else { return };
+        let Some(watch) = self.nodes.get_mut(name) else { return };
+        watch.leave(away.map(|away| now + away));
         let orders = Arc::clone(&watch.orders);
         let questions: Vec<(String, Message)> =
-            orders.others.keys().map(|to| (to.clone(), watch.question(to, now, away))).collect();
+            orders.others.keys().map(|to| (to.clone(), watch.question(to, now))).collect();
         for (to, question) in questions {
             let Some(answer) = self.deliver(&question, &to) else { continue };
             self.deliver(&answer, name);
@@ -270,6 +271,69 @@ fn a_gateway_that_said_it_will_be_back_is_waited_for_and_not_longer() {
 }
 
 #[test]
+fn who_asks_one_that_goes_hears_that_it_goes_and_waits_no_longer_for_it() {
+    let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, true);
+    net.pass(SECOND);
+    net.now += TICK;
+    net.ask("gw-2", Some(SECOND * 10));
+    net.now += SECOND / 2;
+    let now = net.clock("gw-1");
+    let question = net.nodes["gw-1"].question("gw-2", now);
+    let answer = net.deliver(&question, "gw-2").unwrap();
+    assert_eq!((answer.state, answer.away_ms), (State::Away, 9_500));
+    net.deliver(&answer, "gw-1");
+    net.kill("gw-2");
+    net.pass_while(SECOND * 9, |net| net.holders().is_empty());
+    net.pass(SECOND * 2);
+    assert_eq!(net.holders(), ["gw-1"]);
+}
+
+#[test]
+fn one_that_says_it_stays_after_all_is_missed_like_any_other() {
+    let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, true);
+    net.pass(SECOND);
+    net.now += TICK;
+    net.ask("gw-2", Some(SECOND * 10));
+    net.now += TICK;
+    net.ask("gw-2", None);
+    net.kill("gw-2");
+    net.pass(INTERVAL * 6);
+    assert_eq!(net.holders(), ["gw-1"]);
+}
+
+#[test]
+fn a_farewell_has_reached_all_when_every_node_that_lives_has_answered() {
+    let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, true);
+    net.pass(SECOND);
+    net.cut("gw-2", "pods");
+    net.now += TICK;
+    let sent = net.clock("gw-2");
+    net.ask("gw-2", Some(SECOND * 10));
+    let is_answered = |net: &Net| net.nodes["gw-2"].is_answered_since(sent, net.clock("gw-2"));
+    assert!(!is_answered(&net), "the node without addresses has not heard it");
+    net.cuts.clear();
+    net.now += TICK;
+    net.ask("gw-2", Some(SECOND * 10));
+    assert!(is_answered(&net));
+}
+
+#[test]
+fn a_farewell_does_not_wait_for_the_dead_and_needs_a_quorum_and_somebody_at_all() {
+    for (needs, reaches) in [(1, true), (2, true), (3, false)] {
+        let mut net = Net::new(&["gw-1", "gw-2", "pods"], needs, true);
+        net.pass(SECOND);
+        net.kill("pods");
+        let sent = net.clock("gw-2") + TICK;
+        net.now += TICK + INTERVAL * 4;
+        net.ask("gw-2", Some(SECOND * 10));
+        let is_answered = |net: &Net| net.nodes["gw-2"].is_answered_since(sent, net.clock("gw-2"));
+        assert_eq!(is_answered(&net), reaches, "{needs} needed");
+        net.now += INTERVAL * 4;
+        assert!(!is_answered(&net), "nobody is left");
+    }
+}
+
+#[test]
 fn one_that_is_back_before_it_was_missed_keeps_its_place() {
     let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, false);
     net.pass(SECOND);
@@ -307,8 +371,10 @@ fn what_is_sent_again_or_for_somebody_else_proves_nothing() {
     let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, true);
     net.pass(SECOND);
     let now = net.clock("gw-2");
-    let recorded = net.nodes["gw-2"].question("gw-1", now, None);
-    let farewell = net.nodes["gw-2"].question("gw-1", now, Some(SECOND * 30));
+    let recorded = net.nodes["gw-2"].question("gw-1", now);
+    let mut leaving = net.nodes["gw-2"].clone();
+    leaving.leave(Some(now + SECOND * 30));
+    let farewell = leaving.question("gw-1", now);
     net.deliver(&recorded, "gw-1");
     net.kill("gw-2");
     net.pass(SECOND);

@@ -44,6 +44,8 @@ enum Form {
     Text,
     Byte,
     Word,
+    /// `struct ifa_cacheinfo`.
+    Lifetime,
     /// As long as addresses of the message's family are.
     Address,
     /// The attributes within.
@@ -60,8 +62,9 @@ const LINK: &[(u16, Form)] = &[
     (43, Form::Nest(&[(2, Form::Byte), (4, Form::Word)])),
 ];
 
-/// `IFA_*`: the peer's address or the own one, the own one, flags, who made it.
-const ADDRESS: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Address), (8, Form::Word), (11, Form::Byte)];
+/// `IFA_*`: the peer's address or the own one, the own one, its lifetime, flags, who made it.
+const ADDRESS: &[(u16, Form)] =
+    &[(1, Form::Address), (2, Form::Address), (6, Form::Lifetime), (8, Form::Word), (11, Form::Byte)];
 
 /// `NDA_*`: the address, the link-layer address, who made it, further flags.
 const NEIGHBOUR: &[(u16, Form)] = &[(1, Form::Address), (2, Form::Bytes), (12, Form::Byte), (15, Form::Word)];
@@ -188,6 +191,7 @@ fn sift_attributes(bytes: &[u8], forms: &[(u16, Form)], family: u8, sifted: &mut
             },
             Form::Byte if value.len() == 1 => value.into(),
             Form::Word if value.len() == 4 => value.into(),
+            Form::Lifetime if value.len() == 16 => value.into(),
             Form::Address if Some(value.len()) == address_len(family) => value.into(),
             Form::Nest(within) => {
                 let mut nested = Vec::new();
@@ -198,7 +202,7 @@ fn sift_attributes(bytes: &[u8], forms: &[(u16, Form)], family: u8, sifted: &mut
                 }
                 nested.into()
             }
-            Form::Byte | Form::Word | Form::Address => continue,
+            Form::Byte | Form::Word | Form::Lifetime | Form::Address => continue,
         };
         put_attribute(sifted, kind, &value);
     }

@@ -12,7 +12,13 @@ const C: usize = 2;
 
 /// b is preferred. A node is late by seconds only where the machine has stopped altogether.
 const WATCHED: &str = "gateways = [{ node = \"a\" }, { node = \"b\", priority = 10 }]\n\
-                       [egress_failover]\ninterval = \"250ms\"\nmisses = 11\n";
+                       [egress_failover]\ninterval = \"250ms\"\n";
+
+/// Where somebody is to be missed soon.
+const SOON: &str = "misses = 11\n";
+
+/// Where nobody is to be missed, or none of those that live.
+const LATE: &str = "misses = 20\n";
 
 struct Watched {
     world: World,
@@ -20,7 +26,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// One of them has the address: b, unless gateways take nothing from each other.
+    /// One of them has the addresses, and all know each other: b, unless gateways take nothing from each other.
     fn new(lab: &Lab, more: &str) -> Self {
         let world = World::new(lab);
         world.mesh.nodes[A].machine.ip(&["addr", "add", "192.168.33.10/24", "dev", "eth0"]);
@@ -28,10 +34,11 @@ impl Watched {
         world.mesh.write(&format!("mode = \"vxlan\"\n{}{more}", policy(WATCHED)));
         let netds = [A, B, C].map(|node| Some(world.mesh.nodes[node].site.start()));
         let watched = Self { world, netds };
-        if more.is_empty() {
-            watched.wait_for(B);
+        if more.contains("preempt = false") {
+            watched.wait_until_both_are_up();
+            wait_until("one gateway has the addresses", || watched.holder().is_some());
         } else {
-            wait_until("one gateway has the addresses", || watched.holders().len() == 1);
+            watched.wait_for(B);
         }
         watched
     }
@@ -44,23 +51,38 @@ impl Watched {
         self.netds[node] = Some(self.world.mesh.nodes[node].site.start());
     }
 
-    /// The gateways whose kernel has the addresses of both families.
-    fn holders(&self) -> Vec<usize> {
-        let has = |node: &usize| {
-            let shown = self.world.mesh.nodes[*node].machine.ip(&["addr", "show", "dev", "eth0"]);
-            EGRESS.iter().any(|address| shown.contains(&format!("{address}/")))
+    /// The gateway whose kernel has the addresses of both families, while the other one's has none.
+    fn holder(&self) -> Option<usize> {
+        let count = |node: usize| {
+            let shown = self.world.mesh.nodes[node].machine.ip(&["addr", "show", "dev", "eth0"]);
+            EGRESS.iter().filter(|address| shown.contains(&format!("{address}/"))).count()
         };
-        [A, B].into_iter().filter(has).collect()
+        match [A, B].map(count) {
+            [2, 0] => Some(A),
+            [0, 2] => Some(B),
+            _ => None,
+        }
     }
 
-    fn status(&self, node: usize) -> String {
-        self.world.mesh.nodes[node].site.netd(&["status"]).out
+    fn wait_for_status(&self, node: usize, text: &str) {
+        // One that has just started goes by what was so before.
+        let is_known = |status: &str| !status.contains("it is not known yet which gateways live");
+        wait_until(text, || {
+            let status = self.world.mesh.nodes[node].site.netd(&["status"]).out;
+            status.contains(text) && is_known(&status)
+        });
+    }
+
+    fn wait_until_both_are_up(&self) {
+        for node in [A, B, C] {
+            self.wait_for_status(node, "Egress gateways: a up; b up");
+        }
     }
 
     /// Waits until one gateway has the addresses alone, and c's pod comes by it in both families.
     fn wait_for(&self, holder: usize) {
         let began = Instant::now();
-        wait_until("one gateway has the addresses", || self.holders() == [holder]);
+        wait_until("one gateway has the addresses", || self.holder() == Some(holder));
         for (to, egress) in SERVER.iter().zip(EGRESS) {
             let seen = self.world.ask(C, to, Waits::ForAnswer);
             assert!(seen.from.to_string() == egress && seen.is_answered, "{seen:?}");
@@ -72,11 +94,10 @@ impl Watched {
 #[test]
 fn another_gateway_takes_over_from_a_killed_netd_whose_kernel_lets_go_of_the_address() {
     let Some(lab) = Lab::new() else { return };
-    let mut watched = Watched::new(&lab, "");
+    let mut watched = Watched::new(&lab, SOON);
     watched.kill(B);
     watched.wait_for(A);
-    let status = watched.status(C);
-    assert!(status.contains("Egress gateways: a up; b down"), "{status}");
+    watched.wait_for_status(C, "Egress gateways: a up; b down");
     watched.start(B);
     watched.wait_for(B);
 }
@@ -84,12 +105,11 @@ fn another_gateway_takes_over_from_a_killed_netd_whose_kernel_lets_go_of_the_add
 #[test]
 fn a_gateway_whose_link_is_gone_gives_up_and_takes_back() {
     let Some(lab) = Lab::new() else { return };
-    let watched = Watched::new(&lab, "");
+    let watched = Watched::new(&lab, SOON);
     let wire = watched.world.server();
     wire.ip(&["link", "set", "to-b", "down"]);
     watched.wait_for(A);
-    let status = watched.status(B);
-    assert!(status.contains("this node hears 1 nodes, itself included, and has to hear 2"), "{status}");
+    watched.wait_for_status(B, "this node hears 1 nodes, itself included, and has to hear 2");
     wire.ip(&["link", "set", "to-b", "up"]);
     watched.wait_for(B);
 }
@@ -97,7 +117,7 @@ fn a_gateway_whose_link_is_gone_gives_up_and_takes_back() {
 #[test]
 fn a_gateway_that_is_heard_and_does_not_hear_is_none() {
     let Some(lab) = Lab::new() else { return };
-    let watched = Watched::new(&lab, "");
+    let watched = Watched::new(&lab, SOON);
     let gateway = &watched.world.mesh.nodes[B].machine;
     let nft = |text: &str| {
         let said = gateway.command("nft").arg(text).output().unwrap();
@@ -113,7 +133,7 @@ fn a_gateway_that_is_heard_and_does_not_hear_is_none() {
 #[test]
 fn gateways_that_do_not_hear_each_other_agree_by_a_node_that_hears_both() {
     let Some(lab) = Lab::new() else { return };
-    let watched = Watched::new(&lab, "");
+    let watched = Watched::new(&lab, LATE);
     let gateway = &watched.world.mesh.nodes[A].machine;
     let said = gateway
         .command("nft")
@@ -124,44 +144,30 @@ fn gateways_that_do_not_hear_each_other_agree_by_a_node_that_hears_both() {
         .output()
         .unwrap();
     assert!(said.status.success(), "{said:?}");
-    wait_until("they do not hear each other", || {
-        watched.status(A).contains("b up, as others hear it")
-            && watched.status(B).contains("a up, as others hear it")
-    });
-    assert_eq!(watched.holders(), [B]);
+    watched.wait_for_status(A, "b up, as others hear it");
+    watched.wait_for_status(B, "a up, as others hear it");
     watched.wait_for(B);
 }
 
 #[test]
 fn one_that_comes_back_takes_nothing_back_where_the_file_says_so() {
     let Some(lab) = Lab::new() else { return };
-    let mut watched = Watched::new(&lab, "preempt = false\n");
-    let [first, second] = match watched.holders()[..] {
-        [A] => [A, B],
-        _ => [B, A],
-    };
+    let mut watched = Watched::new(&lab, &format!("{LATE}preempt = false\n"));
+    let [first, second] = if watched.holder() == Some(A) { [A, B] } else { [B, A] };
     watched.kill(first);
     watched.wait_for(second);
     watched.start(first);
-    wait_until("both are up", || {
-        [A, B, C].iter().all(|node| watched.status(*node).contains("Egress gateways: a up; b up"))
-    });
-    assert_eq!(watched.holders(), [second]);
+    watched.wait_until_both_are_up();
     watched.wait_for(second);
 }
 
 #[test]
 fn a_restart_of_the_gateway_in_force_moves_nothing() {
     let Some(lab) = Lab::new() else { return };
-    let mut watched = Watched::new(&lab, "");
+    let mut watched = Watched::new(&lab, LATE);
     watched.netds[B].take().unwrap().stop();
-    assert_eq!(watched.holders(), [B]);
     watched.wait_for(B);
     watched.start(B);
-    wait_until("it knows again who lives", || {
-        let status = watched.status(B);
-        status.contains("Egress gateways: a up; b up") && !status.contains("not known yet")
-    });
-    assert_eq!(watched.holders(), [B]);
+    watched.wait_until_both_are_up();
     watched.wait_for(B);
 }
