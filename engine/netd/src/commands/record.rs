@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,11 +36,20 @@ pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<Ex
     let mut output = Output::create(args)?;
     let client = Client::new(&instance_of(global).socket());
     let order = serde_json::to_value(&order)?;
-    let answered = tokio::select! {
-        answered = client.record(&order) => answered,
-        Some(()) = interrupts.recv() => {
-            output.abandon();
-            bail!("stopped before anything was recorded");
+    let mut is_stopped = false;
+    let answered = {
+        let mut request = pin!(client.record(&order));
+        loop {
+            tokio::select! {
+                answered = &mut request => break answered,
+                // It may have begun already: then its file gets its end. Whoever presses a second time waits for nothing.
+                Some(()) = interrupts.recv() => {
+                    if std::mem::replace(&mut is_stopped, true) {
+                        output.abandon();
+                        bail!("stopped before anything was recorded");
+                    }
+                }
+            }
         }
     };
     let begun = match answered {
@@ -54,7 +64,7 @@ pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<Ex
         }
     };
     let (id, body) = begun;
-    let written = write(&client, &id, body, &mut output, &mut interrupts).await;
+    let written = write(&client, &id, body, &mut output, &mut interrupts, is_stopped).await;
     // The capture has ended, or ends with the connection that is closed by now.
     let standing = standing(&client, &id).await.ok().flatten();
     if io::stderr().is_terminal() {
@@ -109,10 +119,13 @@ async fn write(
     mut body: Incoming,
     output: &mut Output,
     interrupts: &mut Signal,
+    mut is_stopped: bool,
 ) -> anyhow::Result<()> {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let is_watched = io::stderr().is_terminal();
-    let mut is_stopped = false;
+    if is_stopped {
+        stop(client, id);
+    }
     loop {
         tokio::select! {
             frame = body.frame() => {
@@ -133,12 +146,16 @@ async fn write(
                 if std::mem::replace(&mut is_stopped, true) {
                     return Ok(());
                 }
-                let (client, path) = (client.clone(), format!("/v1/records/{id}/stop"));
-                // It may be over already; its file says.
-                tokio::spawn(async move { client.post(&path, &serde_json::json!({})).await.map(drop) });
+                stop(client, id);
             }
         }
     }
+}
+
+/// Asks for the end of a capture, which may be over already: its file says.
+fn stop(client: &Client, id: &str) {
+    let (client, path) = (client.clone(), format!("/v1/records/{id}/stop"));
+    tokio::spawn(async move { client.post(&path, &serde_json::json!({})).await.map(drop) });
 }
 
 async fn standing(client: &Client, id: &str) -> anyhow::Result<Option<Standing>> {
