@@ -20,6 +20,9 @@ const SOON: &str = "misses = 11\n";
 /// Where nobody is to be missed, or none of those that live.
 const LATE: &str = "misses = 20\n";
 
+/// More seconds than an address without a farewell ever has, and fewer than one with it has for a long time.
+const LEASE_LATE: u32 = 6;
+
 struct Watched {
     world: World,
     netds: [Option<Daemon>; 3],
@@ -62,6 +65,16 @@ impl Watched {
             [0, 2] => Some(B),
             _ => None,
         }
+    }
+
+    /// For so many seconds a gateway's kernel keeps its egress addresses, by family, if netd says nothing more.
+    fn leases(&self, node: usize) -> Vec<u32> {
+        let shown = self.world.mesh.nodes[node].machine.ip(&["-o", "addr", "show", "dev", "eth0"]);
+        let of = |address: &&str| {
+            let line = shown.lines().find(|line| line.contains(&format!("{address}/")))?;
+            line.split_once("valid_lft ")?.1.split_once("sec")?.0.parse().ok()
+        };
+        EGRESS.iter().filter_map(of).collect()
     }
 
     fn wait_for_status(&self, node: usize, text: &str) {
@@ -166,6 +179,10 @@ fn a_restart_of_the_gateway_in_force_moves_nothing() {
     let Some(lab) = Lab::new() else { return };
     let mut watched = Watched::new(&lab, LATE);
     watched.netds[B].take().unwrap().stop();
+    // The others have answered: nobody takes over meanwhile.
+    let leases = watched.leases(B);
+    let log = watched.world.mesh.nodes[B].site.log();
+    assert!(leases.len() == 2 && leases.iter().all(|it| *it > LEASE_LATE), "{leases:?}\n{log}");
     watched.wait_for(B);
     watched.start(B);
     watched.wait_until_both_are_up();
