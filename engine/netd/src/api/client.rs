@@ -82,11 +82,7 @@ impl Client {
     ///
     /// As [`Client::post`].
     pub async fn record(&self, order: &Value) -> Result<Option<(String, Incoming)>, ClientError> {
-        let stream = match UnixStream::connect(&self.socket).await {
-            Ok(stream) => stream,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(source) => return Err(ClientError::Connect { path: self.socket.clone(), source }),
-        };
+        let Some(stream) = self.connect().await? else { return Ok(None) };
         let answer = tokio::time::timeout(ANSWER_MAX, sent(stream, Method::POST, "/v1/records", Some(order)));
         let answer = answer.await.map_err(|_| ClientError::Slow)??;
         let id = answer.headers().get(CAPTURE_HEADER).and_then(|id| id.to_str().ok());
@@ -98,17 +94,22 @@ impl Client {
         }
     }
 
+    /// `None` when nobody listens.
+    async fn connect(&self) -> Result<Option<UnixStream>, ClientError> {
+        match UnixStream::connect(&self.socket).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(source) => Err(ClientError::Connect { path: self.socket.clone(), source }),
+        }
+    }
+
     async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Option<Vec<u8>>, ClientError> {
-        let stream = match UnixStream::connect(&self.socket).await {
-            Ok(stream) => stream,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(source) => return Err(ClientError::Connect { path: self.socket.clone(), source }),
-        };
+        let Some(stream) = self.connect().await? else { return Ok(None) };
         let exchange = async { whole(sent(stream, method, path, body).await?).await };
         match tokio::time::timeout(ANSWER_MAX, exchange).await {
             Ok(answer) => answer.map(Some),

@@ -231,8 +231,7 @@ async fn history(State(shared): State<Arc<Shared>>, Extension(peer): Extension<P
 async fn services(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
     check(peer, Verb::Read)?;
     let read = Arc::clone(&shared.traffic);
-    let traffic = tokio::task::spawn_blocking(move || read()).await;
-    Ok(Json(traffic.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || read()).await?.map_err(Refused::internal)?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -249,15 +248,14 @@ async fn flows(
     check(peer, Verb::Read)?;
     let Query(FlowsQuery { idle_ms }) = query?;
     let read = Arc::clone(&shared.flows);
-    let flows = tokio::task::spawn_blocking(move || read(Duration::from_millis(idle_ms))).await;
-    Ok(Json(flows.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || read(Duration::from_millis(idle_ms))).await?.map_err(Refused::internal)?)
+        .into_response())
 }
 
 async fn decap(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
     check(peer, Verb::Read)?;
     let read = Arc::clone(&shared.decap);
-    let counted = tokio::task::spawn_blocking(move || read()).await;
-    Ok(Json(counted.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || read()).await?.map_err(Refused::internal)?).into_response())
 }
 
 async fn egress(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
@@ -267,8 +265,8 @@ async fn egress(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Pe
         Err(why) => return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, why)),
     };
     let read = Arc::clone(&shared.translation);
-    let filled = tokio::task::spawn_blocking(move || read(&mut report).map(|()| report)).await;
-    Ok(Json(filled.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || read(&mut report).map(|()| report)).await?.map_err(Refused::internal)?)
+        .into_response())
 }
 
 async fn maglev(
@@ -279,8 +277,7 @@ async fn maglev(
     check(peer, Verb::Read)?;
     let Path(service) = service?;
     let read = Arc::clone(&shared.tables);
-    let tables = tokio::task::spawn_blocking(move || read(&service)).await;
-    Ok(Json(tables.map_err(Refused::internal)?.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || read(&service)).await?.map_err(Refused::internal)?).into_response())
 }
 
 /// The packet as a person writes it.
@@ -309,8 +306,7 @@ async fn explain(
 async fn records(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>) -> Answer {
     check(peer, Verb::Read)?;
     let captures = Arc::clone(&shared.captures);
-    let standing = tokio::task::spawn_blocking(move || captures.standing()).await;
-    Ok(Json(standing.map_err(Refused::internal)?).into_response())
+    Ok(Json(aside(move || captures.standing()).await?).into_response())
 }
 
 /// Answers with the file as it is written, for as long as the capture is under way. Frames are what users of services
@@ -325,8 +321,7 @@ async fn record(
     let Json(order) = body?;
     let captures = Arc::clone(&shared.captures);
     // A grace period may be waited for, and a pass that has the maps.
-    let begun =
-        tokio::task::spawn_blocking(move || captures.begin(order)).await.map_err(Refused::internal)?;
+    let begun = aside(move || captures.begin(order)).await?;
     let (id, chunks) = begun.map_err(|why| Refused(StatusCode::UNPROCESSABLE_ENTITY, why))?;
     deadline.lift();
     let chunks = stream::unfold(chunks, |mut chunks| async move {
@@ -344,7 +339,7 @@ async fn stop_record(
     check(peer, Verb::Write)?;
     let Path(id) = id?;
     let captures = Arc::clone(&shared.captures);
-    match tokio::task::spawn_blocking(move || captures.stop(id)).await.map_err(Refused::internal)? {
+    match aside(move || captures.stop(id)).await? {
         true => Ok(Json(json!({})).into_response()),
         false => Err(Refused(StatusCode::NOT_FOUND, format!("no capture {id} is under way"))),
     }
@@ -358,8 +353,7 @@ async fn accepted(
     check(peer, Verb::Read)?;
     let Path(number) = number?;
     let store = Arc::clone(&shared.store);
-    let text = tokio::task::spawn_blocking(move || store.accepted_text(number)).await;
-    match text.map_err(Refused::internal)?.map_err(Refused::internal)? {
+    match aside(move || store.accepted_text(number)).await?.map_err(Refused::internal)? {
         Some(text) => Ok(text.into_response()),
         None => Err(Refused(StatusCode::NOT_FOUND, format!("the history has no number {number}"))),
     }
@@ -401,6 +395,11 @@ fn check(peer: Peer, verb: Verb) -> Result<(), Refused> {
         Verb::Write => "only root and netd's own user may ask this",
     };
     Err(Refused(StatusCode::FORBIDDEN, why.into()))
+}
+
+/// Does what may take a while without keeping others from being answered.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work).await.map_err(Refused::internal)
 }
 
 /// Asks the engine and waits for its answer.

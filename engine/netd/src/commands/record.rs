@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use netd_core::render::escape;
+use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,6 +19,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+const NO_DAEMON: &str = "no netd is running here: packets are recorded by `netd run`";
 
 /// Between two looks at how many packets there are.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,38 +38,14 @@ pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<Ex
     let mut interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
     let mut output = Output::create(args)?;
     let client = Client::new(&instance_of(global).socket());
-    let order = serde_json::to_value(&order)?;
-    let mut is_stopped = false;
-    let answered = {
-        let mut request = pin!(client.record(&order));
-        loop {
-            tokio::select! {
-                answered = &mut request => break answered,
-                // It may have begun already: then its file gets its end. Whoever presses a second time waits for nothing.
-                Some(()) = interrupts.recv() => {
-                    if std::mem::replace(&mut is_stopped, true) {
-                        output.abandon();
-                        bail!("stopped before anything was recorded");
-                    }
-                }
-            }
-        }
-    };
-    let begun = match answered {
-        Ok(Some(begun)) => begun,
-        Ok(None) => {
-            output.abandon();
-            bail!("no netd is running here: packets are recorded by `netd run`");
-        }
-        Err(error) => {
-            output.abandon();
-            return Err(error.into());
-        }
-    };
-    let (id, body) = begun;
+    let begun = begin(&client, &serde_json::to_value(&order)?, &mut interrupts).await;
+    if begun.is_err() {
+        output.abandon();
+    }
+    let Begun { id, body, is_stopped } = begun?;
     let written = write(&client, &id, body, &mut output, &mut interrupts, is_stopped).await;
     // The capture has ended, or ends with the connection that is closed by now.
-    let standing = standing(&client, &id).await.ok().flatten();
+    let standing = standing(&client, &id).await;
     if io::stderr().is_terminal() {
         eprintln!();
     }
@@ -85,11 +64,7 @@ pub(super) async fn run(global: &Global, args: &RecordArgs) -> anyhow::Result<Ex
 
 pub(super) async fn list(global: &Global, args: &RecordsArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&instance_of(global).socket());
-    let Some(bytes) = client.get("/v1/records").await? else {
-        bail!("no netd is running here: packets are recorded by `netd run`");
-    };
-    let captures: Vec<Standing> =
-        serde_json::from_slice(&bytes).context("the daemon's answer cannot be read")?;
+    let captures = standings(&client).await?;
     if args.json {
         say(&format!("{:#}\n", serde_json::to_value(&captures)?))?;
     } else if captures.is_empty() {
@@ -105,6 +80,32 @@ pub(super) async fn list(global: &Global, args: &RecordsArgs) -> anyhow::Result<
         say(&table::table(&["id", "packets", "bytes", "lost", "state", "filters"], 0..4, rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A capture that has begun.
+struct Begun {
+    id: String,
+    body: Incoming,
+    /// Ctrl-C came before the answer.
+    is_stopped: bool,
+}
+
+async fn begin(client: &Client, order: &Value, interrupts: &mut Signal) -> anyhow::Result<Begun> {
+    let mut is_stopped = false;
+    let mut request = pin!(client.record(order));
+    let answered = loop {
+        tokio::select! {
+            answered = &mut request => break answered,
+            // It may have begun already: then its file gets its end. Whoever presses a second time waits for nothing.
+            Some(()) = interrupts.recv() => {
+                if std::mem::replace(&mut is_stopped, true) {
+                    bail!("stopped before anything was recorded");
+                }
+            }
+        }
+    };
+    let (id, body) = answered?.context(NO_DAEMON)?;
+    Ok(Begun { id, body, is_stopped })
 }
 
 fn milliseconds(text: &str) -> anyhow::Result<u64> {
@@ -136,7 +137,7 @@ async fn write(
                 }
             }
             _ = look.tick(), if is_watched => {
-                if let Ok(Some(standing)) = standing(client, id).await {
+                if let Some(standing) = standing(client, id).await {
                     eprint!("\r{}", counted(&standing));
                     let _ = io::stderr().flush();
                 }
@@ -155,13 +156,17 @@ async fn write(
 /// Asks for the end of a capture, which may be over already: its file says.
 fn stop(client: &Client, id: &str) {
     let (client, path) = (client.clone(), format!("/v1/records/{id}/stop"));
-    tokio::spawn(async move { client.post(&path, &serde_json::json!({})).await.map(drop) });
+    tokio::spawn(async move { client.post(&path, &json!({})).await.map(drop) });
 }
 
-async fn standing(client: &Client, id: &str) -> anyhow::Result<Option<Standing>> {
-    let Some(bytes) = client.get("/v1/records").await? else { return Ok(None) };
-    let all: Vec<Standing> = serde_json::from_slice(&bytes)?;
-    Ok(all.into_iter().find(|standing| standing.id.to_string() == id))
+/// How a capture stands, if that can be known.
+async fn standing(client: &Client, id: &str) -> Option<Standing> {
+    standings(client).await.ok()?.into_iter().find(|standing| standing.id.to_string() == id)
+}
+
+async fn standings(client: &Client) -> anyhow::Result<Vec<Standing>> {
+    let bytes = client.get("/v1/records").await?.context(NO_DAEMON)?;
+    serde_json::from_slice(&bytes).context("the daemon's answer cannot be read")
 }
 
 /// As Hubble says it.

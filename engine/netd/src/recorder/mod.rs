@@ -166,22 +166,21 @@ impl Captures {
             wanted => wanted.min(SNAPLEN_MAX),
         };
         let file = File::begin(order.format, snaplen, &order.filters).map_err(|error| error.to_string())?;
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let was_idle = state.recorder.is_none();
-        if was_idle {
-            state.recorder = Some(self.balancer.start_recording(Size::default())?);
-        }
-        let capture = Capture { filters, snaplen, share: SHARE };
-        let begun = state.recorder.as_mut().map(|recorder| recorder.begin(&capture));
-        let number = match begun {
-            Some(Ok(number)) => number,
-            Some(Err(error)) => {
+        let recorder = match &mut state.recorder {
+            Some(recorder) => recorder,
+            none => none.insert(self.balancer.start_recording(Size::default())?),
+        };
+        let number = match recorder.begin(&Capture { filters, snaplen, share: SHARE }) {
+            Ok(number) => number,
+            Err(error) => {
                 if was_idle {
-                    self.close(&mut state);
+                    self.close(state);
                 }
                 return Err(sentence(&error));
             }
-            None => return Err("the recorder is gone".into()),
         };
         state.next += 1;
         let id = state.next;
@@ -202,7 +201,7 @@ impl Captures {
             is_whole: false,
         };
         state.under_way.insert(id, under_way);
-        drop(state);
+        drop(guard);
         if was_idle {
             let captures = Arc::clone(self);
             let thread =
@@ -390,22 +389,29 @@ impl State {
 
 impl UnderWay {
     fn is_over(&self, now: Instant) -> Option<&'static str> {
-        let reached = |limit: Option<u64>, so_far: u64| limit.is_some_and(|limit| so_far >= limit);
         let elapsed =
             u64::try_from(now.saturating_duration_since(self.begun).as_millis()).unwrap_or(u64::MAX);
-        match self {
-            Self { ended: Some(_), .. } => None,
-            _ if self.to.is_closed() => Some("the client went away"),
-            _ if reached(self.order.packets, self.packets) => Some("it has all packets that were wanted"),
-            _ if reached(self.order.bytes, self.bytes) => Some("it has all bytes that were wanted"),
-            _ if reached(self.order.duration_ms, elapsed) => Some("its time is over"),
+        if self.ended.is_some() {
+            return None;
+        }
+        if self.to.is_closed() {
+            return Some("the client went away");
+        }
+        let is_late = is_reached(self.order.duration_ms, elapsed);
+        self.has_enough().or(is_late.then_some("its time is over"))
+    }
+
+    /// What it has all of that was wanted.
+    fn has_enough(&self) -> Option<&'static str> {
+        match &self.order {
+            order if is_reached(order.packets, self.packets) => Some("it has all packets that were wanted"),
+            order if is_reached(order.bytes, self.bytes) => Some("it has all bytes that were wanted"),
             _ => None,
         }
     }
 
     fn add(&mut self, header: &Header, frame: &[u8], at: Duration, comment: Option<&str>) {
-        let is_enough = |limit: Option<u64>, so_far: u64| limit.is_some_and(|limit| so_far >= limit);
-        if is_enough(self.order.packets, self.packets) || is_enough(self.order.bytes, self.bytes) {
+        if self.has_enough().is_some() {
             return;
         }
         if self.backlog.len() > BACKLOG_MAX {
@@ -481,6 +487,10 @@ impl UnderWay {
             ended: self.ended.as_ref().map(|(why, _)| why.clone()),
         }
     }
+}
+
+fn is_reached(limit: Option<u64>, so_far: u64) -> bool {
+    limit.is_some_and(|limit| so_far >= limit)
 }
 
 fn sentence(error: &CaptureError) -> String {
