@@ -24,7 +24,7 @@ pub use model::*;
 pub use raw::unusable_address;
 pub use reference::reference_markdown;
 pub use schema::json_schema;
-pub use text::FILE_BYTES_MAX;
+pub use text::{FILE_BYTES_MAX, quoted};
 
 use diagnostic::Diagnoses;
 use document::{Item, Soundness, Value};

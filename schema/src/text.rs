@@ -1,4 +1,5 @@
-//! Whether the bytes of a file are text that a person can be shown: the rules that come before TOML.
+//! Whether the bytes of a file are text that a person can be shown: the rules that come before TOML. And how a
+//! text is written in it.
 
 use crate::diagnostic::{Diagnoses, Draft};
 use crate::span::Span;
@@ -6,6 +7,12 @@ use crate::span::Span;
 /// Larger files are refused, by the reader of the file before it has read them whole and by [`crate::parse`].
 /// A hundred thousand backends take about 6 MiB.
 pub const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// A text as a value of TOML on one line, whatever is in it: the escapes of JSON are TOML's, too, but for one character.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
 
 /// The text of a file, or what forbids to read on.
 pub(crate) fn check<'i>(bytes: &'i [u8], diagnoses: &mut Diagnoses) -> Option<&'i str> {

@@ -88,6 +88,12 @@ impl Config {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The node that a host is: it may be called by its full name while the file lists the first label of it.
+    #[must_use]
+    pub fn node_of_host(&self, host: &str) -> Option<&Node> {
+        self.node(host).or_else(|| self.node(host.split_once('.')?.0))
+    }
+
     /// What the file asks for, in one line: `2 nodes, 3 services, 12 backends`. A backend of two services is counted
     /// twice.
     #[must_use]

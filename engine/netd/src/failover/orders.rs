@@ -38,8 +38,7 @@ impl Orders {
     #[must_use]
     pub fn of(config: &Config, me: &str) -> Option<Self> {
         let failover = config.egress_failover.as_ref()?;
-        // A host may be called by its full name while the file lists the first label of it.
-        let node = config.node(me).or_else(|| config.node(me.split_once('.')?.0))?;
+        let node = config.node_of_host(me)?;
         let me = node.name.as_str();
         let gateways = watched(config);
         if gateways.is_empty() {

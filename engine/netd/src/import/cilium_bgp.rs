@@ -1,6 +1,7 @@
 //! Cilium 1.10's BGP configuration, that of MetalLB 0.9: a ConfigMap, or the `config.yaml` in it.
 
-use super::toml_lines::{Lines, quoted};
+use super::toml_lines::Lines;
+use netd_schema::quoted;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -3,9 +3,10 @@
 //! Pods and nodes are selected by labels there and by prefixes and names here. Which these are is not in the files: it is
 //! asked for, and a policy for which it was not said is refused with its place.
 
-use super::toml_lines::{Lines, quoted};
+use super::toml_lines::Lines;
 use ipnetwork::IpNetwork;
 use netd_core::render::escape;
+use netd_schema::quoted;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,5 +1,6 @@
 //! TOML as a person would write it: a line each, with comments where something is left to do.
 
+use netd_schema::quoted;
 use std::fmt::Write as _;
 
 /// What has been written.
@@ -37,9 +38,4 @@ impl Lines {
     pub(super) fn finish(self) -> String {
         self.0
     }
-}
-
-/// A text on one line, whatever is in it: the escapes of JSON are TOML's, too, but for one character.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

@@ -105,11 +105,10 @@ fn again(
     kind.again.and_then(|again| again(config, facts, &before))
 }
 
-/// A host may be called by its full name while the file lists the first label of it.
+/// With the node's name as the file has it.
 fn named(config: &Config, facts: &Arc<Facts>) -> Arc<Facts> {
-    let short = facts.node.split_once('.').map(|(short, _)| short);
-    match short.filter(|short| config.node(&facts.node).is_none() && config.node(short).is_some()) {
-        Some(short) => Arc::new(Facts { node: short.to_owned(), ..Facts::clone(facts) }),
+    match config.node_of_host(&facts.node).filter(|node| node.name != facts.node) {
+        Some(node) => Arc::new(Facts { node: node.name.clone(), ..Facts::clone(facts) }),
         None => Arc::clone(facts),
     }
 }

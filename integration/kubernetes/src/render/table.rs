@@ -1,6 +1,7 @@
 //! One table of the file, and the object that it came from.
 
 use crate::note::ObjectRef;
+use netd_schema::quoted;
 use std::fmt::{Display, Write as _};
 
 /// Where a table belongs in the file.
@@ -74,9 +75,4 @@ impl Writer {
     pub(super) fn finish(self) -> Table {
         self.table
     }
-}
-
-/// A text on one line, whatever is in it: the escapes of JSON are TOML's, too, but for one character.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
