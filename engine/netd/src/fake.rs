@@ -1,6 +1,6 @@
 //! A world in memory for any kind, which can be told to fail: what scenarios are played on.
 
-use crate::facts::{Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::facts::{Address, Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
 use crate::target::Target;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
@@ -22,6 +22,12 @@ pub fn link(index: u32, name: &str) -> Link {
         alias: String::new(),
         xdp: None,
     }
+}
+
+/// An address on a link that anybody may talk to.
+#[must_use]
+pub fn address(link: u32, address: IpAddr, prefix_len: u8) -> Address {
+    Address { link, address, prefix_len, usable: true, temporary: false, global: true }
 }
 
 /// A route of the kernel's own that leaves by a link, to a router if one is named.

@@ -104,8 +104,8 @@ fn hops(route: &Route) -> Vec<u32> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::facts::{Address, Mac};
-    use crate::fake::{link, route};
+    use crate::facts::Mac;
+    use crate::fake::{self, link, route};
     use netd_schema::{EgressGateway, Node};
 
     /// Node "gw" is the gateway; "worker" has it on link.
@@ -138,14 +138,7 @@ mod tests {
         facts.routes.push(route("10.0.0.0/24".parse().unwrap(), 3, None));
         for (link, address) in [(3, own), (4, "192.168.33.7")] {
             let address = address.parse().unwrap();
-            facts.addresses.push(Address {
-                link,
-                address,
-                prefix_len: 24,
-                usable: true,
-                temporary: false,
-                global: true,
-            });
+            facts.addresses.push(fake::address(link, address, 24));
         }
         facts
     }

@@ -61,13 +61,12 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::facts::Address;
-    use crate::fake::{link, route};
+    use crate::fake::{address, link, route};
 
     const ADDRESS: &str = "192.168.33.100";
 
-    fn own(link: u32, address: &str, prefix_len: u8) -> Address {
-        let address = address.parse().unwrap();
-        Address { link, address, prefix_len, usable: true, temporary: false, global: true }
+    fn own(link: u32, own: &str, prefix_len: u8) -> Address {
+        address(link, own.parse().unwrap(), prefix_len)
     }
 
     /// A default route by eth0, and eth1 in the network of the address.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
-use crate::facts::{Address, Link, Mac, Neighbour, Route};
+use crate::facts::{Link, Mac, Neighbour, Route};
 use crate::fake;
 use crate::health::check::{Pace, Question};
 use std::time::Duration;
@@ -19,14 +19,7 @@ fn facts() -> Facts {
         let mac = Some(Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]));
         (index, Link { mac, ..fake::link(index, name) })
     };
-    let address = |link, address: &str, prefix_len| Address {
-        link,
-        address: ip(address),
-        prefix_len,
-        usable: true,
-        temporary: false,
-        global: true,
-    };
+    let address = |link, address: &str, prefix_len| fake::address(link, ip(address), prefix_len);
     let neighbour = |link, at: &str| {
         ((link, ip(at)), Neighbour { mac: Some(Mac([9; 6])), valid: true, ..Neighbour::default() })
     };

@@ -1,7 +1,8 @@
 //! What follows from the file for device, peers, routes and rules; and what waits.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use crate::facts::{Address, Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::facts::{Facts, Link, NextHop, Route, RouteAction, TABLE_MAIN};
+use crate::fake;
 use crate::kinds::route::PROTOCOL;
 use crate::kinds::{rule, wireguard_device, wireguard_peer, wireguard_route};
 use netd_core::DesiredKind;
@@ -54,14 +55,7 @@ fn facts(prefixes: &[&str], with_device: bool) -> Facts {
     }
     for (address, prefix_len) in [("10.0.0.1", 24), ("2001:db8::1", 64)] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address {
-            link: 2,
-            address,
-            prefix_len,
-            usable: true,
-            temporary: false,
-            global: true,
-        });
+        facts.addresses.push(fake::address(2, address, prefix_len));
     }
     let route = |prefix: &&str| Route {
         destination: prefix.parse().unwrap(),

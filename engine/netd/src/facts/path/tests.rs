@@ -20,14 +20,7 @@ fn link(index: u32, name: &str) -> Link {
 fn address(link: u32, text: &str) -> Address {
     let network: IpNetwork = text.parse().unwrap();
     let global = !matches!(network.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
-    Address {
-        link,
-        address: network.ip(),
-        prefix_len: network.prefix(),
-        usable: true,
-        temporary: false,
-        global,
-    }
+    Address { global, ..crate::fake::address(link, network.ip(), network.prefix()) }
 }
 
 fn route(prefix: &str, hops: &[(u32, Option<&str>, u16)]) -> Route {

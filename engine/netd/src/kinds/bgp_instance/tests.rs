@@ -3,21 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::Address;
+use crate::fake;
 
 fn config(bgp: Bgp) -> Config {
     Config { bgp: Some(bgp), ..Config::default() }
 }
 
 fn facts(node: &str, addresses: &[&str]) -> Facts {
-    let address = |text: &&str| Address {
-        link: 2,
-        address: text.parse().unwrap(),
-        prefix_len: 24,
-        usable: true,
-        temporary: false,
-        global: true,
-    };
+    let address = |text: &&str| fake::address(2, text.parse().unwrap(), 24);
     Facts { node: node.into(), addresses: addresses.iter().map(address).collect(), ..Facts::default() }
 }
 

@@ -54,14 +54,7 @@ fn ip(text: &str) -> IpAddr {
 /// Everything is reached by one router on eth0, and every VIP is judged to be well.
 fn facts(config: &Config) -> Facts {
     let eth0 = Link { mac: Some(Mac([2; 6])), ..fake::link(2, "eth0") };
-    let address = |text: &str, bits| Address {
-        link: 2,
-        address: ip(text),
-        prefix_len: bits,
-        usable: true,
-        temporary: false,
-        global: true,
-    };
+    let address = |text: &str, bits| fake::address(2, ip(text), bits);
     let route = |prefix: &str, via: &str| fake::route(prefix.parse().unwrap(), 2, Some(ip(via)));
     let known = Neighbour { mac: Some(Mac([3; 6])), valid: true, ..Neighbour::default() };
     let mut health = Verdicts::default();

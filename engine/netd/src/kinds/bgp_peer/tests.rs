@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::Address;
+use crate::fake;
 use netd_schema::{Bgp, Family, Node};
 
 fn peer(address: &str) -> BgpPeer {
@@ -38,14 +38,7 @@ fn a_node_has_its_own_peers_and_those_of_all() {
 
 #[test]
 fn a_peer_that_is_this_node_waits_and_says_why() {
-    let own = Address {
-        link: 1,
-        address: "10.0.0.1".parse().unwrap(),
-        prefix_len: 24,
-        usable: true,
-        temporary: false,
-        global: true,
-    };
+    let own = fake::address(1, "10.0.0.1".parse().unwrap(), 24);
     let facts = Facts { addresses: vec![own], ..facts() };
     let desired = desired(&config(vec![peer("10.0.0.1")]), &facts).unwrap();
     assert_eq!(desired.held.get("10.0.0.1").unwrap(), "its address is one of this node");

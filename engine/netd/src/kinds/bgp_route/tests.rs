@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, FromPeer, Received, Route};
+use crate::facts::{FromPeer, Received, Route};
 use crate::fake;
 use std::fmt::Write as _;
 
@@ -27,14 +27,7 @@ fn facts(received: Routes<'_>) -> Facts {
     let address = "10.0.0.11".parse().unwrap();
     Facts {
         links: [(2, fake::link(2, "eth0"))].into(),
-        addresses: vec![Address {
-            link: 2,
-            address,
-            prefix_len: 24,
-            usable: true,
-            temporary: false,
-            global: true,
-        }],
+        addresses: vec![fake::address(2, address, 24)],
         routes: vec![fake::route("10.0.0.0/24".parse().unwrap(), 2, None)],
         received: Arc::new(Received(Ok(received))),
         ..Facts::default()

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Link};
+use crate::fake;
 use ipnetwork::IpNetwork;
 use netd_schema::{Decap, IpPool, Service};
 use std::collections::BTreeSet;
@@ -24,29 +24,11 @@ fn config(devices: &[&str]) -> Config {
 fn facts() -> Facts {
     let mut facts = Facts::default();
     for (index, name) in [(2, "eth0"), (3, "eth1")] {
-        let name = name.into();
-        let link = Link {
-            index,
-            name,
-            mac: None,
-            mtu: 1500,
-            up: true,
-            kind: String::new(),
-            alias: String::new(),
-            xdp: None,
-        };
-        facts.links.insert(index, link);
+        facts.links.insert(index, fake::link(index, name));
     }
     for address in ["127.0.0.1", "10.0.0.1", "::1", "fe80::1", "fd00::1", "192.0.2.10"] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address {
-            link: 2,
-            address,
-            prefix_len: 24,
-            usable: true,
-            temporary: false,
-            global: true,
-        });
+        facts.addresses.push(fake::address(2, address, 24));
     }
     facts
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::Address;
 use crate::fake;
 use std::collections::BTreeMap;
 
@@ -27,14 +26,7 @@ fn facts() -> Facts {
             (2, fake::link(2, "eth0")),
             (3, crate::facts::Link { mtu: 1400, ..fake::link(3, "eth1") }),
         ]),
-        addresses: vec![Address {
-            link: 2,
-            address: "10.0.0.1".parse().unwrap(),
-            prefix_len: 24,
-            usable: true,
-            temporary: false,
-            global: true,
-        }],
+        addresses: vec![fake::address(2, "10.0.0.1".parse().unwrap(), 24)],
         routes: vec![route("10.0.0.0/24", 2), route("10.0.9.0/24", 3), route("2001:db8::/64", 2)],
         ..Facts::default()
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::facts::{Address, Link, Mac};
-use crate::fake::{link, route};
+use crate::fake::{self, link, route};
 use ipnetwork::IpNetwork;
 use netd_schema::{Network, NetworkMode, Node, PortRange};
 
@@ -40,14 +40,7 @@ fn facts() -> Facts {
         (3, "192.0.2.1", true),
     ] {
         let address = address.parse().unwrap();
-        facts.addresses.push(Address {
-            link,
-            address,
-            prefix_len: 24,
-            usable: true,
-            temporary: false,
-            global,
-        });
+        facts.addresses.push(Address { global, ..fake::address(link, address, 24) });
     }
     facts
 }

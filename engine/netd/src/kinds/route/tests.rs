@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Link, NextHop, Route, RouteAction};
+use crate::facts::{Link, NextHop, Route, RouteAction};
+use crate::fake;
 use netd_schema::Node;
 use std::collections::BTreeMap;
 
@@ -55,14 +56,7 @@ fn facts() -> Facts {
     Facts {
         node: "lb-1".into(),
         links: BTreeMap::from([(2, eth0)]),
-        addresses: vec![Address {
-            link: 2,
-            address,
-            prefix_len: 24,
-            usable: true,
-            temporary: false,
-            global: true,
-        }],
+        addresses: vec![fake::address(2, address, 24)],
         routes: vec![
             route("10.0.0.0/24", None),
             route("0.0.0.0/0", Some("10.0.0.254")),

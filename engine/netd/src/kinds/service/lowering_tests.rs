@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::{Address, Link, Mac, Neighbour};
+use crate::facts::{Link, Mac, Neighbour};
 use crate::fake;
 use crate::health::Verdicts;
 use crate::health::verdict::{BackendId, Group, Unhealthy};
@@ -14,14 +14,7 @@ fn facts() -> Facts {
     for (own, prefix, router) in
         [("10.1.0.11", "10.1.0.0/24", "10.1.0.1"), ("fd00:1::11", "fd00:1::/64", "fd00:1::1")]
     {
-        facts.addresses.push(Address {
-            link: 3,
-            address: own.parse().unwrap(),
-            prefix_len: if own.contains(':') { 64 } else { 24 },
-            usable: true,
-            temporary: false,
-            global: true,
-        });
+        facts.addresses.push(fake::address(3, own.parse().unwrap(), if own.contains(':') { 64 } else { 24 }));
         let default = if own.contains(':') { "::/0" } else { "0.0.0.0/0" };
         for (destination, via) in [(prefix, None), (default, Some(router.parse().unwrap()))] {
             facts.routes.push(fake::route(destination.parse().unwrap(), 3, via));
