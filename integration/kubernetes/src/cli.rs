@@ -59,6 +59,9 @@ enum LogFormat {
 /// How long a server may be silent: it sends a bookmark every minute, and ends a watch after some minutes.
 const IDLE: Duration = Duration::from_secs(240);
 
+/// How long a kind that the cluster does not have is not looked for again.
+const ABSENT: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Args)]
 struct RenderArgs {
     /// The directory of the objects: YAML and JSON files, as `kubectl get -o yaml` prints them.
@@ -170,6 +173,7 @@ impl RunArgs {
             output: self.output.clone(),
             settle: Duration::from_millis(self.settle),
             idle: IDLE,
+            absent: ABSENT,
             listen: self.listen,
             once: self.once,
         };

@@ -36,7 +36,7 @@ impl Index {
             return;
         }
         match read(value) {
-            Read::Object(key, object) => self.put(key, object),
+            Read::Object(key, object) => drop(self.put(key, object)),
             Read::Refused(Note { object, text }) => {
                 self.refused.insert(object, text);
             }
@@ -59,15 +59,22 @@ impl Index {
         }
     }
 
-    /// The object as it is now.
-    pub(crate) fn put(&mut self, key: Key, object: Object) {
+    /// The object as it is now; whether that is news.
+    pub(crate) fn put(&mut self, key: Key, object: Object) -> bool {
         match object {
-            Object::Service(service) => drop(self.services.insert(key, *service)),
-            Object::Slice(slice) => drop(self.slices.insert(key, slice)),
-            Object::Node(node) => drop(self.nodes.insert(key, *node)),
-            Object::Namespace(labels) => drop(self.namespaces.insert(key, labels)),
-            Object::Pod(pod) => drop(self.pods.insert(key, pod)),
-            Object::Policy(kind, policy) => drop(self.policies.insert((kind, key), *policy)),
+            Object::Service(service) => set(&mut self.services, key, *service),
+            Object::Slice(slice) => set(&mut self.slices, key, slice),
+            Object::Node(node) => set(&mut self.nodes, key, *node),
+            Object::Namespace(labels) => set(&mut self.namespaces, key, labels),
+            Object::Pod(pod) => set(&mut self.pods, key, pod),
+            Object::Policy(kind, policy) => {
+                self.refused.remove(&kind.object(&key));
+                set(&mut self.policies, (kind, key), *policy)
+            }
+            Object::Refused(kind, why) => {
+                self.remove(kind, &key);
+                set(&mut self.refused, kind.object(&key), why)
+            }
         }
     }
 
@@ -79,7 +86,10 @@ impl Index {
             Kind::Node => drop(self.nodes.remove(key)),
             Kind::Namespace => drop(self.namespaces.remove(key)),
             Kind::Pod => drop(self.pods.remove(key)),
-            Kind::GatewayPolicy | Kind::NatPolicy => drop(self.policies.remove(&(kind, key.clone()))),
+            Kind::GatewayPolicy | Kind::NatPolicy => {
+                self.policies.remove(&(kind, key.clone()));
+                self.refused.remove(&kind.object(key));
+            }
         }
     }
 
@@ -91,7 +101,10 @@ impl Index {
             Kind::Node => self.nodes.clear(),
             Kind::Namespace => self.namespaces.clear(),
             Kind::Pod => self.pods.clear(),
-            Kind::GatewayPolicy | Kind::NatPolicy => self.policies.retain(|(of, _), _| *of != kind),
+            Kind::GatewayPolicy | Kind::NatPolicy => {
+                self.policies.retain(|(of, _), _| *of != kind);
+                self.refused.retain(|object, _| object.kind != kind.name());
+            }
         }
     }
 
@@ -103,14 +116,17 @@ impl Index {
             Kind::Node => self.nodes.contains_key(key),
             Kind::Namespace => self.namespaces.contains_key(key),
             Kind::Pod => self.pods.contains_key(key),
-            Kind::GatewayPolicy | Kind::NatPolicy => self.policies.contains_key(&(kind, key.clone())),
+            Kind::GatewayPolicy | Kind::NatPolicy => {
+                self.policies.contains_key(&(kind, key.clone()))
+                    || self.refused.contains_key(&kind.object(key))
+            }
         }
     }
 
     /// How many objects there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        let egress = self.namespaces.len() + self.pods.len() + self.policies.len();
+        let egress = self.namespaces.len() + self.pods.len() + self.policies.len() + self.refused.len();
         self.services.len() + self.slices.len() + self.nodes.len() + egress
     }
 
@@ -130,4 +146,13 @@ impl Index {
         }
         by_service
     }
+}
+
+/// Gives the key the value; whether it had another one, or none.
+fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    let is_news = map.get(&key) != Some(&value);
+    if is_news {
+        map.insert(key, value);
+    }
+    is_news
 }

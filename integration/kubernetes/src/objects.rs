@@ -3,14 +3,14 @@
 mod policy;
 mod slice;
 
-use policy::Given;
 pub(crate) use policy::{Chosen, Gateways, Labels, Pod, Policy};
 pub(crate) use slice::{Slice, SlicePort, State, read_number, read_protocol};
 
-use crate::note::{Note, ObjectRef};
+use crate::note::{Note, ObjectRef, plain};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod as GivenPod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -78,13 +78,32 @@ impl Kind {
         }
     }
 
-    fn api_version(self) -> &'static str {
+    /// As the paths of the API call it.
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            Self::Service => "services",
+            Self::Slice => "endpointslices",
+            Self::Node => "nodes",
+            Self::Namespace => "namespaces",
+            Self::Pod => "pods",
+            Self::GatewayPolicy => "ciliumegressgatewaypolicies",
+            Self::NatPolicy => "ciliumegressnatpolicies",
+        }
+    }
+
+    pub(crate) fn api_version(self) -> &'static str {
         match self {
             Self::Service | Self::Node | Self::Namespace | Self::Pod => "v1",
             Self::GatewayPolicy => "cilium.io/v2",
             Self::NatPolicy => "cilium.io/v2alpha1",
             Self::Slice => "discovery.k8s.io/v1",
         }
+    }
+
+    /// As its definition is called, where it is no kind of Kubernetes itself: `ciliumegressnatpolicies.cilium.io`.
+    pub(crate) fn resource(self) -> String {
+        let group = self.api_version().split_once('/').map(|(group, _)| group).unwrap_or_default();
+        format!("{}.{group}", self.plural())
     }
 
     /// The object of that kind and name, to speak of it.
@@ -102,6 +121,8 @@ pub(crate) enum Object {
     Namespace(Labels),
     Pod(Pod),
     Policy(Kind, Box<Policy>),
+    /// An egress policy that cannot be one here, and why.
+    Refused(Kind, String),
 }
 
 impl From<Namespace> for Object {
@@ -118,7 +139,7 @@ impl From<GivenPod> for Object {
 
 impl From<Service> for Object {
     fn from(mut service: Service) -> Self {
-        service.metadata.managed_fields = None;
+        strip(&mut service.metadata);
         Self::Service(Box::new(service))
     }
 }
@@ -131,13 +152,31 @@ impl From<EndpointSlice> for Object {
 
 impl From<Node> for Object {
     fn from(mut node: Node) -> Self {
-        node.metadata.managed_fields = None;
+        strip(&mut node.metadata);
         // Images, conditions and capacities: most of what a node says, and that every few seconds.
         if let Some(status) = &mut node.status {
             let addresses = status.addresses.take();
             *status = k8s_openapi::api::core::v1::NodeStatus { addresses, ..Default::default() };
         }
         Self::Node(Box::new(node))
+    }
+}
+
+/// Takes out what changes with every change of anything, and who made it: two objects that differ by nothing else are the
+/// same one here.
+fn strip(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    meta.resource_version = None;
+    meta.generation = None;
+}
+
+impl Object {
+    /// An egress policy, as it is written.
+    pub(crate) fn policy(kind: Kind, given: DynamicObject) -> Self {
+        match Policy::of(given) {
+            Ok(policy) => Self::Policy(kind, Box::new(policy)),
+            Err(why) => Self::Refused(kind, format!("left out: {why}")),
+        }
     }
 }
 
@@ -163,23 +202,24 @@ pub(crate) fn read(value: Value) -> Read {
         Some(Kind::Node) => typed::<Node>(Kind::Node, value, |node| &node.metadata),
         Some(Kind::Namespace) => typed::<Namespace>(Kind::Namespace, value, |namespace| &namespace.metadata),
         Some(Kind::Pod) => typed::<GivenPod>(Kind::Pod, value, |pod| &pod.metadata),
-        Some(kind @ (Kind::GatewayPolicy | Kind::NatPolicy)) => {
-            read_as::<Given>(kind, value, Given::metadata, |given| {
-                Ok(Object::Policy(kind, Box::new(given.policy()?)))
-            })
-        }
+        Some(kind @ (Kind::GatewayPolicy | Kind::NatPolicy)) => read_as::<DynamicObject>(
+            kind,
+            value,
+            |given| &given.metadata,
+            |given| Object::policy(kind, given),
+        ),
     }
 }
 
 fn typed<T: DeserializeOwned + Into<Object>>(kind: Kind, value: Value, meta: fn(&T) -> &ObjectMeta) -> Read {
-    read_as::<T>(kind, value, meta, |read| Ok(read.into()))
+    read_as::<T>(kind, value, meta, Into::into)
 }
 
 fn read_as<T: DeserializeOwned>(
     kind: Kind,
     value: Value,
     meta: fn(&T) -> &ObjectMeta,
-    reduce: impl FnOnce(T) -> Result<Object, String>,
+    reduce: impl FnOnce(T) -> Object,
 ) -> Read {
     let told = |key: &str| {
         value
@@ -193,16 +233,13 @@ fn read_as<T: DeserializeOwned>(
     match serde_json::from_value::<T>(value) {
         Ok(read) => {
             let key = Key::of(kind, meta(&read));
-            if key.name.is_empty() {
-                return Read::Refused(Note { object, text: "left out: it has no name".to_owned() });
-            }
-            match reduce(read) {
-                Ok(reduced) => Read::Object(key, reduced),
-                Err(why) => Read::Refused(Note { object, text: format!("left out: {why}") }),
+            match key.name.is_empty() {
+                true => Read::Refused(Note { object, text: "left out: it has no name".to_owned() }),
+                false => Read::Object(key, reduce(read)),
             }
         }
         Err(error) => {
-            let why = crate::note::plain(&error.to_string());
+            let why = plain(&error.to_string());
             Read::Refused(Note { object, text: format!("left out: it cannot be read: {why}") })
         }
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use watch::Pace;
 
 /// So many events may wait; who sends more waits himself.
 const EVENTS_MAX: usize = 1024;
@@ -42,6 +43,8 @@ pub struct Run {
     pub settle: Duration,
     /// How long a server may be silent before it is asked again; whole seconds.
     pub idle: Duration,
+    /// How often a kind of objects is looked for that the cluster does not have.
+    pub absent: Duration,
     /// Where health and numbers are served; `None` is nowhere.
     pub listen: Option<SocketAddr>,
     /// Whether it ends when the file was written once.
@@ -77,7 +80,7 @@ pub async fn run(run: Run, client: kube::Client) -> Result<(), RunError> {
         tokio::spawn(serve::serve(listener, Arc::clone(&metrics)));
     }
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let kinds = watch::start(&client, &run.options, run.idle, &sender);
+    let kinds = watch::start(&client, &run.options, Pace { idle: run.idle, absent: run.absent }, &sender);
     drop(sender);
     Author { known: Known::new(kinds), metrics, told: BTreeSet::new(), base: None, run }.work(events).await;
     Ok(())
@@ -187,14 +190,13 @@ impl Author {
         };
         let rendered =
             render(self.known.index(), &base, &self.run.options).map_err(|error| error.to_string())?;
-        self.tell(rendered.notes);
+        self.tell(rendered.notes.into_iter().chain(self.known.notes()).collect());
         let written = write(&self.run.output, &rendered.text);
         written.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     /// Each note is logged when it is new.
-    fn tell(&mut self, notes: Vec<Note>) {
-        let notes: BTreeSet<Note> = notes.into_iter().collect();
+    fn tell(&mut self, notes: BTreeSet<Note>) {
         for note in notes.difference(&self.told) {
             tracing::warn!(object = %note.object, "{}", note.text);
         }

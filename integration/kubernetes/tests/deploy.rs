@@ -17,15 +17,54 @@ fn container(name: &str) -> Value {
     containers.iter().find(|container| container["name"] == name).unwrap().clone()
 }
 
-#[test]
-fn the_adapter_may_list_and_watch_what_it_watches_and_nothing_else() {
-    let rules: Vec<Value> = manifests("rbac.yaml")
+/// What the roles of a file allow.
+fn rules(file: &str) -> Value {
+    manifests(file)
         .iter()
         .filter(|object| object["kind"].as_str().unwrap().ends_with("Role"))
         .flat_map(|role| role["rules"].as_array().unwrap().clone())
-        .collect();
+        .collect()
+}
+
+/// The arguments of the adapter with the patches of a component, applied as kustomize would.
+fn patched(component: &str) -> Vec<String> {
+    let mut arguments = container("kubernetes")["args"].take();
+    let kustomization = manifests(&format!("components/{component}/kustomization.yaml")).remove(0);
+    for patch in kustomization["patches"].as_array().unwrap() {
+        let operations: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
+        for operation in operations {
+            let path = operation["path"].as_str().unwrap();
+            let Some(at) = path.strip_prefix("/spec/template/spec/containers/1/args/") else { continue };
+            let list = arguments.as_array_mut().unwrap();
+            match operation["op"].as_str().unwrap() {
+                "test" => assert_eq!(list[at.parse::<usize>().unwrap()], operation["value"]),
+                "remove" => drop(list.remove(at.parse().unwrap())),
+                "add" => list.push(Some(operation["value"].clone()).filter(|_| at == "-").unwrap()),
+                other => assert_eq!(other, "one that kustomize knows"),
+            }
+        }
+    }
+    serde_json::from_value(arguments).unwrap()
+}
+
+#[test]
+fn egress_policies_come_with_what_they_need_and_no_more() {
+    assert!(container("kubernetes")["args"].as_array().unwrap().contains(&json!("--no-egress")));
+    assert!(!patched("egress").contains(&"--no-egress".to_owned()));
+    let policies = ["ciliumegressgatewaypolicies", "ciliumegressnatpolicies"];
     assert_eq!(
-        json!(rules),
+        rules("components/egress/rbac.yaml"),
+        json!([
+            { "apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["list", "watch"] },
+            { "apiGroups": ["cilium.io"], "resources": policies, "verbs": ["list", "watch"] },
+        ])
+    );
+}
+
+#[test]
+fn the_adapter_may_list_and_watch_what_it_watches_and_nothing_else() {
+    assert_eq!(
+        rules("rbac.yaml"),
         json!([
             { "apiGroups": [""], "resources": ["services", "nodes"], "verbs": ["list", "watch"] },
             { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },

@@ -2,9 +2,10 @@
 
 use crate::note::plain;
 use k8s_openapi::api::core::v1::Pod as GivenPod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
-use kube::core::Selector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use kube::core::{DynamicObject, Selector};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,6 +19,8 @@ pub(crate) type Labels = BTreeMap<String, String>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) labels: Labels,
+    /// The node that it runs on; empty before there is one.
+    pub(crate) node: String,
     /// None for pods on the host's network, which are not told from the host, and for those that have ended.
     pub(crate) addresses: BTreeSet<IpAddr>,
 }
@@ -30,15 +33,20 @@ impl Pod {
         let given_ips = status.filter(|_| !is_on_host && phase != "Succeeded" && phase != "Failed");
         let texts = given_ips.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
         let addresses = texts.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
-        Self {
-            labels: given.metadata.labels.clone().unwrap_or_default(),
-            addresses: addresses.filter(|ip| netd_schema::unusable_address(*ip).is_none()).collect(),
+        let addresses: BTreeSet<IpAddr> =
+            addresses.filter(|ip| netd_schema::unusable_address(*ip).is_none()).collect();
+        if addresses.is_empty() {
+            // Whoever chooses it chooses nothing: it need not be remembered what it is like.
+            return Self { labels: Labels::new(), node: String::new(), addresses };
         }
+        let node = given.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let labels = given.metadata.labels.clone();
+        Self { labels: labels.unwrap_or_default(), node: node.unwrap_or_default(), addresses }
     }
 }
 
 /// What a policy says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Policy {
     pub(crate) created: Option<Time>,
     pub(crate) pods: Vec<Chosen>,
@@ -49,29 +57,24 @@ pub(crate) struct Policy {
     pub(crate) gateways: Gateways,
 }
 
-/// Pods of namespaces.
-#[derive(Clone, Debug)]
+/// Pods of namespaces and on nodes.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chosen {
     pub(crate) pods: Selector,
     /// `None` is all of them.
     pub(crate) namespaces: Option<Selector>,
+    /// As `namespaces`.
+    pub(crate) nodes: Option<Selector>,
 }
 
 /// The nodes that may be the gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Gateways {
     Labelled(Vec<Selector>),
     Named(BTreeSet<String>),
 }
 
 /// Either kind, as it is written.
-#[derive(Deserialize)]
-pub(crate) struct Given {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: Spec,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
@@ -104,33 +107,37 @@ struct Gateway {
     egress_ip: Option<String>,
 }
 
-impl Given {
-    pub(crate) fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
+impl Policy {
     /// The policy; or why it is none.
-    pub(crate) fn policy(self) -> Result<Policy, String> {
-        let Spec { selectors, egress, destination_cidrs, excluded_cidrs, egress_source_ip, .. } = self.spec;
-        let (one, several) = (self.spec.egress_gateway, self.spec.egress_gateways);
+    pub(super) fn of(mut given: DynamicObject) -> Result<Self, String> {
+        let spec = given.data.get_mut("spec").map(Value::take).unwrap_or_default();
+        let spec = Option::<Spec>::deserialize(spec)
+            .map_err(|error| format!("it cannot be read: {}", plain(&error.to_string())))?;
+        let Spec {
+            selectors,
+            egress,
+            destination_cidrs,
+            excluded_cidrs,
+            egress_source_ip,
+            egress_gateway,
+            egress_gateways,
+        } = spec.unwrap_or_default();
         let mut pods = Vec::new();
         for rule in selectors.into_iter().chain(egress).flatten() {
-            if rule.node_selector.is_some() {
-                return Err(
-                    "it chooses pods by their nodes, which is not supported by this version".to_owned()
-                );
-            }
-            let namespaces = rule.namespace_selector.map(selector).transpose()?;
-            pods.push(Chosen { pods: selector(rule.pod_selector.unwrap_or_default())?, namespaces });
+            pods.push(Chosen {
+                pods: selector(rule.pod_selector.unwrap_or_default())?,
+                namespaces: rule.namespace_selector.map(selector).transpose()?,
+                nodes: rule.node_selector.map(selector).transpose()?,
+            });
         }
         let mut addresses: BTreeSet<String> =
             egress_source_ip.into_iter().filter(|ip| !ip.is_empty()).collect();
         let mut labelled = Vec::new();
-        for gateway in one.into_iter().chain(several.into_iter().flatten()) {
+        for gateway in egress_gateway.into_iter().chain(egress_gateways.into_iter().flatten()) {
             addresses.extend(gateway.egress_ip.filter(|ip| !ip.is_empty()));
             labelled.push(selector(gateway.node_selector.unwrap_or_default())?);
         }
-        let annotation = self.metadata.annotations.as_ref().and_then(|all| all.get(GATEWAYS_ANNOTATION));
+        let annotation = given.metadata.annotations.as_ref().and_then(|all| all.get(GATEWAYS_ANNOTATION));
         let gateways = match annotation {
             Some(names) => Gateways::Named(names.split(',').map(|name| name.trim().to_owned()).collect()),
             None if labelled.is_empty() => {
@@ -142,7 +149,7 @@ impl Given {
             return Err("it has no egress address: netd needs one that is nobody else's".to_owned());
         }
         Ok(Policy {
-            created: self.metadata.creation_timestamp,
+            created: given.metadata.creation_timestamp,
             pods,
             destinations: destination_cidrs.unwrap_or_default(),
             excluded: excluded_cidrs.unwrap_or_default(),

@@ -5,7 +5,7 @@ use super::name;
 use super::nodes::masked;
 use super::table::{Section, Table, Writer};
 use crate::note::{Note, ObjectRef, plain};
-use crate::objects::{Chosen, Gateways, Key, Kind, Policy};
+use crate::objects::{Chosen, Gateways, Key, Kind, Pod, Policy};
 use crate::{Base, Index, Options};
 use ipnetwork::IpNetwork;
 use kube::core::{Selector, SelectorExt as _};
@@ -110,33 +110,41 @@ impl Making<'_> {
     }
 
     fn sources(&self, chosen: &[Chosen]) -> BTreeSet<IpAddr> {
+        let mut sources = BTreeSet::new();
+        for Chosen { pods, namespaces, nodes } in chosen {
+            let namespaces = namespaces.as_ref().map(|selector| {
+                let labelled = self.index.namespaces.iter();
+                labelled.filter(|(_, labels)| selector.matches(labels)).map(|(key, _)| key.name.as_str())
+            });
+            let namespaces: Option<BTreeSet<&str>> = namespaces.map(Iterator::collect);
+            let nodes = nodes.as_ref().map(|selector| self.nodes(std::slice::from_ref(selector)));
+            let is_chosen = |key: &Key, pod: &Pod| {
+                self.options.takes_namespace(&key.namespace)
+                    && namespaces.as_ref().is_none_or(|all| all.contains(key.namespace.as_str()))
+                    && nodes.as_ref().is_none_or(|all| all.contains(pod.node.as_str()))
+                    && pods.matches(&pod.labels)
+            };
+            let found = self.index.pods.iter().filter(|(key, pod)| is_chosen(key, pod));
+            sources.extend(found.flat_map(|(_, pod)| &pod.addresses));
+        }
+        sources
+    }
+
+    /// The names of the nodes that one of the selectors chooses.
+    fn nodes(&self, selectors: &[Selector]) -> BTreeSet<&str> {
         let none = BTreeMap::new();
-        let labels = |namespace: &str| {
-            let key = Key { namespace: String::new(), name: namespace.to_owned() };
-            self.index.namespaces.get(&key).unwrap_or(&none)
-        };
-        let pods = self.index.pods.iter().filter(|(key, pod)| {
-            self.options.takes_namespace(&key.namespace)
-                && chosen.iter().any(|chosen| {
-                    let is_there = |of: &Selector| of.matches(labels(&key.namespace));
-                    chosen.pods.matches(&pod.labels) && chosen.namespaces.as_ref().is_none_or(is_there)
-                })
+        let nodes = self.index.nodes.iter().filter(|(_, node)| {
+            let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+            selectors.iter().any(|selector| selector.matches(labels))
         });
-        pods.flat_map(|(_, pod)| pod.addresses.iter().copied()).collect()
+        nodes.map(|(key, _)| key.name.as_str()).collect()
     }
 
     /// Nodes that are in the file; an order among them that Cilium has by name netd has by its own choice.
     fn gateways(&mut self, gateways: &Gateways) -> Result<BTreeSet<String>, String> {
-        let none = BTreeMap::new();
         let found: BTreeSet<String> = match gateways {
             Gateways::Named(names) => names.clone(),
-            Gateways::Labelled(selectors) => {
-                let nodes = self.index.nodes.iter().filter(|(_, node)| {
-                    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-                    selectors.iter().any(|selector| selector.matches(labels))
-                });
-                nodes.map(|(key, _)| key.name.clone()).collect()
-            }
+            Gateways::Labelled(selectors) => self.nodes(selectors).into_iter().map(str::to_owned).collect(),
         };
         let (known, others): (BTreeSet<String>, BTreeSet<String>) =
             found.into_iter().partition(|name| self.names.contains(name.as_str()));

@@ -4,10 +4,11 @@ use crate::Options;
 use crate::note::plain;
 use crate::objects::{Key, Kind, Object};
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{self, Config, DefaultBackoff};
-use kube::runtime::{WatchStreamExt as _, watcher::watcher};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use std::error::Error;
@@ -23,6 +24,8 @@ pub(super) enum Event {
     Put(Kind, Key, u64, Box<Object>),
     /// An object is gone.
     Gone(Kind, Key, u64),
+    /// The cluster has no such kind, and so no object of it; it is looked for again.
+    Absent(Kind),
     /// The watch broke, and is tried again.
     Failed {
         /// Of these objects.
@@ -32,47 +35,75 @@ pub(super) enum Event {
     },
 }
 
+/// How the server is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How long it may be silent.
+    pub(super) idle: Duration,
+    /// How often a kind is looked for that it does not have.
+    pub(super) absent: Duration,
+}
+
+/// So often in a row a server has to say that it does not have a kind: one that begins says so of what it is about to have.
+const ABSENT_TIMES: u32 = 2;
+
 /// Starts what the options ask for; the kinds that have to be listed before anything can be said.
-pub(super) fn start(client: &Client, options: &Options, idle: Duration, sender: &Sender<Event>) -> Vec<Kind> {
+pub(super) fn start(client: &Client, options: &Options, pace: Pace, sender: &Sender<Event>) -> Vec<Kind> {
+    let start = Start { client, pace, sender };
     let mut kinds = Vec::new();
     if options.services {
-        let services = Api::<Service>::all(client.clone());
-        tokio::spawn(watch(
-            services,
-            Kind::Service,
-            |service: &Service| &service.metadata,
-            idle,
-            sender.clone(),
-        ));
-        let slices = Api::<EndpointSlice>::all(client.clone());
-        tokio::spawn(watch(
-            slices,
-            Kind::Slice,
-            |slice: &EndpointSlice| &slice.metadata,
-            idle,
-            sender.clone(),
-        ));
-        kinds.extend([Kind::Service, Kind::Slice]);
+        kinds.push(start.typed::<Service>(Kind::Service));
+        kinds.push(start.typed::<EndpointSlice>(Kind::Slice));
     }
-    if options.nodes {
-        let nodes = Api::<Node>::all(client.clone());
-        tokio::spawn(watch(nodes, Kind::Node, |node: &Node| &node.metadata, idle, sender.clone()));
-        kinds.push(Kind::Node);
+    // Egress policies choose nodes by their labels.
+    if options.nodes || options.egress {
+        kinds.push(start.typed::<Node>(Kind::Node));
+    }
+    if options.egress {
+        kinds.push(start.typed::<Namespace>(Kind::Namespace));
+        kinds.push(start.typed::<Pod>(Kind::Pod));
+        kinds.push(start.policies(Kind::GatewayPolicy));
+        kinds.push(start.policies(Kind::NatPolicy));
     }
     kinds
 }
 
-type MetaOf<K> = fn(&K) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+struct Start<'a> {
+    client: &'a Client,
+    pace: Pace,
+    sender: &'a Sender<Event>,
+}
 
-async fn watch<K>(api: Api<K>, kind: Kind, meta: MetaOf<K>, idle: Duration, sender: Sender<Event>)
+impl Start<'_> {
+    fn typed<K>(&self, kind: Kind) -> Kind
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Into<Object> + 'static,
+    {
+        let api = Api::<K>::all(self.client.clone());
+        tokio::spawn(watch(api, kind, |_, object: K| object.into(), self.pace, self.sender.clone()));
+        kind
+    }
+
+    /// A kind that the cluster need not have.
+    fn policies(&self, kind: Kind) -> Kind {
+        let (group, version) = kind.api_version().split_once('/').unwrap_or_default();
+        let kind_of = GroupVersionKind::gvk(group, version, kind.name());
+        let resource = ApiResource::from_gvk_with_plural(&kind_of, kind.plural());
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        tokio::spawn(watch(api, kind, Object::policy, self.pace, self.sender.clone()));
+        kind
+    }
+}
+
+async fn watch<K>(api: Api<K>, kind: Kind, reduce: fn(Kind, K) -> Object, pace: Pace, sender: Sender<Event>)
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Into<Object> + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let seconds = u32::try_from(idle.as_secs()).unwrap_or(u32::MAX).max(1);
-    let config = Config::default().timeout(seconds);
-    let mut stream = std::pin::pin!(watcher(api, config).backoff(DefaultBackoff::default()));
-    let read = |object: K| (Key::of(kind, meta(&object)), version(&object), object);
+    let seconds = u32::try_from(pace.idle.as_secs()).unwrap_or(u32::MAX).max(1);
+    let mut stream = std::pin::pin!(watcher(api, Config::default().timeout(seconds)));
+    let read = |object: K| (Key::of(kind, object.meta()), version(&object), object);
     let mut listed = Vec::new();
+    let (mut backoff, mut absent) = (DefaultBackoff::default(), 0);
     while let Some(event) = stream.next().await {
         let event = match event {
             Ok(watcher::Event::Init) => {
@@ -81,25 +112,45 @@ where
             }
             Ok(watcher::Event::InitApply(object)) => {
                 let (key, version, object) = read(object);
-                listed.push((key, version, object.into()));
+                listed.push((key, version, reduce(kind, object)));
                 continue;
             }
             // A list that broke off begins again with `Init`: only a whole one says what is gone.
             Ok(watcher::Event::InitDone) => Event::All(kind, std::mem::take(&mut listed)),
             Ok(watcher::Event::Apply(object)) => {
                 let (key, version, object) = read(object);
-                Event::Put(kind, key, version, Box::new(object.into()))
+                Event::Put(kind, key, version, Box::new(reduce(kind, object)))
             }
             Ok(watcher::Event::Delete(object)) => {
                 let (key, version, _) = read(object);
                 Event::Gone(kind, key, version)
             }
-            Err(error) => Event::Failed { kind, why: why(&error) },
+            Err(error) => {
+                absent = if is_absent(kind, &error) { absent + 1 } else { 0 };
+                let (event, pause) = match absent >= ABSENT_TIMES {
+                    true => (Event::Absent(kind), pace.absent),
+                    false => (Event::Failed { kind, why: why(&error) }, backoff.next().unwrap_or_default()),
+                };
+                if sender.send(event).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                continue;
+            }
         };
+        absent = 0;
+        backoff.reset();
         if sender.send(event).await.is_err() {
             return;
         }
     }
+}
+
+/// Whether the server says that it knows no such kind.
+fn is_absent(kind: Kind, error: &watcher::Error) -> bool {
+    let is_optional = matches!(kind, Kind::GatewayPolicy | Kind::NatPolicy);
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
+    is_optional && status.code == 404
 }
 
 /// Numbers that grow, as Kubernetes promises of its own objects; 0 for one that says nothing.

@@ -15,10 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// Of what there is one list.
-pub const RESOURCES: [(&str, &str, &str); 3] = [
+pub const RESOURCES: [(&str, &str, &str); 7] = [
     ("services", "v1", "Service"),
     ("endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
     ("nodes", "v1", "Node"),
+    ("namespaces", "v1", "Namespace"),
+    ("pods", "v1", "Pod"),
+    ("ciliumegressgatewaypolicies", "cilium.io/v2", "CiliumEgressGatewayPolicy"),
+    ("ciliumegressnatpolicies", "cilium.io/v2alpha1", "CiliumEgressNATPolicy"),
 ];
 
 /// Pages are small, so that every list has several.
@@ -75,7 +79,7 @@ impl Api {
         let api = Self { cluster: Arc::default(), changed: watch::Sender::new(0), seed, url };
         let router = Router::new()
             .route("/api/v1/{resource}", get(answer))
-            .route("/apis/discovery.k8s.io/v1/{resource}", get(answer))
+            .route("/apis/{group}/{version}/{resource}", get(answer_of_group))
             .with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         api
@@ -174,7 +178,20 @@ async fn answer(
     Path(resource): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
-    let Some((resource, api_version, kind)) = RESOURCES.into_iter().find(|(of, _, _)| *of == resource) else {
+    respond(api, "v1", &resource, &query)
+}
+
+async fn answer_of_group(
+    State(api): State<Api>,
+    Path((group, version, resource)): Path<(String, String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    respond(api, &format!("{group}/{version}"), &resource, &query)
+}
+
+fn respond(api: Api, api_version: &str, resource: &str, query: &BTreeMap<String, String>) -> Response {
+    let is_asked = |(of, version, _): &(&str, &str, &str)| *of == resource && *version == api_version;
+    let Some((resource, api_version, kind)) = RESOURCES.into_iter().find(is_asked) else {
         return refusal(404, "NotFound");
     };
     let failing = {
@@ -189,8 +206,8 @@ async fn answer(
         return refusal(code, "Forbidden");
     }
     match query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") {
-        true => follow(api, resource, &query),
-        false => list(&api, resource, (api_version, kind), &query),
+        true => follow(api, resource, query),
+        false => list(&api, resource, (api_version, kind), query),
     }
 }
 

@@ -42,6 +42,7 @@ impl Adapter {
             output: directory.path().join("desired.toml"),
             settle: Duration::from_millis(20),
             idle: Duration::from_secs(60),
+            absent: Duration::from_millis(100),
             listen: None,
             once,
         };
@@ -104,7 +105,54 @@ fn slice(service: &str, addresses: &[u64]) -> Value {
 }
 
 fn node(last: u64) -> Value {
-    json!({ "status": { "addresses": [{ "type": "InternalIP", "address": format!("10.0.0.{last}") }] } })
+    json!({ "metadata": { "labels": { "zone": zone(last) } }, "status": { "addresses": [{ "type": "InternalIP", "address": format!("10.0.0.{last}") }] } })
+}
+
+/// One of two words, which labels and selectors say.
+fn zone(number: u64) -> &'static str {
+    if number.is_multiple_of(2) { "even" } else { "odd" }
+}
+
+fn pod(last: u64) -> Value {
+    json!({
+        "metadata": { "labels": { "app": zone(last / 2) } },
+        "spec": { "nodeName": format!("node-{}", last % 8), "containers": [] },
+        "status": { "phase": "Running", "podIPs": [{ "ip": format!("10.244.0.{last}") }] },
+    })
+}
+
+fn namespace(number: u64) -> Value {
+    json!({ "metadata": { "labels": { "team": zone(number) } } })
+}
+
+fn gateway_policy(number: u64) -> Value {
+    let rule = json!({
+        "podSelector": { "matchLabels": { "app": zone(number) } },
+        "namespaceSelector": { "matchLabels": { "team": "odd" } },
+        "nodeSelector": { "matchExpressions": [{ "key": "zone", "operator": "In", "values": [zone(number / 2)] }] },
+    });
+    json!({ "spec": {
+        "selectors": [rule],
+        "destinationCIDRs": ["198.51.100.0/24"],
+        "egressGateway": {
+            "nodeSelector": { "matchLabels": { "zone": "even" } },
+            "egressIP": format!("203.0.113.{}", number % 16),
+        },
+    } })
+}
+
+fn nat_policy(number: u64) -> Value {
+    // One in five cannot be read.
+    let address =
+        if number.is_multiple_of(5) { json!(number) } else { json!(format!("203.0.113.{}", number % 16)) };
+    json!({
+        "metadata": { "annotations": { "netd.io/gateways": "node-1,node-2" } },
+        "spec": {
+            "egress": [{ "podSelector": { "matchLabels": { "app": zone(number) } } }],
+            "destinationCIDRs": ["192.168.33.13/32"],
+            "egressSourceIP": address,
+        },
+    })
 }
 
 /// A cluster with more of each than is on one page.
@@ -114,6 +162,10 @@ fn fill(api: &Api) {
         api.put("services", "shop", &name, service(at));
         api.put("endpointslices", "shop", &name, slice(&name, &[at, at + 10]));
         api.put("nodes", "", &format!("node-{at}"), node(at));
+        api.put("namespaces", "", &format!("team-{at}"), namespace(at));
+        api.put("pods", &format!("team-{at}"), &format!("pod-{at}"), pod(at));
+        api.put("ciliumegressgatewaypolicies", "", &format!("partner-{at}"), gateway_policy(at));
+        api.put("ciliumegressnatpolicies", "", &format!("legacy-{at}"), nat_policy(at));
     }
 }
 
@@ -121,12 +173,20 @@ fn fill(api: &Api) {
 fn happen(api: &Api, seed: &mut u64) {
     let at = 1 + next(seed) % 8;
     let (name, number) = (format!("web-{at}"), next(seed) % 200 + 1);
-    match next(seed) % 8 {
+    match next(seed) % 20 {
         0 => api.delete("services", "shop", &name),
         1 => api.delete("endpointslices", "shop", &name),
         2 => api.delete("nodes", "", &format!("node-{at}")),
-        3 => api.put("services", "shop", &name, service(number)),
-        4 => api.put("nodes", "", &format!("node-{at}"), node(number)),
+        3 | 4 => api.put("services", "shop", &name, service(number)),
+        5 => api.put("nodes", "", &format!("node-{at}"), node(number)),
+        6 => api.delete("namespaces", "", &format!("team-{at}")),
+        7 => api.put("namespaces", "", &format!("team-{at}"), namespace(number)),
+        8 => api.delete("pods", &format!("team-{at}"), &format!("pod-{at}")),
+        9..=12 => api.put("pods", &format!("team-{at}"), &format!("pod-{at}"), pod(number)),
+        13 => api.delete("ciliumegressgatewaypolicies", "", &format!("partner-{at}")),
+        14 => api.put("ciliumegressgatewaypolicies", "", &format!("partner-{at}"), gateway_policy(number)),
+        15 => api.delete("ciliumegressnatpolicies", "", &format!("legacy-{at}")),
+        16 => api.put("ciliumegressnatpolicies", "", &format!("legacy-{at}"), nat_policy(number)),
         _ => api.put("endpointslices", "shop", &name, slice(&name, &[number, number + 1])),
     }
 }
@@ -198,6 +258,40 @@ async fn a2_a_list_that_breaks_off_deletes_nothing() {
     api.expire(false);
     api.delete("nodes", "", "node-1");
     adapter.agrees_with(&api).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn egress_policies_come_with_their_definition_and_go_with_it() {
+    let policies = ["ciliumegressgatewaypolicies", "ciliumegressnatpolicies"];
+    let api = Api::start(0).await;
+    fill(&api);
+    let expected = rendered(&api);
+    assert!(expected.contains("[[egress]]"), "{expected}");
+    policies.iter().for_each(|resource| api.fail(resource, Some(404)));
+    let adapter = Adapter::start(&api, None, false);
+    let has = |egress: bool| adapter.file().is_some_and(|file| file.contains("[[egress]]") == egress);
+    until(|| has(false), || format!("{:?}", adapter.file())).await;
+    policies.iter().for_each(|resource| api.fail(resource, None));
+    adapter.agrees_with(&api).await;
+    policies.iter().for_each(|resource| api.fail(resource, Some(404)));
+    api.cut(true);
+    until(|| has(false), || format!("{:?}", adapter.file())).await;
+    assert!(adapter.file().unwrap().contains("[[services]]"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forbidden_of_egress_is_no_absence_and_keeps_the_file() {
+    let api = Api::start(0).await;
+    fill(&api);
+    let adapter = Adapter::start(&api, None, false);
+    adapter.agrees_with(&api).await;
+    let before = adapter.file();
+    api.fail("ciliumegressgatewaypolicies", Some(403));
+    api.fail("pods", Some(404));
+    api.cut(true);
+    let again = || api.failed("ciliumegressgatewaypolicies") >= 2 && api.failed("pods") >= 2;
+    until(again, || "no second try".to_owned()).await;
+    assert_eq!(adapter.file(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
