@@ -283,3 +283,23 @@ fn a_plan_towards_a_bad_file_is_an_error_with_its_mistakes() {
     assert_eq!(code, Some(1));
     assert!(error.contains("bad.toml:2:1"), "{error}");
 }
+
+#[test]
+fn the_public_key_goes_into_a_file_that_everybody_may_read_and_replaces_a_link() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let (state, output) = (dir.path().join("state"), dir.path().join("key.pub"));
+    let of = |arguments: &[&str]| {
+        let mut command = netd();
+        command.arg("--config").arg(dir.path().join("none.toml")).arg("--state-dir").arg(&state);
+        stdout(command.args(["wireguard", "pubkey"]).args(arguments))
+    };
+    let other = file(&dir, "other", "");
+    std::os::unix::fs::symlink(&other, &output).unwrap();
+    assert_eq!(of(&["--output", output.to_str().unwrap()]), (Some(0), String::new()));
+    let written = std::fs::read_to_string(&output).unwrap();
+    assert_eq!(of(&[]), (Some(0), written));
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "");
+    let mode = std::fs::symlink_metadata(&output).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}

@@ -3,9 +3,10 @@
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnetwork::IpNetwork;
-use netd_kubernetes::{Base, Options, Run, parse_selector, read_dir, render, write};
+use netd_kubernetes::{Back, Base, KeyOf, LeaseName, Options, Run, parse_selector, read_dir, render, write};
 use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,9 +46,61 @@ struct RunArgs {
     /// Ends when the file was written once.
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    back: WriteBack,
     /// How the log is written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+/// What is written to the cluster: nothing, unless it is asked for.
+#[derive(Debug, Args)]
+struct WriteBack {
+    /// Writes the addresses that services have into their status; of several adapters one does.
+    #[arg(long)]
+    write_status: bool,
+    /// With `--write-status`: the socket of the netd that knows addresses of pools.
+    #[arg(long, value_name = "PATH", default_value = "/run/netd/default/netd.sock")]
+    socket: PathBuf,
+    /// Writes events about what of the objects is not in the file; of several adapters one does.
+    #[arg(long)]
+    write_events: bool,
+    /// The lease of the adapter that does; by default `netd-kubernetes` in the namespace that the program runs in.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    lease: Option<String>,
+    /// Makes the public key in this file, as `netd wireguard pubkey` prints it, an annotation of the node.
+    #[arg(long, value_name = "FILE", requires = "node")]
+    write_key: Option<PathBuf>,
+    /// With `--write-key`: the node.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+impl WriteBack {
+    fn back(&self, client: &kube::Client) -> anyhow::Result<Back> {
+        let named = self.lease.as_deref().map(|lease| {
+            lease.split_once('/').with_context(|| format!("--lease: `{lease}` is not `NAMESPACE/NAME`"))
+        });
+        let (namespace, name) = match named.transpose()? {
+            Some((namespace, name)) => (namespace.to_owned(), name.to_owned()),
+            None => (client.default_namespace().to_owned(), LeaseName::default().name),
+        };
+        let key = self.write_key.clone().zip(self.node.clone());
+        Ok(Back {
+            status: self.write_status.then(|| self.socket.clone()),
+            events: self.write_events,
+            lease: LeaseName { namespace, name, identity: identity(), ..LeaseName::default() },
+            key: key.map(|(file, node)| KeyOf { node, file }),
+            ..Back::default()
+        })
+    }
+}
+
+/// A name that no other process has, also none of this node that ended before.
+fn identity() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let chance = RandomState::new().build_hasher().finish();
+    format!("{}_{chance:016x}", host.trim())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -167,8 +220,23 @@ impl RunArgs {
             LogFormat::Text => log.init(),
             LogFormat::Json => log.json().init(),
         }
-        let run = Run {
-            options: self.choice.options()?,
+        // A mistake that is there from the beginning is told to who starts the program.
+        read_base(self.choice.base.as_deref())?;
+        let options = self.choice.options()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let client = kube::Client::try_default().await.context("find the cluster")?;
+            let run = self.what(options, self.back.back(&client)?);
+            tokio::select! {
+                done = netd_kubernetes::run(run, client) => Ok(done?),
+                stopped = stopped() => stopped.context("wait for signals"),
+            }
+        })
+    }
+
+    fn what(&self, options: Options, back: Back) -> Run {
+        Run {
+            options,
             base: self.choice.base.clone(),
             output: self.output.clone(),
             settle: Duration::from_millis(self.settle),
@@ -176,17 +244,8 @@ impl RunArgs {
             absent: ABSENT,
             listen: self.listen,
             once: self.once,
-        };
-        // A mistake that is there from the beginning is told to who starts the program.
-        read_base(run.base.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(async {
-            let client = kube::Client::try_default().await.context("find the cluster")?;
-            tokio::select! {
-                done = netd_kubernetes::run(run, client) => Ok(done?),
-                stopped = stopped() => stopped.context("wait for signals"),
-            }
-        })
+            back,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is said about an object: what of it is not in the file, and why.
 
+use std::error::Error;
 use std::fmt;
 
 /// Longer texts of objects are cut where they are shown: nobody reads on, and a log line stays one.
@@ -56,6 +57,21 @@ pub(crate) fn plain(text: &str) -> String {
         }
     }
     shown
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    plain(&text)
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ impl Kind {
         Self::NatPolicy,
     ];
 
+    /// The kind that Kubernetes calls so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// As Kubernetes calls it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -13,10 +13,15 @@ mod services;
 mod table;
 mod whole;
 
-use crate::note::Note;
+use crate::note::{Note, ObjectRef};
 use crate::{Base, Index, Options};
 use claims::Claims;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use table::Table;
+
+pub(crate) use frontends::is_asked;
+pub(crate) use nodes::KEY_ANNOTATION;
 
 /// What was made of the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,21 @@ pub struct Rendered {
     pub notes: Vec<Note>,
     /// How many tables came from objects.
     pub tables: usize,
+    /// The tables of services of type `LoadBalancer`, in the order of the file.
+    pub balanced: Vec<Balanced>,
+}
+
+/// A table of `[[services]]` by which clients of a load balancer reach a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balanced {
+    /// Its `name`.
+    pub table: String,
+    /// The service.
+    pub object: ObjectRef,
+    /// The addresses that it names.
+    pub vips: BTreeSet<IpAddr>,
+    /// Whether netd gives it addresses of a pool; `vips` are then those that it asks for.
+    pub is_pooled: bool,
 }
 
 /// Why there is no file.

@@ -8,16 +8,17 @@ mod metrics;
 mod serve;
 mod watch;
 
+use crate::back::{self, Back, Said};
 use crate::{Base, BaseError, Note, Options, Written, render, write};
 use known::Known;
-use metrics::Metrics;
+pub(crate) use metrics::Metrics;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::time::{Instant, sleep_until};
 use watch::Pace;
 
@@ -49,6 +50,8 @@ pub struct Run {
     pub listen: Option<SocketAddr>,
     /// Whether it ends when the file was written once.
     pub once: bool,
+    /// What is written to the cluster.
+    pub back: Back,
 }
 
 /// As many times the settle time a change waits at most.
@@ -82,7 +85,10 @@ pub async fn run(run: Run, client: kube::Client) -> Result<(), RunError> {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let kinds = watch::start(&client, &run.options, Pace { idle: run.idle, absent: run.absent }, &sender);
     drop(sender);
-    Author { known: Known::new(kinds), metrics, told: BTreeSet::new(), base: None, run }.work(events).await;
+    let (said, heard) = watch_channel::channel(None);
+    back::start(run.back.clone(), &client, heard, &metrics);
+    let known = Known::new(kinds);
+    Author { known, metrics, told: BTreeSet::new(), base: None, said, run }.work(events).await;
     Ok(())
 }
 
@@ -95,6 +101,8 @@ struct Author {
     told: BTreeSet<Note>,
     /// The text of the base file when it was read last; `None` before, and where it could not be read.
     base: Option<String>,
+    /// To who speaks to the cluster.
+    said: watch_channel::Sender<Option<Arc<Said>>>,
 }
 
 /// From when on the file may be written, if something has changed.
@@ -190,9 +198,14 @@ impl Author {
         };
         let rendered =
             render(self.known.index(), &base, &self.run.options).map_err(|error| error.to_string())?;
-        self.tell(rendered.notes.into_iter().chain(self.known.notes()).collect());
         let written = write(&self.run.output, &rendered.text);
-        written.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        let written = written.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        if written.is_ok() && !self.said.is_closed() {
+            let said = Said::of(self.known.index(), &rendered, &self.run.options);
+            self.said.send_replace(Some(Arc::new(said)));
+        }
+        self.tell(rendered.notes.into_iter().chain(self.known.notes()).collect());
+        written
     }
 
     /// Each note is logged when it is new.

@@ -62,6 +62,38 @@ fn egress_policies_come_with_what_they_need_and_no_more() {
 }
 
 #[test]
+fn what_is_written_to_the_cluster_comes_with_what_it_needs_and_no_more() {
+    let lease = json!([
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["netd-kubernetes"],
+            "verbs": ["get", "update"],
+        },
+    ]);
+    let role = |group: &str, resource: &str, verb: &str| json!([{ "apiGroups": [group], "resources": [resource], "verbs": [verb] }]);
+    let of = |component: &str, file: &str| rules(&format!("components/{component}/{file}"));
+    assert_eq!(of("write-status", "rbac.yaml"), role("", "services/status", "patch"));
+    assert_eq!(of("write-events", "rbac.yaml"), role("events.k8s.io", "events", "create"));
+    assert_eq!(of("write-key", "rbac.yaml"), role("", "nodes", "patch"));
+    assert_eq!(of("write-status", "lease.yaml"), lease);
+    assert_eq!(of("write-events", "lease.yaml"), lease);
+}
+
+#[test]
+fn the_program_takes_the_arguments_of_every_component() {
+    let own = ["egress", "write-status", "write-events", "write-key"];
+    let plain = container("kubernetes")["args"].take();
+    assert!(plain.as_array().unwrap().iter().all(|argument| !argument.as_str().unwrap().contains("write")));
+    for component in own {
+        let mut arguments = patched(component);
+        arguments.push("--help".to_owned());
+        assert_cmd::Command::cargo_bin("netd-kubernetes").unwrap().args(arguments).assert().success();
+    }
+}
+
+#[test]
 fn the_adapter_may_list_and_watch_what_it_watches_and_nothing_else() {
     assert_eq!(
         rules("rbac.yaml"),

@@ -155,6 +155,9 @@ pub struct PubkeyArgs {
     /// With --write: only show the difference.
     #[arg(long, requires = "write")]
     pub dry_run: bool,
+    /// The file that gets the key, which everybody may read, instead of standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "write")]
+    pub output: Option<PathBuf>,
 }
 
 /// Options of `import`.

@@ -49,6 +49,7 @@ impl Pod {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Policy {
     pub(crate) created: Option<Time>,
+    pub(crate) uid: Option<String>,
     pub(crate) pods: Vec<Chosen>,
     pub(crate) destinations: Vec<String>,
     pub(crate) excluded: Vec<String>,
@@ -150,6 +151,7 @@ impl Policy {
         }
         Ok(Policy {
             created: given.metadata.creation_timestamp,
+            uid: given.metadata.uid,
             pods,
             destinations: destination_cidrs.unwrap_or_default(),
             excluded: excluded_cidrs.unwrap_or_default(),

@@ -53,6 +53,12 @@ pub(super) fn of(service: &Service, base: &Base, options: &Options, told: &mut V
     frontends
 }
 
+/// Whether the service asks for a load balancer of a class that is netd's.
+pub(crate) fn is_asked(service: &Service, options: &Options) -> bool {
+    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
+    spec.is_some_and(|spec| options.classes.contains(spec.load_balancer_class.as_deref().unwrap_or_default()))
+}
+
 /// Addresses, and what of them is none.
 fn addresses<'t>(
     what: &str,
@@ -94,8 +100,8 @@ fn load_balancer(
     options: &Options,
     told: &mut Vec<String>,
 ) -> Option<Frontend> {
-    let class = spec.load_balancer_class.clone().unwrap_or_default();
-    if !options.classes.contains(&class) {
+    if !is_asked(service, options) {
+        let class = spec.load_balancer_class.clone().unwrap_or_default();
         let class =
             if class.is_empty() { "it has no class".to_owned() } else { format!("class {}", plain(&class)) };
         told.push(format!("its addresses of the load balancer are left out: {class}, which is not netd's"));

@@ -11,7 +11,7 @@ use netd_schema::PublicKey;
 use std::net::IpAddr;
 
 /// The annotation that holds the node's public key, as `netd wireguard pubkey` prints it there.
-const KEY_ANNOTATION: &str = "netd.io/wireguard-public-key";
+pub(crate) const KEY_ANNOTATION: &str = "netd.io/wireguard-public-key";
 
 /// The tables of all nodes that people do not describe themselves.
 pub(super) fn tables(index: &Index, base: &Base, claims: &mut Claims, notes: &mut Vec<Note>) -> Vec<Table> {

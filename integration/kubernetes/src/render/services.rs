@@ -213,6 +213,9 @@ impl Granted {
             return None;
         }
         let mut writer = Writer::new(Section::Services, self.object.clone(), name);
+        if frontend.suffix.is_empty() {
+            writer.balanced(&frontend.vips, frontend.pool.is_some());
+        }
         writer.list("vips", &frontend.vips);
         if let Some(pool) = &frontend.pool {
             write_pool(pool, self.groups.len() > 1, &self.object, &mut writer);

@@ -2,7 +2,9 @@
 
 use crate::note::ObjectRef;
 use netd_schema::quoted;
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
 
 /// Where a table belongs in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +23,8 @@ pub(super) struct Table {
     pub(super) object: ObjectRef,
     /// With the line that says where it came from.
     pub(super) text: String,
+    /// The addresses that it names and whether it gets others from a pool, if it is what a load balancer is there for.
+    pub(super) balanced: Option<(BTreeSet<IpAddr>, bool)>,
 }
 
 /// Writes a table, a line for each key.
@@ -36,9 +40,14 @@ impl Writer {
             Section::Egress => "[[egress]]",
         };
         let text = format!("\n# {object}\n{header}\n");
-        let mut writer = Self { table: Table { section, name: name.clone(), object, text } };
+        let mut writer = Self { table: Table { section, name: name.clone(), object, text, balanced: None } };
         writer.text("name", &name);
         writer
+    }
+
+    /// Clients of the load balancer reach the service by these addresses, or by those of a pool.
+    pub(super) fn balanced(&mut self, vips: &BTreeSet<IpAddr>, is_pooled: bool) {
+        self.table.balanced = Some((vips.clone(), is_pooled));
     }
 
     /// A key and a value that is TOML already.

@@ -1,7 +1,7 @@
 //! The tables put together, and judged by the schema: what it refuses is taken out, and said of the object.
 
 use super::table::Table;
-use super::{RenderError, Rendered};
+use super::{Balanced, RenderError, Rendered};
 use crate::Base;
 use crate::note::{Note, plain};
 use netd_schema::{Diagnostics, Severity};
@@ -29,7 +29,11 @@ pub(super) fn assemble(
             Ok(_) => {
                 notes.sort();
                 notes.dedup();
-                return Ok(Rendered { text, notes, tables: tables.len() });
+                let count = tables.len();
+                let balanced = tables.into_iter().filter_map(|Table { name, object, balanced, .. }| {
+                    balanced.map(|(vips, is_pooled)| Balanced { table: name, object, vips, is_pooled })
+                });
+                return Ok(Rendered { text, notes, tables: count, balanced: balanced.collect() });
             }
             Err(found) => mistakes = found,
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// What is counted.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     objects: Gauge,
     synced: Gauge,
@@ -22,6 +22,10 @@ pub(super) struct Metrics {
     failures: Counter,
     in_force: Gauge,
     render: Seconds,
+    leading: Gauge,
+    status_writes: Counter,
+    events: Counter,
+    back_failures: Counter,
     watch_failures: Family<Vec<(&'static str, &'static str)>, Counter>,
 }
 
@@ -36,6 +40,10 @@ impl Metrics {
             failures: Counter::default(),
             in_force: Gauge::default(),
             render: Seconds::default(),
+            leading: Gauge::default(),
+            status_writes: Counter::default(),
+            events: Counter::default(),
+            back_failures: Counter::default(),
             watch_failures: Family::default(),
         };
         let registry = &mut metrics.registry;
@@ -47,6 +55,13 @@ impl Metrics {
         registry.register("in_force", "1 while the file is what the objects say", metrics.in_force.clone());
         let help = "How long it took to make the file and to write it, the last time";
         registry.register_with_unit("render", help, Unit::Seconds, metrics.render.clone());
+        let help = "1 while this adapter holds the lease of those who write to the cluster";
+        registry.register("leading", help, metrics.leading.clone());
+        let help = "How often the status of a service was given its addresses";
+        registry.register("status_writes", help, metrics.status_writes.clone());
+        registry.register("events", "Events that were written", metrics.events.clone());
+        let help = "How often something could not be written to the cluster";
+        registry.register("back_failures", help, metrics.back_failures.clone());
         let help = "How often a watch broke or could not begin";
         registry.register("watch_failures", help, metrics.watch_failures.clone());
         metrics
@@ -74,6 +89,22 @@ impl Metrics {
 
     pub(super) fn watch_failed(&self, kind: Kind) {
         self.watch_failures.get_or_create(&vec![("kind", kind.name())]).inc();
+    }
+
+    pub(crate) fn leads(&self, is_leading: bool) {
+        self.leading.set(i64::from(is_leading));
+    }
+
+    pub(crate) fn status_written(&self) {
+        self.status_writes.inc();
+    }
+
+    pub(crate) fn event_written(&self) {
+        self.events.inc();
+    }
+
+    pub(crate) fn back_failed(&self) {
+        self.back_failures.inc();
     }
 
     /// Whether the file says what the objects say.

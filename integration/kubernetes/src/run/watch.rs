@@ -1,7 +1,7 @@
 //! One watch for each kind: lists, then follows; when the server has forgotten where it was, lists again.
 
 use crate::Options;
-use crate::note::plain;
+use crate::note::with_causes;
 use crate::objects::{Key, Kind, Object};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
@@ -11,7 +11,6 @@ use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -129,7 +128,9 @@ where
                 absent = if is_absent(kind, &error) { absent + 1 } else { 0 };
                 let (event, pause) = match absent >= ABSENT_TIMES {
                     true => (Event::Absent(kind), pace.absent),
-                    false => (Event::Failed { kind, why: why(&error) }, backoff.next().unwrap_or_default()),
+                    false => {
+                        (Event::Failed { kind, why: with_causes(&error) }, backoff.next().unwrap_or_default())
+                    }
                 };
                 if sender.send(event).await.is_err() {
                     return;
@@ -156,19 +157,4 @@ fn is_absent(kind: Kind, error: &watcher::Error) -> bool {
 /// Numbers that grow, as Kubernetes promises of its own objects; 0 for one that says nothing.
 fn version<K: Resource>(object: &K) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
-/// The error and its causes, on one line.
-fn why(error: &watcher::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    plain(&text)
 }

@@ -1,6 +1,9 @@
 //! A server that speaks the protocol of the Kubernetes API: lists in pages, watches with bookmarks, 410 Gone, and connections
 //! that end. What it does to events is decided by a seed.
 
+#[path = "writes.rs"]
+mod writes;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -15,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// Of what there is one list.
-pub const RESOURCES: [(&str, &str, &str); 7] = [
+pub const RESOURCES: [(&str, &str, &str); 9] = [
     ("services", "v1", "Service"),
     ("endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
     ("nodes", "v1", "Node"),
@@ -23,6 +26,8 @@ pub const RESOURCES: [(&str, &str, &str); 7] = [
     ("pods", "v1", "Pod"),
     ("ciliumegressgatewaypolicies", "cilium.io/v2", "CiliumEgressGatewayPolicy"),
     ("ciliumegressnatpolicies", "cilium.io/v2alpha1", "CiliumEgressNATPolicy"),
+    ("leases", "coordination.k8s.io/v1", "Lease"),
+    ("events", "events.k8s.io/v1", "Event"),
 ];
 
 /// Pages are small, so that every list has several.
@@ -48,6 +53,8 @@ struct Cluster {
     failing: BTreeMap<&'static str, u16>,
     /// Whether no list gets further than its first page.
     expiring: bool,
+    /// How often the resource was asked for or written by its name.
+    asked: BTreeMap<&'static str, usize>,
     /// How often a request was answered so, by resource.
     failed: BTreeMap<&'static str, usize>,
     /// Each time one more, all watches end.
@@ -80,6 +87,7 @@ impl Api {
         let router = Router::new()
             .route("/api/v1/{resource}", get(answer))
             .route("/apis/{group}/{version}/{resource}", get(answer_of_group))
+            .merge(writes::routes())
             .with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         api
@@ -125,6 +133,31 @@ impl Api {
         }
         drop(cluster);
         self.tell();
+    }
+
+    /// The object, if it is there.
+    pub fn object(&self, resource: &'static str, namespace: &str, name: &str) -> Option<Value> {
+        self.lock().objects.get(&(resource, namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects of the resource.
+    pub fn all(&self, resource: &'static str) -> Vec<Value> {
+        let cluster = self.lock();
+        let of = cluster.objects.iter().filter(|((of, _, _), _)| *of == resource);
+        of.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// How often the resource was asked for or written by its name.
+    pub fn asked(&self, resource: &'static str) -> usize {
+        self.lock().asked.get(resource).copied().unwrap_or(0)
+    }
+
+    /// Counts a request for the resource; the answer, if it is to fail.
+    fn ask(&self, resource: &'static str) -> Option<Response> {
+        let mut cluster = self.lock();
+        *cluster.asked.entry(resource).or_default() += 1;
+        let code = cluster.failing.get(resource).copied();
+        code.map(|code| refusal(code, "Failing"))
     }
 
     /// All objects, as they are.

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod back;
 
 use api::{Api, next};
-use netd_kubernetes::{Base, Index, Options, Run, render};
+use netd_kubernetes::{Back, Base, Index, Options, Run, render};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -30,6 +31,10 @@ impl Drop for Adapter {
 
 impl Adapter {
     fn start(api: &Api, base: Option<&str>, once: bool) -> Self {
+        Self::start_with(api, base, once, (Options::default(), Back::default()))
+    }
+
+    fn start_with(api: &Api, base: Option<&str>, once: bool, (options, back): (Options, Back)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = base.map(|text| {
             let path = directory.path().join("base.toml");
@@ -37,7 +42,7 @@ impl Adapter {
             path
         });
         let run = Run {
-            options: Options::default(),
+            options,
             base: path,
             output: directory.path().join("desired.toml"),
             settle: Duration::from_millis(20),
@@ -45,6 +50,7 @@ impl Adapter {
             absent: Duration::from_millis(100),
             listen: None,
             once,
+            back,
         };
         let config = kube::Config::new(api.url.parse().unwrap());
         let client = kube::Client::try_from(config).unwrap();

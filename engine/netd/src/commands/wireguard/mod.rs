@@ -55,7 +55,11 @@ fn pubkey(global: &Global, args: &PubkeyArgs) -> anyhow::Result<ExitCode> {
     let listed = listed.map(|key| PublicKey::from_bytes(key.0));
     let key = if args.next { next_key(key_file, listed)? } else { present_key(key_file, listed)? };
     if !args.write {
-        say(&format!("{}\n", key.to_base64()))?;
+        let text = format!("{}\n", key.to_base64());
+        match &args.output {
+            Some(path) => Beside::write(path, &text, "wireguard")?.put_in_place(path)?,
+            None => say(&text)?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let (now, _) = file?;
