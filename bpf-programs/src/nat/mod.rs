@@ -10,13 +10,13 @@ mod rules;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 pub use egress::{EgressRule, EgressRules};
 pub use rules::{Outer, Ports, Rules};
-pub use table::{Fullest, Usage, Used};
+pub use table::{Fullest, Translated, Usage, Used};
 
 use self::abi::{
     ABI_VERSION, Class, Counts, Device, EgressKey, Flow, Fragment, FragmentKey, Given, Key, Mapping, Port,
@@ -192,6 +192,18 @@ impl Nat {
     /// How much of each outer address is used, by reading every mapping; `now_ns` as for [`Nat::usage`].
     pub fn used(&self, now_ns: u64) -> Result<BTreeMap<IpAddr, Used>> {
         table::used(&self.maps.mappings, now_ns)
+    }
+
+    /// The flows with a remote that are translated and alive, by reading every mapping; `now_ns` as for [`Nat::usage`].
+    /// Of pings the remote's port is zero.
+    pub fn with_remote(&self, protocol: u8, remote: SocketAddr, now_ns: u64) -> Result<Vec<Translated>> {
+        table::with_remote(&self.maps.mappings, protocol, remote, now_ns)
+    }
+
+    /// When a packet of a flow to a pod's own address was seen last, in nanoseconds since boot; `None` if there is no record
+    /// of it.
+    pub fn direct(&self, protocol: u8, pod: SocketAddr, remote: SocketAddr) -> Result<Option<u64>> {
+        table::direct(&self.maps.direct, protocol, pod, remote)
     }
 
     /// Every mapping, in the order of their keys, dead or alive.

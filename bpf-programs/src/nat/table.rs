@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytemuck::Pod;
 
 use super::Maps;
-use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Given, IS_OVER, Key, Mapping, Port, RESET};
+use super::abi::{ANSWERED, FIN_IN, FIN_OUT, Flow, Given, IS_OVER, Key, Mapping, Port, RESET, mapped};
 use crate::abi::{TCP, UDP};
 use crate::error::{Error, Result};
 use crate::kernel_maps::{all, delete_all, put_all};
@@ -22,7 +22,7 @@ const QUESTIONS_PORT: [u8; 2] = 53_u16.to_be_bytes();
 const ENOUGH: usize = 8192;
 
 /// How much of the table is used. Of a table with more than some thousand entries it is estimated, to about a percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Mappings that are alive.
     pub flows: u32,
@@ -30,8 +30,16 @@ pub struct Usage {
     pub over: u32,
     /// The room for both.
     pub capacity: u32,
+    /// What is alive of each outer address; those without a flow are not there.
+    pub addresses: BTreeMap<IpAddr, Used>,
+}
+
+impl Usage {
     /// The remote to which most ports of one outer address are in use.
-    pub fullest: Option<Fullest>,
+    #[must_use]
+    pub fn fullest(&self) -> Option<Fullest> {
+        self.addresses.values().filter_map(|used| used.fullest).max()
+    }
 }
 
 /// How much of an outer address is used.
@@ -58,6 +66,65 @@ pub struct Fullest {
     pub outer: IpAddr,
 }
 
+/// A flow that is translated. Of a ping the ports are its identifiers, and that of the remote is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Translated {
+    /// As in the IP header.
+    pub protocol: u8,
+    /// The pod's end.
+    pub inner: SocketAddr,
+    /// What the remote sees in its place.
+    pub outer: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+}
+
+impl Translated {
+    fn of(key: &Key, mapping: &Mapping) -> Self {
+        Self {
+            protocol: key.protocol,
+            inner: socket(mapping.inner, mapping.inner_port),
+            outer: socket(key.outer, key.outer_port),
+            remote: socket(key.remote, key.remote_port),
+        }
+    }
+}
+
+/// The flows with a remote that are alive.
+pub(super) fn with_remote(
+    mappings: &Hash<Key, Mapping>,
+    protocol: u8,
+    remote: SocketAddr,
+    now_ns: u64,
+) -> Result<Vec<Translated>> {
+    let found = all(mappings, "mappings")?;
+    let alive = found.iter().filter(|(key, mapping)| is_alive(key, mapping, now_ns));
+    let flows = alive.map(|(key, mapping)| Translated::of(key, mapping));
+    Ok(flows.filter(|flow| flow.protocol == protocol && flow.remote == remote).collect())
+}
+
+/// The record of a flow to a pod's own address, if there is one: when its last packet was seen.
+pub(super) fn direct(
+    direct: &Hash<Flow, u64>,
+    protocol: u8,
+    inner: SocketAddr,
+    remote: SocketAddr,
+) -> Result<Option<u64>> {
+    let flow = Flow {
+        inner: mapped(inner.ip()),
+        remote: mapped(remote.ip()),
+        inner_port: inner.port().to_be_bytes(),
+        remote_port: remote.port().to_be_bytes(),
+        protocol,
+        zero: [0; 3],
+    };
+    direct.get(&flow).map_err(|error| Error::kernel("lookup", "direct", error))
+}
+
+fn socket(address: [u8; 16], port: [u8; 2]) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::from(address).to_canonical(), u16::from_be_bytes(port))
+}
+
 pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage> {
     let (mut flows, mut over) = (0, 0);
     let mut remotes: BTreeMap<Key, u32> = BTreeMap::new();
@@ -79,8 +146,8 @@ pub(super) fn usage(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<Usage>
         }
         _ => count,
     };
-    let fullest = remotes.into_iter().map(|(key, ports)| fullest(&key, all(ports)));
-    Ok(Usage { flows: all(flows), over: all(over), capacity, fullest: fullest.max() })
+    let addresses = by_address(remotes.into_iter().map(|(key, ports)| fullest(&key, all(ports))));
+    Ok(Usage { flows: all(flows), over: all(over), capacity, addresses })
 }
 
 /// What is alive of each outer address.
@@ -90,23 +157,27 @@ pub(super) fn used(mappings: &Hash<Key, Mapping>, now_ns: u64) -> Result<BTreeMa
     {
         *remotes.entry(Key { outer_port: [0; 2], ..*key }).or_default() += 1;
     }
+    Ok(by_address(remotes.into_iter().map(|(key, ports)| fullest(&key, ports))))
+}
+
+fn by_address(remotes: impl Iterator<Item = Fullest>) -> BTreeMap<IpAddr, Used> {
     let mut used: BTreeMap<IpAddr, Used> = BTreeMap::new();
-    for fullest in remotes.into_iter().map(|(key, ports)| fullest(&key, ports)) {
+    for fullest in remotes {
         let of = used.entry(fullest.outer).or_default();
         of.flows = of.flows.saturating_add(fullest.ports);
         of.fullest = of.fullest.max(Some(fullest));
     }
-    Ok(used)
+    used
 }
 
 fn fullest(key: &Key, ports: u32) -> Fullest {
-    let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_canonical();
+    let remote = socket(key.remote, key.remote_port);
     Fullest {
         ports,
         protocol: key.protocol,
-        remote: address(key.remote),
-        remote_port: u16::from_be_bytes(key.remote_port),
-        outer: address(key.outer),
+        remote: remote.ip(),
+        remote_port: remote.port(),
+        outer: Ipv6Addr::from(key.outer).to_canonical(),
     }
 }
 

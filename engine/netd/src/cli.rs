@@ -251,14 +251,16 @@ pub enum Command {
     ///   netd allocate --write
     #[command(verbatim_doc_comment)]
     Allocate(AllocateArgs),
-    /// Say what the load balancer does with a packet, and why.
+    /// Say what becomes of a packet, and why: the load balancer, egress policies, masquerading.
     ///
-    /// Runs the loaded program on the packet, and explains each step from the maps. The packet goes nowhere, and leaves no
-    /// record of a flow, but the counters count it like any other. With --offline the file alone answers.
+    /// Runs the load balancer's program on the packet, and explains each step from the maps. The packet goes nowhere, and leaves
+    /// no record of a flow, but the counters count it like any other. Of a packet that no service takes, the maps of the
+    /// programs that translate say what becomes of it. With --offline the file alone answers.
     ///
     /// Examples:
     ///   netd explain "tcp 198.51.100.7:4242 > 192.0.2.10:80"
     ///   netd explain "udp 198.51.100.7:4242 > 192.0.2.53:53" --json
+    ///   netd explain "tcp 10.244.0.5:4242 > 192.168.33.13:443"     a pod's, on its way out
     ///   netd explain --offline --config next.toml "tcp 198.51.100.7:4242 > 192.0.2.10:80 ack"
     #[command(verbatim_doc_comment)]
     Explain(PacketArgs),

@@ -5,11 +5,12 @@ mod work;
 
 use crate::allocation::AddressReport;
 use crate::clock;
-use crate::egress::EgressReport;
+use crate::egress::{EgressReport, OwnerReport};
 use crate::reconcile::{Preview, Reconciler, log_refusal};
 use crate::report::{Reason, Report, ResourceReport};
 use crate::source::{Delivery, Reading};
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -85,6 +86,8 @@ pub enum Request {
     Addresses(oneshot::Sender<Result<AddressReport, String>>),
     /// How the egress policies stand. The node is looked at again.
     Egress(oneshot::Sender<Result<EgressReport, String>>),
+    /// Which egress policy has packets from one address to another. The node is looked at again.
+    EgressOf(IpAddr, IpAddr, oneshot::Sender<Result<Option<OwnerReport>, String>>),
     /// Every resource as the last pass left it.
     Resources(oneshot::Sender<Vec<ResourceReport>>),
     /// The removal of everything that is owned; no pass is made after it until one is asked for.

@@ -299,7 +299,12 @@ async fn explain(
     let Json(ExplainBody { packet, device }) = body?;
     let refused = |why: String| Refused(StatusCode::UNPROCESSABLE_ENTITY, why);
     let packet: Packet = packet.parse().map_err(|error: PacketError| refused(error.to_string()))?;
-    let answer = (shared.explain)(packet, device).await.map_err(refused)?;
+    let mut answer = (shared.explain)(packet, device).await.map_err(refused)?;
+    if answer.may_have_policy(&packet) {
+        let (from, to) = (packet.source.ip(), packet.destination.ip());
+        let owner = ask(&shared, READ_MAX, |told| Request::EgressOf(from, to, told)).await;
+        answer.tell_policy(owner.unwrap_or_else(|Refused(_, why)| Err(why)));
+    }
     Ok(Json(json!({ "text": answer.text(), "explanation": answer })).into_response())
 }
 

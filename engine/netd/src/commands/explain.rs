@@ -1,4 +1,4 @@
-//! `netd explain`: what the load balancer does with a packet, and why.
+//! `netd explain`: what becomes of a packet, and why.
 
 use super::{agree, maglev, node};
 use crate::allocation;
@@ -8,6 +8,7 @@ use crate::cli::{Global, PacketArgs, say};
 use crate::commands::instance_of;
 use crate::explain::{self, Explanation, Packet};
 use crate::facts::FactsReader;
+use crate::source;
 use anyhow::{Context as _, anyhow};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,21 +47,28 @@ async fn ask(global: &Global, packet: Packet, device: Option<String>) -> anyhow:
         return serde_json::from_slice(&bytes).context("the daemon's answer cannot be read");
     }
     node::check_rights().map_err(|error| error.context("`--offline` answers from the file alone"))?;
-    own(&loaded(global, packet, device).await.map_err(|why| anyhow!(why))?)
+    let mut answer = loaded(global, packet, device).await.map_err(|why| anyhow!(why))?;
+    if answer.may_have_policy(&packet) {
+        let (from, to) = (packet.source.ip(), packet.destination.ip());
+        let mut reconciler = node::for_reading(global)?;
+        answer.tell_policy(reconciler.egress_of(&source::read(&global.config), from, to).await);
+    }
+    own(&answer)
 }
 
 fn own(explanation: &Explanation) -> anyhow::Result<Answer> {
     Ok(Answer { text: explanation.text(), explanation: serde_json::to_value(explanation)? })
 }
 
-/// Runs the program that is pinned here on the packet.
+/// Runs the load balancer's program that is pinned here on the packet, and reads what the translating programs go by.
 pub(crate) async fn loaded(
     global: &Global,
     packet: Packet,
     device: Option<String>,
 ) -> Result<Explanation, String> {
     let facts = FactsReader::new(node::node_name(global)).read().await?;
-    let balancer = Balancer::new(instance_of(global).bpf_dir);
-    let run = move || explain::loaded(&balancer, &facts, &packet, device.as_deref());
+    let bpf_dir = instance_of(global).bpf_dir;
+    let balancer = Balancer::new(bpf_dir.clone());
+    let run = move || explain::loaded(&balancer, &bpf_dir, &facts, &packet, device.as_deref());
     tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())?
 }

@@ -6,6 +6,7 @@ mod choose;
 mod classes;
 mod compile;
 mod devices;
+mod owner;
 #[cfg(test)]
 mod properties;
 mod report;
@@ -16,8 +17,10 @@ pub use choose::{in_force, watched};
 pub use classes::{Classes, Tables, from_classes, to_classes};
 pub use compile::{Compiled, Overlap, Preference, RULES_MAX, Table, Taken, compile};
 pub use devices::{Devices, devices};
+pub use owner::{Owner, owner};
 pub use report::{
-    EgressAddressReport, EgressGatewayReport, EgressReport, PolicyReport, TranslationReport, UsageReport,
+    EgressAddressReport, EgressGatewayReport, EgressReport, OwnerReport, PolicyReport, TranslationReport,
+    UsageReport,
 };
 pub use rule::{Rule, Trouble};
 pub use uplink::uplink;
@@ -141,8 +144,9 @@ fn never_taken() -> impl Iterator<Item = IpNetwork> {
     NEVER_TAKEN.iter().filter_map(|text| text.parse().ok())
 }
 
-/// What policies without `in_cluster` do not take.
-fn cluster(config: &Config) -> BTreeSet<IpNetwork> {
+/// What policies without `in_cluster` do not take: pods and nodes of the file, and what no router sends on.
+#[must_use]
+pub fn cluster(config: &Config) -> BTreeSet<IpNetwork> {
     let pods = config.nodes.iter().flat_map(|node| &node.pod_cidrs).copied();
     let nodes = config.nodes.iter().flat_map(|node| &node.addresses).copied().map(IpNetwork::from);
     pods.chain(nodes).chain(never_taken()).collect()

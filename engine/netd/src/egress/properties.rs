@@ -58,18 +58,11 @@ fn rule(at: usize) -> Rule {
     }
 }
 
-/// The policy that has a packet, by comparing all of them.
-fn naive(policies: &[Egress], cluster: &BTreeSet<IpNetwork>, from: IpAddr, to: IpAddr) -> Rule {
-    let longest = |prefixes: &[IpNetwork], address: IpAddr| {
-        prefixes.iter().filter(|it| contains(**it, address.into())).map(|it| it.prefix()).max()
-    };
-    let is_in_cluster = cluster.iter().any(|prefix| contains(*prefix, to.into()));
-    let matching = policies.iter().enumerate().filter_map(|(at, policy)| {
-        let (source, destination) = (longest(&policy.sources, from)?, longest(&policy.destinations, to)?);
-        let is_out = longest(&policy.exclude, to).is_some() || (is_in_cluster && !policy.in_cluster);
-        (!is_out).then_some((at, (destination, source, std::cmp::Reverse(&policy.name))))
-    });
-    matching.max_by_key(|(_, rank)| *rank).map_or(Rule::Pass, |(at, _)| rule(at))
+/// The rule of the policy that has a packet, by comparing all of them.
+fn compared(policies: &[Egress], cluster: &BTreeSet<IpNetwork>, from: IpAddr, to: IpAddr) -> Rule {
+    let owner = owner(policies, cluster, from, to);
+    let at = owner.and_then(|owner| policies.iter().position(|policy| policy.name == owner.policy.name));
+    at.map_or(Rule::Pass, rule)
 }
 
 /// The rule of a packet, as the programs find it.
@@ -101,7 +94,7 @@ proptest! {
         let classes = to_classes(&compiled(&policies, &cluster).tables, &Classes::default());
         for (v4, from, to) in packets {
             let (from, to) = (address(v4, from), address(v4, to));
-            let (found, expected) = (looked_up(&classes, from, to), naive(&policies, &cluster, from, to));
+            let (found, expected) = (looked_up(&classes, from, to), compared(&policies, &cluster, from, to));
             prop_assert_eq!(found, expected, "from {} to {}", from, to);
         }
     }

@@ -1,10 +1,11 @@
 //! Egress policies as `netd egress` shows them: plain values, made of the file, the facts and what was observed.
 
-use super::{Decided, in_force, is_shared, watched};
+use super::{Decided, Rule, in_force, is_shared, watched};
 use crate::facts::Facts;
 use crate::failover::{Seen, Standing};
 use crate::kinds::address::{self, AddressSpec};
 use crate::report::FormatVersion;
+use ipnetwork::IpNetwork;
 use netd_core::{Observed, Reading};
 use netd_schema::{Config, Egress, EgressGateway, Family, PoolChoice};
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,19 @@ pub struct PolicyReport {
     /// Why its packets are dropped, or leave as they are; absent if they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// The policy that has a packet.
+#[derive(Clone, Debug)]
+pub struct OwnerReport {
+    /// How it stands.
+    pub policy: PolicyReport,
+    /// Its longest prefix with the packet's source.
+    pub source: IpNetwork,
+    /// Its longest prefix with the packet's destination.
+    pub destination: IpNetwork,
+    /// What this node is to do with the packet.
+    pub rule: Rule,
 }
 
 /// A node that may be the gateway.
@@ -124,6 +138,32 @@ impl EgressReport {
         let policy = |policy: &Egress| PolicyReport::of(policy, &view);
         let policies = config.egress.iter().map(policy).collect();
         Ok(Self { node: facts.node.clone(), policies, ..Self::default() })
+    }
+}
+
+impl OwnerReport {
+    /// The policy of a file, with the addresses that it has, that a packet belongs to; `None`: no policy has it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EgressReport::of`].
+    pub fn of(
+        config: &Config,
+        facts: &Facts,
+        observed: &Observed,
+        from: IpAddr,
+        to: IpAddr,
+    ) -> Result<Option<Self>, String> {
+        let Some(owner) = super::owner(&config.egress, &super::cluster(config), from, to) else {
+            return Ok(None);
+        };
+        let decided = super::decide(config, facts)?;
+        let is_watched = config.egress_failover.is_some();
+        let view = View { facts, decided: &decided, observed, seen: watched(config, facts), is_watched };
+        let rules = decided.rules.get(&owner.policy.name);
+        let rule = rules.map_or(Rule::Pass, |[v4, v6]| if to.is_ipv4() { *v4 } else { *v6 });
+        let policy = PolicyReport::of(owner.policy, &view);
+        Ok(Some(Self { policy, source: owner.source, destination: owner.destination, rule }))
     }
 }
 

@@ -63,6 +63,11 @@ pub(super) async fn answer(mut reconciler: Reconciler, request: Request, desk: R
             let _ = to.send(reconciler.egress(&now.reading).await);
             Done::quietly(reconciler)
         }
+        Request::EgressOf(from, destination, to) => {
+            let now = desk.read().await;
+            let _ = to.send(reconciler.egress_of(&now.reading, from, destination).await);
+            Done::quietly(reconciler)
+        }
         Request::Resources(to) => {
             let _ = to.send(reconciler.resources());
             Done::quietly(reconciler)

@@ -4,24 +4,43 @@ use super::counted::{Counting, because};
 use super::frame::{Sent, sent};
 use super::ingress::{Ingress, ingress};
 use super::promise::{self, Promise};
-use super::{Evidence, Explanation, Kind, Packet, Verdict, wire};
+use super::{Evidence, Explanation, Kind, Packet, Verdict, translation, wire};
 use crate::balancer::Balancer;
 use crate::facts::Facts;
 use crate::kinds::service::sentence;
 use netd_bpf::abi::{FlowKey, FragmentKey};
 use netd_bpf::{Datapath, Maps, links};
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// Runs the loaded program on the packet and says what it did, step by step. Of the facts, which are those of the
 /// calling thread's network namespace, it takes devices and their names.
 ///
 /// The packet comes in by `device`, or by the one that is likely. It is counted like any other; the records are
-/// afterwards what they were before.
+/// afterwards what they were before. What the load balancer leaves alone may be one for the programs that translate, which are
+/// pinned below `bpf_dir`.
 ///
 /// # Errors
 ///
 /// A sentence, when nothing is loaded, the maps cannot be read, or the program is not on `device`.
 pub fn explain(
+    balancer: &Balancer,
+    bpf_dir: &Path,
+    facts: &Facts,
+    packet: &Packet,
+    device: Option<&str>,
+) -> Result<Explanation, String> {
+    let balanced = balanced(balancer, facts, packet, device);
+    if balanced.as_ref().is_ok_and(|answer| answer.verdict != Verdict::Pass) {
+        return balanced;
+    }
+    match translation::explain(bpf_dir, facts, packet)? {
+        Some(translated) => Ok(translated),
+        None => balanced,
+    }
+}
+
+fn balanced(
     balancer: &Balancer,
     facts: &Facts,
     packet: &Packet,
@@ -31,7 +50,7 @@ pub fn explain(
     let ingress = ingress(&attached, facts, packet, device)?;
     balancer.with_datapath(|datapath| match datapath {
         Some(datapath) => run(datapath, facts, packet, ingress.as_ref()),
-        None => Err("nothing is loaded: netd has not applied a file with services here (`--offline` answers from the \
+        None => Err("nothing is loaded: netd has not applied a file with services or egress policies here (`--offline` answers from the \
                      file alone)"
             .into()),
     })?

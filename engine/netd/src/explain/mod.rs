@@ -1,7 +1,8 @@
-//! What the load balancer does with one packet, and why, step by step.
+//! What becomes of one packet, and why, step by step: the load balancer, then egress policies and masquerading.
 //!
-//! [`offline`] answers from the file alone. `loaded` reads the maps, runs the loaded program on the packet and says
-//! so if the program did anything else than the maps promise.
+//! [`offline`] answers from the file alone. `loaded` reads the maps, runs the load balancer's program on the packet and says
+//! so if the program did anything else than the maps promise. `translation` goes by the maps of the programs that
+//! translate.
 
 mod counted;
 mod flow_hash;
@@ -13,6 +14,7 @@ mod packet;
 mod parse;
 mod promise;
 mod size;
+mod translation;
 mod wire;
 
 pub use flow_hash::{flow_hash, outer_source};
@@ -20,6 +22,7 @@ pub use loaded::explain as loaded;
 pub use packet::{Complaint, Kind, Packet, TcpFlags};
 pub use parse::PacketError;
 
+use crate::egress::{OwnerReport, Rule};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,6 +38,10 @@ pub enum Verdict {
     Reject,
     /// It is a ping, and answered.
     Answer,
+    /// It goes on with another address: a pod's with the one that it leaves with, an answer with the pod's.
+    Translate,
+    /// It goes to the gateway of its egress policy.
+    Steer,
     /// It is left to the kernel as it came.
     Pass,
 }
@@ -48,6 +55,8 @@ impl Verdict {
             Self::Drop => "drop",
             Self::Reject => "reject",
             Self::Answer => "answer",
+            Self::Translate => "translate",
+            Self::Steer => "steer",
             Self::Pass => "pass",
         }
     }
@@ -93,8 +102,19 @@ pub struct Explanation {
     pub outer_destination: Option<IpAddr>,
     /// The device by which it leaves; `None` offline.
     pub device: Option<String>,
+    /// The egress policy that has it.
+    pub policy: Option<String>,
+    /// The gateway's address, where it is sent to another node.
+    pub gateway: Option<IpAddr>,
+    /// What its source becomes; `None` also where the flow is new, and its port not chosen yet.
+    pub leaves_as: Option<SocketAddr>,
+    /// The pod that an answer goes to.
+    pub pod: Option<SocketAddr>,
     /// What happened, in order.
     pub steps: Vec<Step>,
+    /// What the maps of the translating programs say of it.
+    #[serde(skip)]
+    pub rule: Option<Rule>,
     /// Where the program did something else than its maps promise; empty unless something is broken.
     pub disagreements: Vec<String>,
 }
@@ -126,9 +146,52 @@ impl Explanation {
             outer_source: None,
             outer_destination: None,
             device: None,
+            policy: None,
+            gateway: None,
+            leaves_as: None,
+            pod: None,
             steps: Vec::new(),
+            rule: None,
             disagreements: Vec::new(),
         }
+    }
+
+    /// Whether it leaves this node if it is a pod's: no service has it, and it is no answer to a pod.
+    #[must_use]
+    pub fn may_have_policy(&self, packet: &Packet) -> bool {
+        let is_of_flow = !matches!(packet.kind, Kind::Error { .. });
+        is_of_flow && self.frontend.is_none() && self.service.is_none() && self.pod.is_none()
+    }
+
+    /// Names the egress policy that has the packet by the file in force, and says where the programs know something else.
+    pub fn tell_policy(&mut self, owner: Result<Option<OwnerReport>, String>) {
+        let owner = match owner {
+            Ok(Some(owner)) => owner,
+            Ok(None) if self.rule.is_some_and(|rule| rule != Rule::Pass) => {
+                self.disagreements.push("no egress policy of the file in force has it".into());
+                return;
+            }
+            Ok(None) => return,
+            Err(why) => return self.step("policy", format!("it is not known which one has it: {why}")),
+        };
+        let OwnerReport { policy, source, destination, rule } = owner;
+        let at = self.steps.iter().position(|step| step.what == "egress").unwrap_or(self.steps.len());
+        let gateway = match (&policy.gateway, policy.is_here) {
+            (Some(node), true) => format!("{node}, this node: {}", policy.why),
+            (Some(node), false) => format!("{node}: {}", policy.why),
+            (None, _) => format!("none: {}", policy.why),
+        };
+        let how = format!("{}, from {source} to {destination}", policy.name);
+        self.steps.insert(at, Step { what: "gateway", how: gateway });
+        self.steps.insert(at, Step { what: "policy", how });
+        if self.rule.unwrap_or(Rule::Pass) != rule {
+            let known = self.rule.map_or("nothing of it".to_owned(), |rule| format!("`{rule}`"));
+            self.disagreements
+                .push(format!("by the file in force it is `{rule}`; the programs know {known}"));
+        } else if let (Some(why), Verdict::Drop) = (policy.trouble, self.verdict) {
+            self.reason = why;
+        }
+        self.policy = Some(policy.name);
     }
 
     /// Adds a step.

@@ -2,10 +2,11 @@
 
 use super::promise::is_of_a_flow;
 use super::{Evidence, Explanation, Kind, Packet, Verdict, flow_hash, outer_source, size};
+use crate::egress::{self, Owner};
 use crate::facts::Facts;
 use crate::kinds::service::{self, ServiceSpec, maglev};
 use ipnetwork::IpNetwork;
-use netd_schema::{Algorithm, BackendState, Config, NoBackend, UnknownPort};
+use netd_schema::{Algorithm, BackendState, Config, Family, NoBackend, OnNoGateway, UnknownPort};
 use std::net::IpAddr;
 
 /// Explains what the file asks for.
@@ -134,13 +135,46 @@ fn unknown(config: &Config, packet: &Packet, mut answer: Explanation) -> Explana
         (None, Some(pool)) => {
             (pool.unassigned, format!("{vip} is an unassigned address of pool {}", pool.name))
         }
-        (None, None) => return answer.ends(Verdict::Pass, format!("{vip} is no VIP")),
+        (None, None) => return outside(config, packet, answer),
     };
     answer.step("vip", whose);
     match policy {
         UnknownPort::Drop => answer.ends(Verdict::Drop, "unknown ports are dropped"),
         UnknownPort::Reject => rejected(answer, packet, "unknown ports are rejected"),
         UnknownPort::Pass => answer.ends(Verdict::Pass, "unknown ports are left to the kernel"),
+    }
+}
+
+/// A packet for nobody of the file: perhaps one of a pod, whose egress policy says how it leaves.
+fn outside(config: &Config, packet: &Packet, mut answer: Explanation) -> Explanation {
+    let (from, to) = (packet.source.ip(), packet.destination.ip());
+    let nobody = format!("{to} is no VIP");
+    let owner = match packet.kind {
+        Kind::Error { .. } => None,
+        _ => egress::owner(&config.egress, &egress::cluster(config), from, to),
+    };
+    let Some(Owner { policy, source, destination }) = owner else {
+        return answer.ends(Verdict::Pass, nobody);
+    };
+    answer.step("service", nobody);
+    answer.step("policy", format!("{}, from {source} to {destination}", policy.name));
+    answer.policy = Some(policy.name.clone());
+    let family = if to.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    match (egress::in_force(policy, None), policy.ip(family)) {
+        (Some(gateway), Some(address)) => {
+            let how = if config.egress_failover.is_some() { ", if all of its gateways live" } else { "" };
+            answer.step("gateway", format!("node {}{how}", gateway.node));
+            let ports = format!("ports {}-{}", policy.ports.first, policy.ports.last);
+            answer.step("flow", format!("gets one of the {ports}, its own if that is free"));
+            answer.ends(Verdict::Translate, format!("leaves node {} as {address}", gateway.node))
+        }
+        (_, None) => answer.ends(Verdict::Pass, format!("the policy has no {} address", family.word())),
+        (None, Some(_)) => match policy.on_no_gateway {
+            OnNoGateway::Drop => answer.ends(Verdict::Drop, "the policy has no gateway"),
+            OnNoGateway::Pass => {
+                answer.ends(Verdict::Pass, "the policy has no gateway, and lets it pass then")
+            }
+        },
     }
 }
 

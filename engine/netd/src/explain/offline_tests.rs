@@ -120,3 +120,37 @@ fn a_length_is_shown_as_it_is_in_the_tunnel() {
     assert!(v6.contains("1500 bytes, 1540 in the tunnel"), "{v6}");
     assert!(!answer("tcp 10.1.2.3:12345 > 192.0.2.10:80").text().contains("size"));
 }
+
+#[test]
+fn a_pods_packet_has_its_egress_policy() {
+    let policy = r#"
+[[nodes]]
+name = "gw-1"
+addresses = ["192.168.33.11"]
+
+[[egress]]
+name = "legacy-db"
+sources = ["10.244.0.0/16"]
+destinations = ["192.168.33.13/32"]
+ips = ["192.168.33.100"]
+gateways = [{ node = "gw-1" }]
+
+[[egress]]
+name = "nobody"
+sources = ["10.244.9.0/24"]
+destinations = ["192.168.33.13/32"]
+ips = ["192.168.33.101"]
+gateways = []
+"#;
+    let config =
+        netd_schema::parse("desired.toml", format!("version = 1\n{policy}").as_bytes()).unwrap().config;
+    let answer = |packet: &str| explain(&config, &packet.parse().unwrap()).unwrap();
+    let taken = answer("tcp 10.244.0.5:4242 > 192.168.33.13:443");
+    assert_eq!((taken.verdict, taken.policy.as_deref()), (Verdict::Translate, Some("legacy-db")));
+    assert_eq!(taken.reason, "leaves node gw-1 as 192.168.33.100");
+    let dropped = answer("udp 10.244.9.5:4242 > 192.168.33.13:443");
+    assert_eq!((dropped.verdict, dropped.reason.as_str()), (Verdict::Drop, "the policy has no gateway"));
+    // Nodes are not taken.
+    let passed = answer("icmp 10.244.0.5 > 192.168.33.11");
+    assert_eq!((passed.verdict, passed.policy), (Verdict::Pass, None));
+}

@@ -29,7 +29,7 @@ pub(crate) use towards::renumbers;
 
 use crate::allocation::AddressReport;
 use crate::clock::{self, Stopwatch};
-use crate::egress::EgressReport;
+use crate::egress::{EgressReport, OwnerReport};
 use crate::facts::Facts;
 use crate::ledger::{Acceptance, Ledger};
 use crate::pins::Fleeting;
@@ -46,6 +46,7 @@ use netd_core::{Backoff, Brake, Plan};
 use netd_schema::Config;
 use record::Records;
 use status::Standing;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -233,15 +234,34 @@ impl Reconciler {
     /// As for [`Reconciler::preview`].
     pub async fn egress(&mut self, reading: &Reading) -> Result<EgressReport, String> {
         let look = self.look().await?;
-        let given = match &self.in_force {
-            Some(now) => now.given(),
-            None => {
-                let document = self.documents.document(reading)?;
-                let held = towards::held(&document.config, None, &look)?;
-                Arc::new(Given::of(&document.config, held))
-            }
-        };
+        let given = self.given(reading, &look)?;
         EgressReport::of(&given.resolved, &look.facts, &look.observed)
+    }
+
+    /// The egress policy in force that packets belong to, and how it stands; as for [`Reconciler::egress`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reconciler::preview`].
+    pub async fn egress_of(
+        &mut self,
+        reading: &Reading,
+        from: IpAddr,
+        to: IpAddr,
+    ) -> Result<Option<OwnerReport>, String> {
+        let look = self.look().await?;
+        let given = self.given(reading, &look)?;
+        OwnerReport::of(&given.resolved, &look.facts, &look.observed, from, to)
+    }
+
+    /// The file in force with its addresses; before any was accepted, what `reading` says.
+    fn given(&mut self, reading: &Reading, look: &Look) -> Result<Arc<Given>, String> {
+        if let Some(now) = &self.in_force {
+            return Ok(now.given());
+        }
+        let document = self.documents.document(reading)?;
+        let held = towards::held(&document.config, None, look)?;
+        Ok(Arc::new(Given::of(&document.config, held)))
     }
 
     /// Plans the removal of everything that is owned.

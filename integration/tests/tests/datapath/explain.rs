@@ -268,7 +268,7 @@ fn the_file_and_the_loaded_program_agree_on_thousands_of_packets() {
             let text = thrown(&mut dice);
             let packet: Packet = text.parse().unwrap();
             let file = offline::explain(&config, &packet).unwrap();
-            let loaded = loaded(&balancer, &facts, &packet, None).unwrap();
+            let loaded = loaded(&balancer, &bed.bpf_dir(), &facts, &packet, None).unwrap();
             let told = |answer: &Explanation| Explanation {
                 reason: String::new(),
                 evidence: Evidence::File,

@@ -86,3 +86,45 @@ fn a_node_that_cannot_reach_the_gateway_drops_and_says_why() {
     let status = world.mesh.nodes[2].site.netd(&["status"]);
     assert!(status.out.contains("policy legacy: node b (10.0.0.2) is not directly reachable"), "{status:?}");
 }
+
+#[test]
+fn explain_says_what_becomes_of_a_pods_packets_and_of_the_answers() {
+    let Some(lab) = Lab::new() else { return };
+    let world = World::new(&lab);
+    world.mesh.apply(&format!("mode = \"vxlan\"\n{}", policy(BY_B)));
+    let explained = |node: usize, packet: &str| {
+        let told = world.mesh.nodes[node].site.netd(&["explain", "--json", packet]);
+        assert_eq!(told.code, Some(0), "{packet}: {told:?}");
+        serde_json::from_str::<serde_json::Value>(&told.out).unwrap()
+    };
+    for (to, egress) in SERVER.iter().zip(EGRESS) {
+        let sent = world.ask(0, to, Waits::ForAnswer);
+        let shown = |address: std::net::IpAddr, port| std::net::SocketAddr::new(address, port).to_string();
+        let packet = |port| format!("udp {} > {}", shown(pod(0, to), port), shown(to.parse().unwrap(), 7000));
+        let steered = explained(0, &packet(sent.own_port));
+        assert_eq!(
+            (&steered["verdict"], &steered["policy"]),
+            (&"steer".into(), &"legacy".into()),
+            "{steered:#}"
+        );
+        let leaves = explained(1, &packet(sent.own_port));
+        let outer = shown(egress.parse().unwrap(), sent.port);
+        assert_eq!(
+            (&leaves["verdict"], &leaves["leaves_as"]),
+            (&"translate".into(), &outer.into()),
+            "{leaves:#}"
+        );
+        let answer = format!(
+            "udp {} > {}",
+            shown(to.parse().unwrap(), 7000),
+            shown(egress.parse().unwrap(), sent.port)
+        );
+        let turned = explained(1, &answer);
+        assert_eq!(turned["pod"], shown(pod(0, to), sent.own_port), "{turned:#}");
+        let other = explained(1, &packet(sent.own_port).replace(":7000", ":7001"));
+        assert_eq!((&other["verdict"], &other["leaves_as"]), (&"translate".into(), &serde_json::Value::Null));
+    }
+    let left_alone = format!("udp {}:5353 > {}:7000", pod(0, OTHER[0]), OTHER[0]);
+    let told = world.mesh.nodes[0].site.netd(&["explain", &left_alone]);
+    assert!(told.out.contains("is no VIP") || told.err.contains("nothing is loaded"), "{told:?}");
+}

@@ -29,6 +29,8 @@ pub struct Seen {
     pub from: IpAddr,
     /// By which port.
     pub port: u16,
+    /// The pod's own port.
+    pub own_port: u16,
     /// Whether the pod heard the server's answer.
     pub is_answered: bool,
 }
@@ -128,7 +130,8 @@ pub fn ask(pod: &Namespace, server: &Namespace, to: &str, waits: Waits) -> Seen 
         let Ok((_, from)) = server.recv_from(&mut buffer) else { continue };
         let _ = server.send_to(b"answer", from);
         let is_answered = waits == Waits::ForAnswer && pod.recv(&mut buffer).is_ok();
-        let found = Seen { from: from.ip(), port: from.port(), is_answered };
+        let own_port = pod.local_addr().unwrap().port();
+        let found = Seen { from: from.ip(), port: from.port(), own_port, is_answered };
         if is_answered || waits == Waits::Not {
             return found;
         }

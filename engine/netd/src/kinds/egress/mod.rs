@@ -6,7 +6,7 @@
 
 mod target;
 
-pub use target::EgressTarget;
+pub use target::{EgressTarget, tables};
 
 use super::masquerade;
 use crate::egress::{Overlap, Preference, Rule, Table, Trouble, decide, devices};

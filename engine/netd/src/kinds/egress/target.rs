@@ -36,7 +36,7 @@ impl Target for EgressTarget {
     async fn observe(&mut self, _facts: &Facts) -> Result<Observation, String> {
         let mut observation = Observation::default();
         let Some(nat) = programs(&self.bpf_dir)? else { return Ok(observation) };
-        for (source, rules) in from_classes(&held(&nat)?) {
+        for (source, rules) in tables(&nat)? {
             observation.owned.insert(key(source), Arc::new(EgressSpec { source, rules }));
         }
         Ok(observation)
@@ -85,6 +85,15 @@ fn change_one(tables: &mut Tables, step: &Step) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What the programs go by, by source.
+///
+/// # Errors
+///
+/// A sentence, if it cannot be read.
+pub fn tables(nat: &Nat) -> Result<Tables, String> {
+    held(nat).map(|classes| from_classes(&classes))
 }
 
 fn held(nat: &Nat) -> Result<Classes, String> {

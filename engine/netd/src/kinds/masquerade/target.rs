@@ -128,7 +128,7 @@ fn observe(root: &Path, facts: &Facts) -> Result<Observation, String> {
 fn told(counts: &Counts, usage: &Usage) -> String {
     let share = f64::from(usage.flows) * 100.0 / f64::from(usage.capacity.max(1));
     let mut said = vec![format!("{} of {} flows ({share:.1} %)", usage.flows, usage.capacity)];
-    if let Some(fullest) = usage.fullest {
+    if let Some(fullest) = usage.fullest() {
         said.push(format!("most to {} port {}: {}", fullest.remote, fullest.remote_port, fullest.ports));
     }
     for (count, what) in [

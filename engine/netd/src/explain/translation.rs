@@ -1,0 +1,219 @@
+//! What the translating programs do with a packet that no service takes: egress policies, masquerading, and answers.
+
+use super::{Evidence, Explanation, Kind, Packet, TcpFlags, Verdict};
+use crate::clock;
+use crate::egress::{Rule, Tables};
+use crate::facts::{Facts, PathResolver};
+use crate::kinds::{egress, masquerade};
+use ipnetwork::IpNetwork;
+use netd_bpf::nat::{self, Nat, Outer, Ports, Translated};
+use netd_schema::Protocol;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// What the programs go by for a packet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Whose packets are masqueraded, and as what.
+    pub rules: nat::Rules,
+    /// The rules of egress policies, by source.
+    pub tables: Tables,
+    /// The flows with the packet's other end.
+    pub flows: Vec<Translated>,
+    /// Whether the other end began the flow, by the pod's own address.
+    pub is_direct: bool,
+}
+
+/// Explains what the programs that are pinned below this folder do with the packet; `None`: they leave it alone.
+///
+/// # Errors
+///
+/// A sentence, when they cannot be read.
+pub(super) fn explain(bpf_dir: &Path, facts: &Facts, packet: &Packet) -> Result<Option<Explanation>, String> {
+    let Some(nat) = masquerade::programs(bpf_dir)? else { return Ok(None) };
+    let view = View::read(&nat, packet)?;
+    Ok(view.explain(facts, packet))
+}
+
+impl View {
+    fn read(nat: &Nat, packet: &Packet) -> Result<Self, String> {
+        let told = |error: netd_bpf::Error| crate::kinds::service::sentence(&error);
+        let has_egress = nat.size().has_egress;
+        let tables = if has_egress { egress::tables(nat)? } else { Tables::new() };
+        let mut view = Self { rules: nat.rules().map_err(told)?, tables, ..Self::default() };
+        if view.is_answer(packet) || view.is_of_pod(packet) {
+            let (pod, remote) = match view.is_answer(packet) {
+                true => (packet.destination, packet.source),
+                false => (packet.source, packet.destination),
+            };
+            let now_ns = u64::try_from(clock::awake().as_nanos()).unwrap_or(u64::MAX);
+            view.flows = nat.with_remote(number(packet), remote, now_ns).map_err(told)?;
+            view.is_direct = nat.direct(number(packet), pod, remote).map_err(told)?.is_some();
+        }
+        Ok(view)
+    }
+
+    /// What becomes of the packet, and why; `None`: it is not for these programs.
+    pub(super) fn explain(&self, facts: &Facts, packet: &Packet) -> Option<Explanation> {
+        if matches!(packet.kind, Kind::Error { .. }) {
+            return None;
+        }
+        let mut answer = Explanation::new(packet, Evidence::Program);
+        answer.step("service", format!("no service has {}", packet.destination.ip()));
+        if self.is_answer(packet) {
+            return Some(self.turned(packet, answer));
+        }
+        let (from, to) = (packet.source.ip(), packet.destination.ip());
+        if let Some((source, destination, rule)) = self.rule(from, to) {
+            answer.step("egress", format!("from {source} to {destination}: {rule}"));
+            answer.rule = Some(rule);
+            match rule {
+                Rule::Translate { address, first_port: first, last_port: last } => {
+                    return Some(self.translated(packet, address, Ports { first, last }, answer));
+                }
+                Rule::Tunnel { remote: gateway, .. } | Rule::NextHop { address: gateway, .. } => {
+                    answer.gateway = Some(gateway);
+                    return Some(answer.ends(Verdict::Steer, format!("to the gateway {gateway}, as it is")));
+                }
+                Rule::Drop => return Some(answer.ends(Verdict::Drop, "its egress policy has no gateway")),
+                Rule::Pass => {}
+            }
+        }
+        self.masqueraded(facts, packet, answer)
+    }
+
+    fn masqueraded(&self, facts: &Facts, packet: &Packet, mut answer: Explanation) -> Option<Explanation> {
+        let (from, to) = (packet.source.ip(), packet.destination.ip());
+        let source = longest(&self.rules.sources, from)?;
+        answer.step("masquerade", format!("{from} is in {source}"));
+        if let Some(excluded) = longest(&self.rules.exclude, to) {
+            return Some(answer.ends(Verdict::Pass, format!("{to} is in {excluded}, which is excluded")));
+        }
+        let link = match PathResolver::new(facts).hop(to) {
+            Ok(hop) => hop.link,
+            Err(error) => return Some(answer.ends(Verdict::Pass, format!("left to the kernel: {error}"))),
+        };
+        answer.step("leaves", format!("by {}", link.name));
+        answer.device = Some(link.name.clone());
+        let Some(Outer { v4, v6, ports }) =
+            self.rules.devices.get(&link.index).filter(|it| it.ports.first > 0)
+        else {
+            let why = format!("{} does not masquerade", link.name);
+            return Some(answer.ends(Verdict::Pass, why));
+        };
+        let address = if to.is_ipv4() { v4.map(IpAddr::from) } else { v6.map(IpAddr::from) };
+        Some(match address {
+            Some(address) => self.translated(packet, address, *ports, answer),
+            None => {
+                answer.ends(Verdict::Drop, format!("{} has no address of this family to give", link.name))
+            }
+        })
+    }
+
+    /// A packet of a pod for which an address was found.
+    fn translated(
+        &self,
+        packet: &Packet,
+        address: IpAddr,
+        ports: Ports,
+        mut answer: Explanation,
+    ) -> Explanation {
+        let is_segment = packet.protocol == Protocol::Tcp && packet.kind != Kind::Ping;
+        if self.is_direct && !packet.is_syn() {
+            let why = "the other end began this flow, by the pod's own address: it is answered from there";
+            return answer.ends(Verdict::Pass, why);
+        }
+        let leaves = |port| SocketAddr::new(address, port);
+        let known = self.flows.iter().find(|flow| flow.inner == packet.source && flow.outer.ip() == address);
+        match (packet.kind, known) {
+            (Kind::LaterFragment(_), _) => {
+                answer.step("fragment", "goes with what its first fragment got; without one it is dropped");
+                answer.ends(Verdict::Translate, format!("leaves as {address}"))
+            }
+            (Kind::Ping, _) => answer.ends(Verdict::Translate, format!("leaves as {address}")),
+            (_, Some(flow)) => {
+                let outer = leaves(flow.outer.port());
+                answer.step("flow", format!("is known, and has port {}", outer.port()));
+                answer.leaves_as = Some(outer);
+                answer.ends(Verdict::Translate, format!("leaves as {outer}"))
+            }
+            (_, None) if is_segment && packet.flags == TcpFlags::Rst => {
+                answer.ends(Verdict::Drop, "it ends a flow that nobody knows")
+            }
+            (_, None) => {
+                let Ports { first, last } = ports;
+                let own = packet.source.port();
+                let own = (first..=last).contains(&own).then(|| format!("{own} if that is free, or "));
+                let own = own.unwrap_or_default();
+                answer.step("flow", format!("is new: it gets port {own}another of {first}-{last}"));
+                answer.ends(Verdict::Translate, format!("leaves as {address}"))
+            }
+        }
+    }
+
+    /// A packet for an outer address of this node.
+    fn turned(&self, packet: &Packet, mut answer: Explanation) -> Explanation {
+        let outer = packet.destination;
+        answer.step("address", format!("{} is one that flows of pods leave this node with", outer.ip()));
+        if packet.kind == Kind::Ping {
+            return answer.ends(Verdict::Pass, "a ping is the host's");
+        }
+        if let Kind::LaterFragment(_) = packet.kind {
+            let why = "to the pod that its first fragment went to; without one it is the host's";
+            return answer.ends(Verdict::Translate, why);
+        }
+        let Some(flow) = self.flows.iter().find(|flow| flow.outer == outer) else {
+            let why = format!("no pod has a flow from {outer} to {}: it is the host's", packet.source);
+            return answer.ends(Verdict::Pass, why);
+        };
+        answer.step("flow", format!("of pod {}", flow.inner));
+        answer.pod = Some(flow.inner);
+        answer.ends(Verdict::Translate, format!("to the pod, {}, by the node's routes", flow.inner))
+    }
+
+    fn is_answer(&self, packet: &Packet) -> bool {
+        let to = packet.destination.ip();
+        let of_devices = self.rules.devices.values();
+        let mut of_devices = of_devices
+            .flat_map(|outer| outer.v4.map(IpAddr::from).into_iter().chain(outer.v6.map(IpAddr::from)));
+        let is_given = |rule: &Rule| matches!(rule, Rule::Translate { address, .. } if *address == to);
+        of_devices.any(|address| address == to)
+            || self.tables.values().flat_map(|it| it.values()).any(is_given)
+    }
+
+    fn is_of_pod(&self, packet: &Packet) -> bool {
+        let (from, to) = (packet.source.ip(), packet.destination.ip());
+        self.rule(from, to).is_some() || longest(&self.rules.sources, from).is_some()
+    }
+
+    /// The rule of a packet, by the longest prefixes.
+    fn rule(&self, from: IpAddr, to: IpAddr) -> Option<(IpNetwork, IpNetwork, Rule)> {
+        let sources = self.tables.iter().filter(|(prefix, _)| prefix.contains(from));
+        let (source, table) = sources.max_by_key(|(prefix, _)| prefix.prefix())?;
+        let rules = table.iter().filter(|(prefix, _)| prefix.contains(to));
+        let (destination, rule) = rules.max_by_key(|(prefix, _)| prefix.prefix())?;
+        Some((*source, *destination, *rule))
+    }
+}
+
+fn longest(prefixes: &BTreeSet<netd_bpf::decap::Prefix>, address: IpAddr) -> Option<IpNetwork> {
+    let networks = prefixes.iter().filter_map(|&(network, bits)| IpNetwork::new(network, bits).ok());
+    networks.filter(|network| network.contains(address)).max_by_key(|network| network.prefix())
+}
+
+/// The protocol as in the IP header.
+fn number(packet: &Packet) -> u8 {
+    match (packet.kind, packet.source.is_ipv4()) {
+        (Kind::Ping, true) => ICMP,
+        (Kind::Ping, false) => ICMPV6,
+        _ => packet.protocol.number(),
+    }
+}
+
+#[cfg(test)]
+#[path = "translation_tests.rs"]
+mod tests;
