@@ -171,8 +171,11 @@ impl Datapath {
         // Left behind by a process that was killed; links that still run its program keep it alive.
         remove_folder(&folder)?;
         make_folder(&folder).map_err(|error| Error::kernel("make", folder.display().to_string(), error))?;
-        let made =
-            self.load_recording(&folder, size).and_then(|program| Ok((program, Recorder::open(&folder)?)));
+        let made = self.load_recording(&folder, size).and_then(|program| {
+            // So that other processes know what links run.
+            pin(program.as_fd(), &folder.join(PROGRAM))?;
+            Ok((program, Recorder::open(&folder)?))
+        });
         if made.is_err() {
             remove_folder(&folder)?;
         }
@@ -185,6 +188,13 @@ impl Datapath {
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.recording.is_some()
+    }
+
+    /// The kernel's number for the program that a process records with, or did until it was killed.
+    #[must_use]
+    pub fn recording_program_id(&self) -> Option<u32> {
+        let program = open_pin(&recorder::folder(self.generation.root()).join(PROGRAM)).ok()?;
+        sys::program_info(program.as_fd()).ok().map(|info| info.id)
     }
 
     /// Makes the program that does not record [`Datapath::program`] again.

@@ -8,8 +8,8 @@ mod network;
 mod wireguard;
 
 use crate::model::{
-    Backend, Config, Decap, HealthCheck, IpPool, LoadBalancer, Masquerade, Metrics, Node, Notrack, Port,
-    Service, SourceRanges,
+    Backend, CAPTURE_FILES_DEFAULT, CAPTURE_SNAPLEN_MAX, Capture, Config, Decap, HealthCheck, IpPool,
+    LoadBalancer, Masquerade, Metrics, Node, Notrack, Port, Service, SourceRanges,
 };
 use crate::raw::{self, DeviceName, List, Prefix, each};
 use crate::span::At;
@@ -28,6 +28,8 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let mut ip_pools: Vec<IpPool> = each(&top.ip_pools).filter_map(|at| ip_pool(&at.value)).collect();
     ip_pools.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut captures: Vec<Capture> = each(&top.captures).filter_map(|at| capture(&at.value)).collect();
+    captures.sort_by(|a, b| a.name.cmp(&b.name));
     Config {
         allow_empty: top.allow_empty.is_some_and(|at| at.value),
         nodes,
@@ -48,6 +50,7 @@ pub(crate) fn lower(top: &raw::Top) -> Config {
             cidrs: prefixes(&at.value.cidrs),
             backend: at.value.backend.map(|at| at.value).unwrap_or_default(),
         }),
+        captures,
     }
 }
 
@@ -100,6 +103,26 @@ fn decap(raw: &raw::Decap) -> Decap {
         to: prefixes(&raw.to),
         gue_port: raw.gue_port.map_or(Decap::default().gue_port, |at| at.value.get()),
     }
+}
+
+fn capture(raw: &raw::Capture) -> Option<Capture> {
+    let mut nodes: Vec<_> = each(&raw.nodes).map(|node| node.value.0.clone()).collect();
+    nodes.sort();
+    let mut filters: Vec<_> = each(&raw.filters).map(|filter| filter.value.clone()).collect();
+    filters.sort();
+    filters.dedup();
+    Some(Capture {
+        name: raw.name.as_ref()?.value.0.clone(),
+        nodes,
+        filters,
+        snaplen: raw.snaplen.map_or(CAPTURE_SNAPLEN_MAX, |at| at.value.wide()),
+        packets: raw.packets.map(|at| at.value.wide().into()),
+        bytes: raw.bytes.map(|at| at.value.0),
+        duration: raw.duration.map(|at| at.value.0),
+        format: raw.format.map(|at| at.value).unwrap_or_default(),
+        file_bytes: raw.file_bytes.map(|at| at.value.0),
+        files: raw.files.map_or(CAPTURE_FILES_DEFAULT, |at| at.value.wide()),
+    })
 }
 
 fn masquerade(raw: &raw::Masquerade) -> Masquerade {

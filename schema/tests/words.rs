@@ -135,6 +135,10 @@ fn service(lines: &str) -> String {
     format!("version = 1\n[[services]]\n{WEB}{lines}\n")
 }
 
+fn capture(lines: &str) -> String {
+    format!("version = 1\n[[captures]]\n{lines}\n")
+}
+
 fn config(text: &str) -> Config {
     parse("test.toml", text.as_bytes()).unwrap_or_else(|found| panic!("{found}\n{text}")).config
 }
@@ -250,7 +254,9 @@ fn keeps_its_promises(config: &Config) {
         notrack,
         egress: _,
         egress_failover,
+        captures,
     } = config;
+    assert!(captures.iter().all(|it| !it.filters.is_empty() && it.name.starts_with(char::is_alphanumeric)));
     assert!(egress_failover.as_ref().is_none_or(|it| it.misses >= 3 && it.port > 0));
     is_a_network(network);
     if let Some(masquerade) = masquerade {
@@ -367,6 +373,9 @@ proptest! {
             top("load_balancer", "outer_ecn"),
             top("network", "mode"),
             format!("version = 1\n[network]\npod_devices = [{quoted}]\n"),
+            capture(&format!("name = {quoted}\nfilters = [\"any 0 any 0 ANY\"]\npackets = 1")),
+            capture(&format!("name = \"a\"\nfilters = [{quoted}]\npackets = 1")),
+            capture(&format!("name = \"a\"\nfilters = [\"any 0 any 0 ANY\"]\nbytes = {quoted}")),
         ];
         for (key, _) in SERVICE {
             files.push(service(&format!("{key} = {quoted}")));

@@ -26,6 +26,9 @@ const NAMES: [&str; 8] = [
     "lock",
 ];
 
+/// The folder of captures, which stays when the directory is removed: who wrote the packets may want them.
+pub const CAPTURES_NAME: &str = "captures";
+
 const SLOW: StateError = StateError::Slow { what: "write the last good file", limit: LAST_GOOD_WAIT_MAX };
 
 /// A state directory, which only its owner can enter, and root.
@@ -245,8 +248,8 @@ fn is_of_others(path: &Path) -> Result<bool, StateError> {
         if NAMES.iter().any(|ours| name == *ours) {
             return Ok(false);
         }
-        // A file system of its own begins with this.
-        has_others |= name != "lost+found";
+        // A file system of its own begins with the one; the other may be on one, and is made before netd is started then.
+        has_others |= name != "lost+found" && name != CAPTURES_NAME;
     }
     Ok(has_others)
 }

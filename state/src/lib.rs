@@ -34,7 +34,7 @@ mod row;
 mod store;
 mod writer;
 
-pub use dir::StateDir;
+pub use dir::{CAPTURES_NAME, StateDir};
 pub use error::StateError;
 pub use history::{Accepted, HISTORY_BYTES_MAX, HISTORY_MAX, NewAccepted};
 pub use last_good::{Digest, LastGood};

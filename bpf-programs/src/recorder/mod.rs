@@ -162,16 +162,27 @@ impl Recorder {
     ///
     /// The kernel's; the capture does not count as under way all the same.
     pub fn end(&mut self, number: u8) -> Result<()> {
-        if self.wanted.remove(&number).is_none() {
-            return Ok(());
+        let withdrawn = self.withdraw(&[number]);
+        grace()?;
+        withdrawn
+    }
+
+    /// Lets no packet that comes from now on be found for these captures. Programs that are under way may still give
+    /// them something: they have [ended](Recorder::end) after a [grace period](crate::grace), which one waits for once for
+    /// all of them, and while others begin.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Recorder::end`].
+    pub fn withdraw(&mut self, numbers: &[u8]) -> Result<()> {
+        for number in numbers {
+            if self.wanted.remove(number).is_some() {
+                self.ended.insert(*number);
+            }
         }
-        self.ended.insert(number);
         // Fewer captures never need more masks.
         let table = self.table.after(&self.wanted).unwrap_or_default();
-        let put = self.put(&table);
-        // From then on no program gives it anything.
-        grace()?;
-        put
+        self.put(&table)
     }
 
     /// Whether all that a capture was given has been taken out of the ring.

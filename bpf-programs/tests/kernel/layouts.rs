@@ -8,6 +8,8 @@ use netd_bpf::abi::{
     Meta, Pool, PoolKey, ServiceCounter, Settings, Source, SourceKey,
 };
 
+use netd_bpf::recorder::abi::{Active, Capture, Header, Key, Mask};
+
 /// A struct: its size, and each member's name and offset, in order; all in bytes.
 pub type Layout = (usize, Vec<(String, usize)>);
 
@@ -61,6 +63,38 @@ fn user_space() -> BTreeMap<&'static str, Layout> {
         ("ring_line", (LINE_BYTES, vec![("bytes".into(), 0)])),
         ("service_name", (LINE_BYTES, vec![("bytes".into(), 0)])),
     ])
+}
+
+fn of_the_recorder() -> BTreeMap<&'static str, Layout> {
+    BTreeMap::from([
+        (
+            "record_key",
+            layout!(Key: source, destination, source_port, destination_port, protocol, has_ports, mask, zero),
+        ),
+        // The bits of a key, as words there.
+        ("record_mask", layout!(Mask: bits, reserved)),
+        ("record_active", layout!(Active: v4, v6)),
+        (
+            "record_capture",
+            layout!(Capture: snaplen, share, taken, given, packets, bytes, lost_packets, lost_bytes, reserved),
+        ),
+        (
+            "record_header",
+            layout!(Header: id, ns, captures, bytes, kept, ifindex, service, backend, point, verdict, event, zero),
+        ),
+    ])
+}
+
+#[test]
+fn every_struct_of_the_recorder_has_the_same_members_at_the_same_places() {
+    let object = include_bytes!(concat!(env!("OUT_DIR"), "/xdp_lb_recorded.o"));
+    let built = structs(section(object, ".BTF"));
+    for (name, mut layout) in of_the_recorder() {
+        if name == "record_mask" {
+            layout.1[0].0 = "words".into();
+        }
+        assert_eq!(built.get(name), Some(&layout), "struct {name}");
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 /// The program and maps of one instance.
 pub struct Balancer {
     inner: Mutex<Inner>,
+    /// Another process has the say: what it records with is as good as the program.
+    only_looks: bool,
 }
 
 struct Inner {
@@ -47,6 +49,18 @@ impl Balancer {
         Self::with_root(Some(root))
     }
 
+    /// As [`Balancer::new`], for who never changes it and looks at it beside who does.
+    #[must_use]
+    pub fn beside_another(root: PathBuf) -> Self {
+        Self { only_looks: true, ..Self::new(root) }
+    }
+
+    /// Whether another process has the say.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        self.only_looks
+    }
+
     /// A load balancer whose maps are in memory.
     #[must_use]
     pub fn in_memory() -> Self {
@@ -55,7 +69,7 @@ impl Balancer {
 
     fn with_root(root: Option<PathBuf>) -> Self {
         let inner = Inner { root, tables: None, settings: None, supersedes: false, is_filled: true };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), only_looks: false }
     }
 
     /// A panic while the maps were held leaves them as a crash would: whole. So a poisoned lock is taken all the same.

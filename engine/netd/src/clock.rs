@@ -47,6 +47,16 @@ pub fn shown(unix_ms: u64) -> String {
     }
 }
 
+/// A time of day for the name of a file, in UTC: `20260301T120005Z`.
+#[must_use]
+pub fn in_a_name(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(time) => time.strftime("%Y%m%dT%H%M%SZ").to_string(),
+        Err(_) => unix_ms.to_string(),
+    }
+}
+
 /// Measures one stage after the other.
 #[derive(Debug)]
 pub struct Stopwatch {

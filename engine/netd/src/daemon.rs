@@ -13,7 +13,6 @@ use crate::health::tunnels::{self, Tunnels};
 use crate::instance::Instance;
 use crate::kinds::{decap, masquerade, strict};
 use crate::metrics::{Page, Sources};
-use crate::recorder::Captures;
 use crate::report::Report;
 use crate::source::{self, Watch};
 use crate::speaker;
@@ -61,7 +60,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let Some(begun) = begun else {
         return Ok(ExitCode::SUCCESS);
     };
-    let node::Writing { mut reconciler, health, failover, changed: facts_changed, speaker, balancer, locks } =
+    let node::Writing { mut reconciler, health, failover, changed: facts_changed, speaker, captures, locks } =
         begun;
     page.set_store(reconciler.ledger().store());
     let watch_file = Watch::start(&global.config, source::Pace::default()).context("watch the file")?;
@@ -70,7 +69,7 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let server = Server::bind(&instance.socket())?;
     let [bpf_dir, flows_of, tables_of, decap_of, egress_of] =
         std::array::from_fn(|_| instance.bpf_dir.clone());
-    let captures = Arc::new(Captures::new(balancer));
+    let captures = captures.context("a daemon records")?;
     let shared = Shared {
         reports: report.clone(),
         requests,

@@ -84,6 +84,12 @@ impl Instance {
         }
     }
 
+    /// Where the files of captures are.
+    #[must_use]
+    pub fn captures_dir(&self) -> PathBuf {
+        self.state_dir.join(netd_state::CAPTURES_NAME)
+    }
+
     /// Where the daemon of this instance listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

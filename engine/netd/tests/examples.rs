@@ -4,6 +4,7 @@
 use ipnetwork::IpNetwork;
 use netd::balancer::Balancer;
 use netd::facts::{Address, Facts, Link, Mac, NextHop, Route, RouteAction};
+use netd::kinds::capture::Recording;
 use netd::kinds::{self, Context};
 use netd::metrics::{Page, Sources};
 use netd::report::Report;
@@ -15,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the examples are about: the changes of each kind on a node that has nothing yet.
-const CHANGES: [(&str, &str, &[(&str, usize)]); 18] = [
+const CHANGES: [(&str, &str, &[(&str, usize)]); 19] = [
     ("minimal", "lb", &[("neighbour", 1), ("balancer", 1), ("service", 1), ("vip", 1), ("attachment", 1)]),
     ("load-balancer", "lb", &[("neighbour", 2), ("service", 8), ("vip", 3), ("attachment", 1)]),
     ("health-checks", "lb", &[("service", 4), ("vip", 3)]),
     ("clients", "lb", &[("service", 3), ("vip", 3)]),
     ("tunnels", "lb", &[("neighbour", 2), ("service", 3), ("vip", 3)]),
+    ("captures", "lb", &[("service", 2), ("capture", 2)]),
     ("cilium-tier", "lb", &[("service", 1)]),
     ("pools", "lb", &[("service", 5), ("vip", 7), ("metrics", 1)]),
     ("pod-routes", "node-1", &[("route", 3), ("service", 0), ("attachment", 0)]),
@@ -64,6 +66,7 @@ const CHANGES: [(&str, &str, &[(&str, usize)]); 18] = [
             ("attachment", 2),
             ("decap", 1),
             ("metrics", 1),
+            ("capture", 1),
         ],
     ),
 ];
@@ -143,7 +146,8 @@ fn planned(name: &str, text: &str, node: &str) -> Plan {
     let wireguard = Arc::new(tokio::sync::Mutex::new(devices));
     let balancer = Arc::new(Balancer::new(nowhere.into()));
     let bpf_dir = nowhere.into();
-    let kinds = kinds::all(&Context { bpf_dir, balancer, page: Some(page()), speaker, wireguard });
+    let (page, recording) = (Some(page()), Recording::Elsewhere(nowhere.into()));
+    let kinds = kinds::all(&Context { bpf_dir, balancer, page, speaker, recording, wireguard });
     let facts = facts(node);
     let order: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     let nothing = order.iter().map(|kind| (*kind, Reading::Known(Observation::default().into()))).collect();

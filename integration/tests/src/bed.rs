@@ -307,8 +307,8 @@ fn attach(arrival: Arrival) -> Option<OwnedLink> {
 }
 
 pub(crate) fn remove(folder: &Path) {
-    // Netd may have mounted one over another; the last unmount fails when there is none left.
-    for place in ["bpf/netd", "bpf"] {
+    // Netd may have mounted one over another, and tests small disks; the last unmount fails when there is none left.
+    for place in ["bpf/netd", "bpf", "state/captures", "disk"] {
         while unmount(folder.join(place), UnmountFlags::DETACH).is_ok() {}
     }
     if let Err(error) = std::fs::remove_dir_all(folder) {

@@ -2,6 +2,7 @@
 
 mod backends;
 mod bgp;
+mod captures;
 mod clients;
 mod decap;
 mod egress;
@@ -59,6 +60,7 @@ pub(crate) fn check(top: &Top, diagnoses: &mut Diagnoses) {
         notrack::check(at, top, diagnoses);
     }
     egress::check(top, diagnoses);
+    captures::check(top, diagnoses);
 }
 
 /// The first place of each thing that must be there once.

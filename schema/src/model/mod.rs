@@ -4,6 +4,7 @@
 //! lists whose order has no meaning are sorted.
 
 mod bgp;
+mod capture;
 mod decap;
 mod egress;
 mod egress_failover;
@@ -23,6 +24,10 @@ mod wireguard;
 pub use bgp::{
     Aggregate, Announced, Announcement, Bfd, Bgp, BgpPeer, BgpTls, Community, Gobgpd, Import, LargeCommunity,
     OnExit, TlsIdentity, WELL_KNOWN_COMMUNITIES,
+};
+pub use capture::{
+    CAPTURE_FILES_DEFAULT, CAPTURE_SNAPLEN_MAX, Capture, CaptureFilter, CaptureFormat, CaptureProtocol,
+    FILTER_FORM,
 };
 pub use decap::Decap;
 pub use egress::{EGRESS_PAIRS_MAX, Egress, EgressAnnounce, EgressGateway, OnNoGateway};
@@ -79,6 +84,8 @@ pub struct Config {
     pub egress_failover: Option<EgressFailover>,
     /// Packets of pods that connection tracking does not see; `None` is off.
     pub notrack: Option<Notrack>,
+    /// Packets that are written to files, sorted by name.
+    pub captures: Vec<Capture>,
 }
 
 impl Config {

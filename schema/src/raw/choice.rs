@@ -3,9 +3,9 @@
 use super::network::ModeWord;
 use super::word::{Refused, Word, word_schema};
 use crate::model::{
-    Algorithm, Announced, Avoid, BackendFamily, BackendState, EgressAnnounce, Family, HashNames, HealthKind,
-    Mode, NoBackend, NotrackBackend, OnExit, OnNoGateway, OuterEcn, Protocol, Quorum, TrafficPolicy,
-    TunnelKind, Underlay, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
+    Algorithm, Announced, Avoid, BackendFamily, BackendState, CaptureFormat, EgressAnnounce, Family,
+    HashNames, HealthKind, Mode, NoBackend, NotrackBackend, OnExit, OnNoGateway, OuterEcn, Protocol, Quorum,
+    TrafficPolicy, TunnelKind, Underlay, UnknownPort, Via, WireguardDevice, WireguardMode, XdpMode,
 };
 use schemars::{Schema, json_schema};
 
@@ -48,6 +48,7 @@ one_of!(Via, "a way", "tunnel" => Tunnel, "direct" => Direct);
 one_of!(Avoid, "a choice of addresses", "none" => None, "first-last" => FirstLast);
 one_of!(Family, "a family", "ipv4" => Ipv4, "ipv6" => Ipv6);
 one_of!(NotrackBackend, "a kind of rules", "nft" => Nft, "iptables" => Iptables);
+one_of!(CaptureFormat, "a format", "pcapng" => Pcapng, "pcap" => Pcap);
 one_of!(OuterEcn, "an ECN field", "copy" => Copy, "clear" => Clear);
 one_of!(TrafficPolicy, "a traffic policy", "cluster" => Cluster, "local" => Local);
 one_of!(Announced, "a class of prefixes", "vips" => Vips, "pod-cidrs" => PodCidrs, "egress-ips" => EgressIps);

@@ -1,6 +1,7 @@
 //! The top of the file.
 
 use super::bgp::Bgp;
+use super::capture::{CAPTURES_MAX, Capture};
 use super::decap::Decap;
 use super::egress::{EGRESS_MAX, Egress, EgressGroups};
 use super::egress_failover::Failover;
@@ -57,8 +58,8 @@ raw_table! {
         optional wireguard: Wireguard;
         /// How packets travel between the pods of different nodes. Without it, directly.
         optional network: Network;
-        /// Recording of packets.
-        optional recorder: Unsupported;
+        /// Packets of the load balancer that are written to files.
+        optional captures: List<Capture, 0, CAPTURES_MAX> = [0; 0];
         /// Which traffic is allowed.
         optional policy: Unsupported;
         /// Addresses of the node for packets of its pods that leave the network. Without it, they leave as they are.

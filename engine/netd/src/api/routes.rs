@@ -10,7 +10,7 @@ use crate::explain::{Explanation, Packet, PacketError};
 use crate::kinds::service::tables::FrontendTable;
 use crate::kinds::service::{KeptFlows, ServiceTraffic};
 use crate::reconcile::Preview;
-use crate::recorder::{Captures, Order};
+use crate::recorder::{Captures, Order, Piece};
 use crate::report::{FormatVersion, HistoryEntry, Report};
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -327,24 +327,35 @@ async fn record(
     let captures = Arc::clone(&shared.captures);
     // A grace period may be waited for, and a pass that has the maps.
     let begun = aside(move || captures.begin(order)).await?;
-    let (id, chunks) = begun.map_err(|why| Refused(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    let (id, pieces) = begun.map_err(|why| Refused(StatusCode::UNPROCESSABLE_ENTITY, why))?;
     deadline.lift();
-    let chunks = stream::unfold(chunks, |mut chunks| async move {
-        let chunk = chunks.recv().await?;
-        Some((Ok::<_, Infallible>(chunk), chunks))
+    let bytes = stream::unfold(pieces, |mut pieces| async move {
+        match pieces.recv().await? {
+            Piece::Bytes(bytes, _) => Some((Ok::<_, Infallible>(bytes), pieces)),
+            Piece::Next | Piece::End => None,
+        }
     });
-    Ok(([(CAPTURE_HEADER, id.to_string())], Body::from_stream(chunks)).into_response())
+    Ok(([(CAPTURE_HEADER, id.to_string())], Body::from_stream(bytes)).into_response())
+}
+
+/// Why a client wants no more, if it is not because somebody told it so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopBody {
+    #[serde(default)]
+    why: Option<String>,
 }
 
 async fn stop_record(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
     id: Result<Path<u64>, PathRejection>,
+    body: Result<Json<StopBody>, JsonRejection>,
 ) -> Answer {
     check(peer, Verb::Write)?;
-    let Path(id) = id?;
+    let (Path(id), Json(StopBody { why })) = (id?, body?);
     let captures = Arc::clone(&shared.captures);
-    match aside(move || captures.stop(id)).await? {
+    match aside(move || captures.stop(id, why.as_deref())).await? {
         true => Ok(Json(json!({})).into_response()),
         false => Err(Refused(StatusCode::NOT_FOUND, format!("no capture {id} is under way"))),
     }

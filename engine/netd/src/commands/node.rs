@@ -8,11 +8,13 @@ use crate::failover;
 use crate::health;
 use crate::instance::{Instance, host_name};
 use crate::kinds;
+use crate::kinds::capture::Recording;
 use crate::ledger::Ledger;
 use crate::metrics::Page;
 use crate::netns_lock::NetnsLock;
 use crate::pins::{self, Fleeting, Found};
 use crate::reconcile::{Reconciler, Setup};
+use crate::recorder::Captures;
 use crate::speaker::{self, Speaker};
 use crate::wireguard::Devices;
 use anyhow::{Context as _, bail};
@@ -41,8 +43,8 @@ pub(crate) struct Writing {
     pub(crate) changed: Arc<Notify>,
     /// By which the node speaks BGP.
     pub(crate) speaker: speaker::Shared,
-    /// The load balancer of its passes.
-    pub(crate) balancer: Arc<Balancer>,
+    /// What its passes know of captures, if this is a daemon.
+    pub(crate) captures: Option<Arc<Captures>>,
     /// Held as long as anything may be written.
     pub(crate) locks: Locks,
 }
@@ -85,9 +87,12 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
     let health = Arc::new(health::Board::default());
     let changed = Arc::new(Notify::new());
     let listening = page.as_ref().map(|_| Arc::clone(&changed));
-    let context = context(&instance, page, listening);
+    let folder = instance.captures_dir();
+    let balancer = Arc::new(Balancer::new(instance.bpf_dir.clone()));
+    let captures = page.as_ref().map(|_| Arc::new(Captures::new(Arc::clone(&balancer), folder.clone())));
+    let recording = captures.clone().map_or(Recording::Nowhere(folder), Recording::Here);
+    let context = context(&instance, page, listening, (balancer, recording));
     let speaker = Arc::clone(&context.speaker);
-    let balancer = Arc::clone(&context.balancer);
     let failover = Arc::new(failover::Board::telling(Arc::clone(&changed)));
     failover.begin(&instance.runtime_dir);
     let boards = Boards { health: Arc::clone(&health), failover: Arc::clone(&failover) };
@@ -97,7 +102,7 @@ fn writing(global: &Global, page: Option<Arc<Page>>) -> anyhow::Result<Writing> 
         tracing::warn!(why, "what is pinned ends with netd");
     }
     reconciler.warn_of_pins(fleeting);
-    Ok(Writing { reconciler, health, failover, changed, speaker, balancer, locks })
+    Ok(Writing { reconciler, health, failover, changed, speaker, captures, locks })
 }
 
 /// Takes the instance for looking only: nothing is locked, made or written.
@@ -107,7 +112,9 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
     let dir = StateDir::open_existing(&instance.state_dir)
         .inspect_err(|error| tracing::warn!(%error, "planning without the last good file"))
         .unwrap_or_default();
-    let context = context(&instance, None, None);
+    let recording = Recording::Elsewhere(instance.captures_dir());
+    let balancer = Arc::new(Balancer::beside_another(instance.bpf_dir.clone()));
+    let context = context(&instance, None, None, (balancer, recording));
     let boards = Boards::default();
     boards.failover.begin(&instance.runtime_dir);
     let mut reconciler = reconciler(global, &instance, Ledger::read_only(dir.as_ref()), context, boards);
@@ -116,7 +123,12 @@ pub(crate) fn for_reading(global: &Global) -> anyhow::Result<Reconciler> {
 }
 
 /// What the kinds work with; only a daemon serves a page, and listens to what changes.
-fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Notify>>) -> kinds::Context {
+fn context(
+    instance: &Instance,
+    page: Option<Arc<Page>>,
+    changed: Option<Arc<Notify>>,
+    (balancer, recording): (Arc<Balancer>, Recording),
+) -> kinds::Context {
     let speaker = Arc::new(Mutex::new(Speaker::new(&instance.runtime_dir, changed)));
     let (runtime_dir, state_dir) = (instance.runtime_dir.clone(), instance.state_dir.clone());
     let devices = Devices::new(&instance.name.to_string(), runtime_dir, state_dir);
@@ -124,8 +136,7 @@ fn context(instance: &Instance, page: Option<Arc<Page>>, changed: Option<Arc<Not
     if let Some(page) = &page {
         page.set_wireguard(Arc::clone(&wireguard));
     }
-    let balancer = Arc::new(Balancer::new(instance.bpf_dir.clone()));
-    kinds::Context { bpf_dir: instance.bpf_dir.clone(), balancer, page, speaker, wireguard }
+    kinds::Context { bpf_dir: instance.bpf_dir.clone(), balancer, page, speaker, recording, wireguard }
 }
 
 fn reconciler(

@@ -4,8 +4,7 @@ use super::{duration, instance_of, table};
 use crate::api::Client;
 use crate::cli::{Global, RecordArgs, RecordsArgs, say};
 use crate::clock;
-use crate::recorder::file::Format;
-use crate::recorder::{Order, Standing};
+use crate::recorder::{Order, Origin, Standing};
 use anyhow::{Context as _, bail};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -19,6 +18,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 const NO_DAEMON: &str = "no netd is running here: packets are recorded by `netd run`";
 
@@ -73,11 +73,20 @@ pub(super) async fn list(global: &Global, args: &RecordsArgs) -> anyhow::Result<
         let row = |capture: &Standing| {
             let state = capture.ended.as_deref().map_or_else(|| "under way".into(), escape);
             let counts = [capture.id, capture.packets, capture.bytes, capture.lost_packets];
-            let words = [state, escape(&capture.filters.join("; "))];
+            let origin = match &capture.origin {
+                Origin::Client => "a client".to_owned(),
+                Origin::File(name) => format!("file: {}", escape(name)),
+            };
+            let output = capture
+                .output
+                .as_ref()
+                .map_or_else(|| "with the client".to_owned(), |path| escape(&path.display().to_string()));
+            let words = [origin, state, escape(&capture.filters.join("; ")), output];
             counts.map(|count| count.to_string()).into_iter().chain(words).collect()
         };
         let rows = captures.iter().map(row).collect();
-        say(&table::table(&["id", "packets", "bytes", "lost", "state", "filters"], 0..4, rows))?;
+        let heads = ["id", "packets", "bytes", "lost", "origin", "state", "filters", "output"];
+        say(&table::table(&heads, 0..4, rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,15 +134,20 @@ async fn write(
     let mut look = tokio::time::interval(LOOK_EVERY);
     let is_watched = io::stderr().is_terminal();
     if is_stopped {
-        stop(client, id);
+        stop(client, id, None);
     }
     loop {
         tokio::select! {
             frame = body.frame() => {
                 let Some(frame) = frame else { return Ok(()) };
                 let frame = frame.context("the daemon ended before the capture did; what is in the file can be read")?;
-                if let Some(bytes) = frame.data_ref() {
-                    output.write(bytes)?;
+                if let Some(bytes) = frame.data_ref()
+                    && let Err(error) = output.write(bytes)
+                {
+                    // It ends with the connection, too, but then nobody knows why.
+                    let why = format!("its client could not write it: {:#}", error.root_cause());
+                    let _ = stop(client, id, Some(&why)).await;
+                    return Err(error);
                 }
             }
             _ = look.tick(), if is_watched => {
@@ -147,16 +161,20 @@ async fn write(
                 if std::mem::replace(&mut is_stopped, true) {
                     return Ok(());
                 }
-                stop(client, id);
+                stop(client, id, None);
             }
         }
     }
 }
 
 /// Asks for the end of a capture, which may be over already: its file says.
-fn stop(client: &Client, id: &str) {
-    let (client, path) = (client.clone(), format!("/v1/records/{id}/stop"));
-    tokio::spawn(async move { client.post(&path, &json!({})).await.map(drop) });
+fn stop(client: &Client, id: &str, why: Option<&str>) -> JoinHandle<()> {
+    let (client, path, body) = (client.clone(), format!("/v1/records/{id}/stop"), json!({ "why": why }));
+    tokio::spawn(async move {
+        if let Err(error) = client.post(&path, &body).await {
+            tracing::debug!(%error, "the capture was not told to end");
+        }
+    })
 }
 
 /// How a capture stands, if that can be known.
@@ -187,10 +205,7 @@ struct Output {
 
 impl Output {
     fn create(args: &RecordArgs) -> anyhow::Result<Self> {
-        let ending = match args.format {
-            Format::Pcapng => "pcapng",
-            Format::Pcap => "pcap",
-        };
+        let ending = args.format.ending();
         let path = match &args.output {
             Some(path) if path == Path::new("-") => {
                 if io::stdout().is_terminal() {
@@ -212,6 +227,7 @@ impl Output {
         Ok(Self { path: Some(path), file: Box::new(file) })
     }
 
+    /// What was written stays, and what was cut off is the end of the file for who reads it.
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let written = self.file.write_all(bytes).and_then(|()| self.file.flush());
         let place =

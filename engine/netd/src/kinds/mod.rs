@@ -7,6 +7,7 @@ pub mod bgp_instance;
 pub mod bgp_path;
 pub mod bgp_peer;
 pub mod bgp_route;
+pub mod capture;
 pub mod decap;
 pub mod egress;
 pub mod link;
@@ -30,6 +31,7 @@ use crate::metrics::Page;
 use crate::speaker;
 use crate::target::{KindEntry, Target};
 use crate::wireguard;
+use capture::Recording;
 use netd_core::KindName;
 use netd_schema::{Config, Node};
 use std::path::PathBuf;
@@ -46,6 +48,8 @@ pub struct Context {
     pub page: Option<Arc<Page>>,
     /// By which the node speaks BGP.
     pub speaker: speaker::Shared,
+    /// Who records packets.
+    pub recording: Recording,
     /// By which packets between nodes are encrypted.
     pub wireguard: wireguard::Shared,
 }
@@ -216,6 +220,17 @@ pub fn all(context: &Context) -> Vec<KindEntry> {
         again: None,
         target: Box::new(metrics::MetricsTarget::new(page)),
     }));
+    kinds.push(KindEntry {
+        name: capture::NAME,
+        guarded: false,
+        carries_traffic: false,
+        desired: match &context.recording {
+            Recording::Here(_) | Recording::Elsewhere(_) => capture::desired,
+            Recording::Nowhere(_) => capture::desired_without_daemon,
+        },
+        again: None,
+        target: Box::new(capture::CaptureTarget::new(context.recording.clone())),
+    });
     kinds
 }
 

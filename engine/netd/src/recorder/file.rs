@@ -28,6 +28,9 @@ const BLOCK_BYTES: usize = 12;
 /// What a file of the classic format begins with.
 const HEADER_BYTES: usize = 24;
 
+/// What stands before a frame in the classic format.
+const RECORD_BYTES: usize = 16;
+
 /// The format of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +80,17 @@ enum Writer {
     },
 }
 
+impl Format {
+    /// What the names of such files end with.
+    #[must_use]
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Pcapng => "pcapng",
+            Self::Pcap => "pcap",
+        }
+    }
+}
+
 impl File {
     /// A file that begins.
     ///
@@ -116,15 +130,16 @@ impl File {
         Ok(Self(Writer::Pcapng(Box::new(writer))))
     }
 
-    /// Adds a frame.
+    /// Adds a frame: so many bytes longer is the file.
     ///
     /// # Errors
     ///
     /// As [`File::begin`].
-    pub fn add(&mut self, seen: &Seen<'_>) -> Result<(), PcapError> {
+    pub fn add(&mut self, seen: &Seen<'_>) -> Result<usize, PcapError> {
         match &mut self.0 {
             Writer::Pcap { writer, .. } => {
-                writer.write_packet(&PcapPacket::new(seen.at, seen.bytes, seen.frame)).map(drop)
+                writer.write_packet(&PcapPacket::new(seen.at, seen.bytes, seen.frame))?;
+                Ok(RECORD_BYTES + seen.frame.len())
             }
             Writer::Pcapng(writer) => {
                 let body = packet(seen);
@@ -135,7 +150,8 @@ impl File {
                     body: body.into(),
                     trailer_len: length,
                 };
-                writer.write_raw_block(&block).map(drop)
+                writer.write_raw_block(&block)?;
+                Ok(length as usize)
             }
         }
     }

@@ -34,11 +34,17 @@ impl AttachmentTarget {
 impl Target for AttachmentTarget {
     async fn observe(&mut self, facts: &Facts) -> Result<Observation, String> {
         let Some(root) = self.balancer.root() else { return Ok(Observation::default()) };
-        let current = self.balancer.with_datapath(|datapath| match datapath {
-            Some(datapath) if is_current(datapath) => datapath.program_id().ok(),
-            _ => None,
+        let (current, recording) = self.balancer.with_datapath(|datapath| match datapath {
+            Some(datapath) if is_current(datapath) => {
+                (datapath.program_id().ok(), datapath.recording_program_id())
+            }
+            _ => (None, None),
         })?;
         let links = links::list(&root).map_err(|error| sentence(&error))?;
+        // Beside a daemon that records, the program that it records with is the right one.
+        let recording = recording
+            .filter(|id| self.balancer.only_looks() && links.iter().any(|link| link.program_id == *id));
+        let current = recording.or(current);
         Ok(standing(links, current, facts, |found| found))
     }
 

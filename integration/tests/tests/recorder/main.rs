@@ -1,6 +1,8 @@
 //! Packets of the load balancer in files, as tshark reads them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod captures;
+
 use netd_integration_tests::bed::{backend_v4, backend_v6, vip_v4, vips};
 use netd_integration_tests::desired::{Service, file};
 use netd_integration_tests::echo::{Port, Servers};
@@ -49,9 +51,12 @@ struct Record {
 
 impl Record {
     fn start(bed: &Bed, name: &str, arguments: &[&str]) -> Self {
+        Self::start_at(bed, bed.folder().join(name), arguments)
+    }
+
+    fn start_at(bed: &Bed, file: PathBuf, arguments: &[&str]) -> Self {
         let under_way = || captures(bed).iter().filter(|capture| capture["ended"].is_null()).count();
         let before = under_way();
-        let file = bed.folder().join(name);
         let path = file.display().to_string();
         let mut command = bed.netd_under(&[], &[&["record", "--output", &path], arguments].concat());
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -63,6 +68,13 @@ impl Record {
     fn end(self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         self.said()
+    }
+
+    /// Waits until it fails: what it said.
+    fn failed(self) -> String {
+        let output = self.child.wait_with_output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// Waits until it ends by itself: what it said.
@@ -141,6 +153,28 @@ fn filters_choose_what_is_recorded_and_several_captures_have_their_own() {
     assert!(lengths.iter().all(|length| length.parse::<u32>().unwrap() <= 60), "{lengths:?}");
     wait_for("without the recorder", || program(&bed) == before);
     assert!(bed.netd(&["plan"]).code == Some(0), "nothing is left to do");
+}
+
+#[test]
+fn captures_that_end_together_do_not_wait_for_one_another() {
+    let Some(lab) = Lab::new() else { return };
+    let (bed, _servers) = bed(&lab);
+    let _netd = bed.start_ok();
+    let records: Vec<Record> = (0..12)
+        .map(|number| Record::start(&bed, &format!("{number}.pcapng"), &["any 0 any 53 UDP"]))
+        .collect();
+    assert_eq!(bed.ask_udp(SocketAddr::new(vip_v4(10), DNS)), Some(1));
+    for record in &records {
+        kill_process(Pid::from_child(&record.child), Signal::INT).unwrap();
+    }
+    let later = Record::start(&bed, "later.pcapng", &["any 0 any 53 UDP"]);
+    for record in records {
+        let file = record.file.clone();
+        assert!(record.said().contains("Result: 2 packets ("));
+        assert_eq!(fields(&file, "udp.dstport == 53", &["frame.number"]).len(), 2);
+    }
+    assert_eq!(bed.ask_udp(SocketAddr::new(vip_v4(10), DNS)), Some(1));
+    assert!(later.end().contains("Result: 2 packets ("));
 }
 
 #[test]
