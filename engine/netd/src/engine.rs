@@ -98,9 +98,9 @@ pub enum Request {
 ///
 /// # Errors
 ///
-/// When a pass ended in a panic outside of every target: what the engine knows is then not to be trusted, and a new
-/// process has to start from the kernel.
-pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Result<(), CorePanic> {
+/// When a part without which it is no use ended by itself. What the engine knows is then not to be trusted, and a new process
+/// has to start from the kernel.
+pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Result<(), Broken> {
     let stop_flag = reconciler.stop_flag();
     let resync_at = clock::now() + inputs.pace.resync;
     let engine = Engine {
@@ -124,10 +124,16 @@ pub async fn run(reconciler: Reconciler, inputs: Inputs, outputs: Outputs) -> Re
     engine.turn().await
 }
 
-/// A pass panicked where nothing of a target was running.
+/// What ended by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("the core of a pass panicked")]
-pub struct CorePanic(#[source] tokio::task::JoinError);
+pub enum Broken {
+    /// A pass panicked where nothing of a target was running.
+    #[error("the core of a pass panicked")]
+    Pass(#[source] tokio::task::JoinError),
+    /// Nobody reads the file any more.
+    #[error("the watch of the desired file ended")]
+    Watch,
+}
 
 struct Engine {
     /// Away while work is under way.
@@ -159,6 +165,7 @@ enum Event {
     Stop,
     Finished(Box<Done>),
     Delivered,
+    Unwatched,
     Wanted(Reason),
     Asked(Request),
     Beat,
@@ -166,7 +173,7 @@ enum Event {
 }
 
 impl Engine {
-    async fn turn(mut self) -> Result<(), CorePanic> {
+    async fn turn(mut self) -> Result<(), Broken> {
         let mut beats = tokio::time::interval(self.outputs.beat_every.unwrap_or(BEAT));
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -174,8 +181,8 @@ impl Engine {
             let wake = tokio::time::Instant::from_std(self.next_wake());
             let event = tokio::select! {
                 () = told(&mut self.inputs.stop) => Event::Stop,
-                done = finished(&mut self.work) => Event::Finished(Box::new(done.map_err(CorePanic)?)),
-                Ok(()) = self.inputs.deliveries.changed() => Event::Delivered,
+                done = finished(&mut self.work) => Event::Finished(Box::new(done.map_err(Broken::Pass)?)),
+                changed = self.inputs.deliveries.changed() => changed.map_or(Event::Unwatched, |()| Event::Delivered),
                 () = self.inputs.facts_changed.notified() => Event::Wanted(Reason::FactsChanged),
                 () = self.inputs.health_changed.notified() => Event::Wanted(Reason::HealthChanged),
                 Some(request) = self.inputs.requests.recv() => Event::Asked(request),
@@ -189,6 +196,8 @@ impl Engine {
                     self.wanted.insert(reason);
                 }
                 Event::Delivered => self.take_delivery(),
+                // Edits would have no effect, and nobody would know.
+                Event::Unwatched => return self.leave().await.and(Err(Broken::Watch)),
                 Event::Asked(request) => self.waiting.push_back(request),
                 Event::Beat => (self.outputs.beat)(),
                 Event::Due => {}
@@ -304,12 +313,12 @@ impl Engine {
     }
 
     /// Ends at a safe prefix of what is under way.
-    async fn leave(mut self) -> Result<(), CorePanic> {
+    async fn leave(mut self) -> Result<(), Broken> {
         self.stop_flag.store(true, Ordering::Relaxed);
         let Some(work) = self.work.take() else { return Ok(()) };
         match tokio::time::timeout(STOP_MAX, work).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(panic)) => Err(CorePanic(panic)),
+            Ok(Err(panic)) => Err(Broken::Pass(panic)),
             Err(_) => {
                 tracing::warn!("the step at hand did not end in time; the next start completes it");
                 Ok(())
