@@ -20,7 +20,7 @@ pub fn api(running: &Running, dir: &TempDir) -> Client {
         translation: Arc::new(|_| Ok(())),
         tables: Arc::new(|_| Ok(std::collections::BTreeMap::new())),
         explain: Arc::new(|packet, _| Box::pin(async move { Err(format!("nothing takes {packet}")) })),
-        captures: Arc::new(Captures::new(Arc::new(Balancer::in_memory()))),
+        captures: Arc::new(Captures::new(Arc::new(Balancer::in_memory()), dir.path().join("captures"))),
     };
     tokio::spawn(serve(Server::bind(&socket).unwrap(), Arc::new(shared)));
     Client::new(&socket)
