@@ -65,7 +65,7 @@ screenshots: deps ## draw the pictures of the documentation again, from what net
 	docs/images/make $(TARGET_DIR)/debug/netd
 
 # What is measured, as CRATE/EXAMPLE; each says in its first lines what it measures.
-BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd/bench_maglev \
+BENCHES := netd-schema/measure netd-bpf/ns_per_packet netd/bench_maglev netd-kubernetes/bench_kubernetes \
 	$(patsubst integration/tests/examples/%.rs,netd-integration-tests/%,$(wildcard integration/tests/examples/bench_*.rs))
 
 bench: build ## measure; medians, and ratios within one run (root, some minutes)

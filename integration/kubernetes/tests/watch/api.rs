@@ -67,6 +67,8 @@ pub struct Api {
     cluster: Arc<Mutex<Cluster>>,
     changed: watch::Sender<u64>,
     seed: u64,
+    /// So many objects are on a page of a list.
+    page: usize,
     pub url: String,
 }
 
@@ -81,9 +83,19 @@ pub fn next(seed: &mut u64) -> u64 {
 impl Api {
     /// An empty cluster. With a seed of 0 events come once and in their order.
     pub async fn start(seed: u64) -> Self {
+        Self::begin(seed, PAGE).await
+    }
+
+    /// An empty cluster with pages of this size, where events come once and in their order.
+    #[allow(dead_code, reason = "tests have small pages")]
+    pub async fn start_with_pages(page: usize) -> Self {
+        Self::begin(0, page).await
+    }
+
+    async fn begin(seed: u64, page: usize) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let api = Self { cluster: Arc::default(), changed: watch::Sender::new(0), seed, url };
+        let api = Self { cluster: Arc::default(), changed: watch::Sender::new(0), seed, page, url };
         let router = Router::new()
             .route("/api/v1/{resource}", get(answer))
             .route("/apis/{group}/{version}/{resource}", get(answer_of_group))
@@ -268,7 +280,7 @@ fn list(
         .filter(|((of, _, _), _)| *of == resource)
         .map(|(_, object)| object.clone())
         .collect();
-    let page: Vec<&Value> = all.iter().skip(start).take(PAGE).collect();
+    let page: Vec<&Value> = all.iter().skip(start).take(api.page).collect();
     let end = start + page.len();
     let mut metadata = json!({ "resourceVersion": version.to_string() });
     if end < all.len() {
