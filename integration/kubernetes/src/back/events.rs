@@ -51,22 +51,30 @@ impl Events {
             notes.insert(note, service.and_then(|(_, service)| service.uid.clone()));
         }
         self.said.retain(|note, at| notes.contains_key(note) && at.elapsed() < SAY_AGAIN);
+        let mut done = Ok(());
         for (note, uid) in notes {
             if self.said.contains_key(&note) {
                 continue;
             }
             if !self.allowance.take(Instant::now()) {
-                return Ok(());
+                break;
             }
             if let Some(event) = event(&note, uid, &self.identity, Timestamp::now()) {
-                self.write(&event).await?;
+                match self.write(&event).await {
+                    Ok(()) => {}
+                    // A namespace that is going takes no events, and the others do.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                        done = Err(why(&kube::Error::Api(status)));
+                    }
+                    Err(error) => return Err(why(&error)),
+                }
             }
             self.said.insert(note, Instant::now());
         }
-        Ok(())
+        done
     }
 
-    async fn write(&self, event: &Event) -> Result<(), Refusal> {
+    async fn write(&self, event: &Event) -> Result<(), kube::Error> {
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         match Api::<Event>::namespaced(self.client.clone(), namespace).create(&params, event).await {
@@ -76,7 +84,7 @@ impl Events {
             }
             // Said already, by who spoke before; or the namespace is going.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(why(&error)),
+            Err(error) => Err(error),
         }
     }
 }

@@ -146,7 +146,8 @@ impl Statuses {
             Err(kube::Error::Api(status)) => match status.code {
                 404 => return Ok(None),
                 409 => "its status is left as it is: another program has written addresses there".to_owned(),
-                400 | 422 => format!(
+                // Whatever keeps the server from taking this one says nothing about the others.
+                400 | 403 | 422 => format!(
                     "its status is left as it is: the server does not take its addresses: {}",
                     crate::note::plain(&status.message)
                 ),

@@ -129,6 +129,25 @@ async fn a_status_that_another_program_has_written_is_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_takes_nothing_costs_the_others_nothing() {
+    let api = Api::start(0).await;
+    let directory = tempfile::tempdir().unwrap();
+    for (namespace, last) in [("forbidden", 1), ("shop", 2)] {
+        let mut service = unaddressed();
+        service["spec"]["loadBalancerIP"] = format!("192.0.2.{last}").into();
+        api.put("services", namespace, "web", service);
+        api.put("services", namespace, "without", unaddressed());
+    }
+    let options = Options { vips: vec!["192.0.2.0/24".parse().unwrap()], ..Options::default() };
+    let back = Back { status: Some(directory.path().join("none.sock")), ..back("a") };
+    let _adapter = Adapter::start_with(&api, None, false, (options, back));
+    until(|| ingress(&api, "web") == json!([{ "ip": "192.0.2.2" }]), || ingress(&api, "web").to_string())
+        .await;
+    until(|| !api.all("events").is_empty(), || "no event".to_owned()).await;
+    assert_eq!(api.all("events")[0]["regarding"]["namespace"], "shop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a13_of_two_adapters_one_speaks_and_a_lost_lease_stops_it() {
     let api = Api::start(0).await;
     api.put("services", "shop", "web-1", unaddressed());

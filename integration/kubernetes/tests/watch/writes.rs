@@ -46,7 +46,13 @@ async fn create_lease(State(api): State<Api>, Path(namespace): Path<String>, bod
     create(&api, "leases", &namespace, &body)
 }
 
+/// What is called so may not be written to, whoever asks.
+const FORBIDDEN: &str = "forbidden";
+
 async fn create_event(State(api): State<Api>, Path(namespace): Path<String>, body: Bytes) -> Response {
+    if namespace == FORBIDDEN {
+        return refusal(403, "Forbidden");
+    }
     create(&api, "events", &namespace, &body)
 }
 
@@ -106,6 +112,9 @@ async fn service_status(
     let Some((given, manager)) = applied(&headers, &query, &body) else {
         return refusal(415, "UnsupportedMediaType");
     };
+    if namespace == FORBIDDEN {
+        return refusal(403, "Forbidden");
+    }
     let Some(mut service) = api.object("services", &namespace, &name) else {
         return refusal(404, "NotFound");
     };
