@@ -143,6 +143,12 @@ pub trait Described: fmt::Debug + Serialize + Send + Sync + Sized + PartialEq + 
     fn satisfied_by(&self, observed: &Self) -> bool {
         self == observed
     }
+
+    /// Whether it may go without anybody having removed it, such as an address whose lease ends: that it is missing is
+    /// then nobody's doing.
+    fn goes_by_itself(&self) -> bool {
+        false
+    }
 }
 
 /// A spec with its type hidden, so that one planner serves every kind.
@@ -157,6 +163,8 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn changes(&self, observed: &dyn Spec) -> Vec<FieldChange>;
     /// See [`Described::satisfied_by`]; a spec of another type never satisfies.
     fn satisfied_by(&self, observed: &dyn Spec) -> bool;
+    /// See [`Described::goes_by_itself`].
+    fn goes_by_itself(&self) -> bool;
     /// For printing.
     fn to_value(&self) -> serde_json::Value;
     /// For the store.
@@ -189,6 +197,10 @@ impl<T: Described> Spec for T {
 
     fn satisfied_by(&self, observed: &dyn Spec) -> bool {
         observed.as_any().downcast_ref::<T>().is_some_and(|observed| Described::satisfied_by(self, observed))
+    }
+
+    fn goes_by_itself(&self) -> bool {
+        Described::goes_by_itself(self)
     }
 
     fn to_value(&self) -> serde_json::Value {

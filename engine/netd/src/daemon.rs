@@ -38,9 +38,10 @@ const REQUESTS_MAX: usize = 64;
 /// Withdrawing ten thousand prefixes takes half a second.
 const WITHDRAWING_MAX: Duration = Duration::from_millis(1500);
 
-/// Taking leave of the other nodes, and asking the kernel to keep addresses meanwhile. With the withdrawal above it is less
-/// than the five seconds that the unit gives.
-const LEAVING_MAX: Duration = failover::FAREWELL_MAX.saturating_add(Duration::from_millis(300));
+/// Taking leave of the other nodes, asking whether the machine goes down, and asking the kernel to keep addresses meanwhile.
+/// It begins when the engine is told to stop, and is short where announcements are withdrawn: less than the five seconds
+/// that the unit gives.
+const LEAVING_MAX: Duration = failover::FAREWELL_MAX.saturating_add(Duration::from_millis(800));
 
 /// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
 const MONITOR_AGAIN: Duration = Duration::from_secs(10);
@@ -102,14 +103,17 @@ pub async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     };
     let (order, orders) = watch::channel(Arc::default());
     let (watch, watched) = watch::channel(None);
-    let watching = failover::run(failover, watched, instance.runtime_dir.clone(), stopped.clone());
+    let inputs_of_watch = failover::Inputs { tasks: watched, reports: report.clone(), stop: stopped.clone() };
+    // Before the first pass: what an earlier netd held has to be kept meanwhile.
+    failover::order(&watch, reconciler.in_force().as_deref(), reconciler.node(), None);
+    let watching = failover::run(failover, inputs_of_watch, instance.runtime_dir.clone());
     let watching = Task(tokio::spawn(guarded("the watch of the egress gateways", watching)));
     let last_will = Arc::new(AtomicBool::new(false));
     let will = Arc::clone(&last_will);
     reconciler.on_settled(move |config, facts| {
         will.store(withdraws_on_exit(config), Ordering::Relaxed);
         health::order(&order, config, facts);
-        failover::order(&watch, config, &facts.node);
+        failover::order(&watch, config, &facts.node, Some(facts));
     });
     let checks = health::run(health, orders, Tunnels::new(tunnels::load));
     let watchdog = sd_notify::watchdog_enabled();

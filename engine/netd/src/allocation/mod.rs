@@ -21,9 +21,10 @@ pub use claim::EGRESS_PREFIX;
 pub(crate) use remarks::{desired, is_move, remark};
 pub use report::{AddressReport, PoolReport, PoolUse, ServiceReport, WaitingReport};
 
+use crate::egress::is_shared;
 use claim::Claim;
 use netd_core::KindName;
-use netd_schema::{Config, Family};
+use netd_schema::{Config, Egress, Family};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,8 +122,11 @@ impl Allocation {
             service.vips = vips;
         }
         for policy in config.egress.iter_mut().filter(|policy| policy.pool.is_some()) {
-            policy.ips =
-                self.of(&claim::owner_of(policy)).flat_map(|(_, given)| given.addresses.clone()).collect();
+            let named = std::mem::take(&mut policy.ips);
+            let owner = claim::owner_of(policy);
+            let given = self.of(&owner).flat_map(|(_, given)| given.addresses.iter().copied());
+            let has_to_be_named = needs_names(config.egress_failover.is_some(), policy);
+            policy.ips = given.filter(|address| !has_to_be_named || named.contains(address)).collect();
         }
         Cow::Owned(config)
     }
@@ -138,6 +142,13 @@ impl Allocation {
 #[must_use]
 pub fn from_the_file_alone(config: &Config) -> Cow<'_, Config> {
     allocate(config, &Held::new()).resolve(config)
+}
+
+/// Whether a policy has those addresses of its pool only that the file names: nodes with different histories give different
+/// ones, and two gateways would have one address for two policies.
+#[must_use]
+pub fn needs_names(is_watched: bool, policy: &Egress) -> bool {
+    is_watched && policy.pool.is_some() && is_shared(policy)
 }
 
 /// Whether anything gets addresses from a pool.

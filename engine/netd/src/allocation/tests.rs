@@ -283,6 +283,23 @@ fn policies_get_addresses_behind_services_of_the_families_that_their_packets_hav
 }
 
 #[test]
+fn a_policy_that_can_fail_over_has_those_addresses_of_its_pool_that_the_file_names() {
+    let nodes = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[nodes]]\nname = \"b\"\n\
+                 addresses = [\"10.0.0.2\"]\n[egress_failover]\nquorum = \"none\"\n";
+    let ips = |watch: &str, more: &str| {
+        let policy = policy("p", "public", PODS, more);
+        let shared = policy.replace("gateways = []", "gateways = [{ node = \"a\" }, { node = \"b\" }]");
+        let text = format!("{watch}{}{shared}", pool("public", V4, ""));
+        let allocation = fresh(&text);
+        assert_eq!(shown(&allocation).len(), 1, "it is given one all the same");
+        allocation.resolve(&config(&text)).egress[0].ips.len()
+    };
+    assert_eq!(ips(nodes, ""), 0);
+    assert_eq!(ips(nodes, "ips = [\"192.0.2.1\"]"), 1);
+    assert_eq!(ips(nodes.split_once("[egress").unwrap().0, ""), 1);
+}
+
+#[test]
 fn nobody_shares_an_address_with_a_policy() {
     let pools = pool("public", "\"192.0.2.0/31\"", "");
     let services = [web("a", "public", "share = \"s\""), web("b", "public", "share = \"s\"")].concat();

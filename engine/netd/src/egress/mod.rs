@@ -25,6 +25,7 @@ pub use report::{
 pub use rule::{Rule, Trouble};
 pub use uplink::uplink;
 
+use crate::allocation::needs_names;
 use crate::facts::Facts;
 use crate::failover::Standing;
 use crate::kinds::this_node;
@@ -36,6 +37,10 @@ use std::net::IpAddr;
 
 /// Packets for many, to whom nobody could tell an answer, and those that no router sends on.
 const NEVER_TAKEN: [&str; 4] = ["169.254.0.0/16", "224.0.0.0/4", "fe80::/10", "ff00::/8"];
+
+/// Why a policy with a pool has no address, where gateways take over from each other.
+const NAMELESS: &str = "another gateway could have been given another address of its pool: `netd allocate --write` \
+                        writes one into the file for all";
 
 /// What the file's policies come to on this node.
 #[derive(Debug, Default)]
@@ -60,12 +65,26 @@ pub fn decide(config: &Config, facts: &Facts) -> Result<Decided, String> {
     }
     let Some(reach) = Reach::new(config, facts)? else { return Ok(decided) };
     let seen = watched(config, facts);
+    let undecided = undecided(config, facts)?;
     let mut taken = Vec::with_capacity(config.egress.len());
     for policy in &config.egress {
-        let gateway = in_force(policy, seen).and_then(|gateway| config.node(&gateway.node));
+        // Whether this node is to have the addresses is not known: packets do not leave here with those that it has not.
+        let is_undecided = undecided.iter().any(|other| other.name == policy.name);
+        let has_address = || policy.ips.iter().any(|address| facts.is_own_address(*address));
+        let may_have = |node: &str| node != facts.node || !is_undecided || has_address();
+        let chosen = in_force(policy, seen);
+        let gateway = chosen.filter(|gateway| may_have(&gateway.node));
+        if gateway != chosen {
+            let (why, passes) = ("it is not known yet which of its gateways live".to_owned(), true);
+            decided.troubles.insert(policy.name.clone(), Trouble { why, passes });
+        }
+        let gateway = gateway.and_then(|gateway| config.node(&gateway.node));
         let mut of = |family| {
             let (rule, why) = rule::of(policy, gateway, family, &reach);
-            if let Some(why) = why {
+            if let Some(mut why) = why {
+                if needs_names(config.egress_failover.is_some(), policy) && policy.ip(family).is_none() {
+                    NAMELESS.clone_into(&mut why.why);
+                }
                 decided.troubles.entry(policy.name.clone()).or_insert(why);
             }
             rule

@@ -1,17 +1,17 @@
 //! What nodes say to each other, in bytes.
 //!
-//! Big-endian: `NEGW`, version 1, a code for what it is, a code for how its sender stands, the length of its sender's
+//! Big-endian: `NEGW`, version 2, a code for what it is, a code for how its sender stands, the length of its sender's
 //! name; the sender's session and time, the receiver's session and time as they were last heard; the sender's rank; in
 //! how many milliseconds it will be back; a print of the list of gateways; the number of gateways; the name; and for every
-//! gateway, how old the sender's proof is that it lives, and its rank. With a key, HMAC-SHA256 of all of that follows.
+//! gateway, how old the sender's proof is that it lives, its rank, and in how many milliseconds it will be back. With a key, HMAC-SHA256 of all of that follows.
 
 use ring::hmac;
 
-/// So long a message is at most: 64 bytes of head, a name of 63, 64 gateways of 8 bytes, 32 of proof.
-pub const BYTES_MAX: usize = 64 + 63 + 64 * 8 + TAG;
+/// So long a message is at most: 64 bytes of head, a name of 63, 64 gateways of 12 bytes, 32 of proof.
+pub const BYTES_MAX: usize = 64 + 63 + 64 * 12 + TAG;
 
 const MAGIC: &[u8; 4] = b"NEGW";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TAG: usize = 32;
 
 /// What a node says.
@@ -53,6 +53,8 @@ pub struct Heard {
     pub age_ms: u32,
     /// Its rank.
     pub rank: u32,
+    /// In how many milliseconds it will be back at the latest, if it went and said so; else 0.
+    pub away_ms: u32,
 }
 
 /// What a message is.
@@ -106,9 +108,10 @@ impl Message {
         bytes.extend(u64::try_from(self.heard.len()).unwrap_or(u64::MAX).to_be_bytes());
         bytes.extend(name);
         for heard in &self.heard {
-            let heard = heard.unwrap_or(Heard { age_ms: u32::MAX, rank: 0 });
+            let heard = heard.unwrap_or(Heard { age_ms: u32::MAX, rank: 0, away_ms: 0 });
             bytes.extend(heard.age_ms.to_be_bytes());
             bytes.extend(heard.rank.to_be_bytes());
+            bytes.extend(heard.away_ms.to_be_bytes());
         }
         if let Some(key) = key {
             let tag = hmac::sign(key, &bytes);
@@ -158,15 +161,15 @@ impl Message {
         let count = u64::from_be_bytes(take(&mut rest)?);
         let (name, entries) = rest.split_at_checked(usize::from(name_len))?;
         let from = std::str::from_utf8(name).ok()?.to_owned();
-        let (entries, []) = entries.as_chunks::<8>() else { return None };
+        let (entries, []) = entries.as_chunks::<12>() else { return None };
         if u64::try_from(entries.len()).ok()? != count {
             return None;
         }
         let heard = entries.iter().map(|entry| {
             let mut rest = entry.as_slice();
-            let (age, rank) = (take(&mut rest), take(&mut rest));
-            let age_ms = age.map(u32::from_be_bytes).filter(|age| *age != u32::MAX)?;
-            Some(Heard { age_ms, rank: rank.map(u32::from_be_bytes)? })
+            let mut number = || take(&mut rest).map(u32::from_be_bytes);
+            let (age, rank, away_ms) = (number()?, number()?, number()?);
+            (age != u32::MAX).then_some(Heard { age_ms: age, rank, away_ms })
         });
         let heard = heard.collect();
         Some(Self { purpose, state, from, own, echo, rank, away_ms, gateways, heard })
@@ -195,7 +198,7 @@ mod tests {
             rank: 3,
             away_ms: 0,
             gateways: 0x1234,
-            heard: vec![None, Some(Heard { age_ms: 200, rank: 1 })],
+            heard: vec![None, Some(Heard { age_ms: 200, rank: 1, away_ms: 9 })],
         }
     }
 
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_longest_message_fits() {
-        let heard = vec![Some(Heard { age_ms: 1, rank: 2 }); netd_schema::WATCHED_MAX];
+        let heard = vec![Some(Heard { age_ms: 1, rank: 2, away_ms: 3 }); netd_schema::WATCHED_MAX];
         let message = Message { from: "n".repeat(63), heard, ..message() };
         let bytes = message.encode(Some(&key(b"secret")));
         assert!(bytes.len() <= BYTES_MAX, "{}", bytes.len());

@@ -12,6 +12,8 @@ pub struct Seen {
     pub alive: BTreeMap<String, u32>,
     /// How this node itself stands.
     pub standing: Standing,
+    /// Why this node cannot do what egress needs, if it is a gateway: others are preferred.
+    pub unable: Option<String>,
     /// The gateways that this node asks, and whether they answer it.
     pub peers: BTreeMap<String, Peer>,
     /// Why nobody can be asked.
@@ -22,14 +24,17 @@ impl Seen {
     /// As it is published.
     #[must_use]
     pub fn report(&self) -> GatewaysReport {
-        let Self { alive, standing, peers, hindrance } = self;
+        let Self { alive, standing, unable, peers, hindrance } = self;
         let others = peers.iter().map(|(name, peer)| (name, *peer == Peer::Answers));
         let own = alive.keys().filter(|name| !peers.contains_key(*name)).map(|name| (name, true));
         let report = |(name, answers): (&String, bool)| {
             (name.clone(), GatewayReport { up: alive.contains_key(name), answers })
         };
         GatewaysReport {
-            standing: standing.to_string(),
+            standing: match unable {
+                Some(why) => format!("other gateways are preferred to this node: {why}"),
+                None => standing.to_string(),
+            },
             gateways: others.chain(own).map(report).collect(),
             hindrance: hindrance.clone(),
         }

@@ -7,7 +7,11 @@
 //! A gateway that hears fewer nodes than it needs gives up one interval before it counts as dead for the others. Two that
 //! both hear a majority have a node in common that hears both and tells each of the other: both know the same of each
 //! other, and one of them is preferred.
+//!
+//! A gateway that cannot do what egress needs says so by its rank, [`UNABLE`]: it lives, and all that are able are
+//! preferred. Where none is, it is as if all were.
 
+use super::ability::Ability;
 use super::message::{Heard, Message, Moment, Purpose, State};
 use super::orders::Orders;
 use super::seen::{Peer, Seen, Standing};
@@ -27,6 +31,21 @@ const DOUBLINGS_MAX: u32 = 10;
 /// For how long the others wait at most for a gateway that says that it will be back.
 pub const AWAY_MAX: Duration = Duration::from_secs(30);
 
+/// Is in the rank of a gateway that cannot do what egress needs: behind all that can, whenever they came.
+const UNABLE: u32 = 1 << 31;
+
+/// Whether a node goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    Not,
+    /// It will be back by then.
+    Until(Duration),
+    /// It will not be back before long: nobody waits for it.
+    ForGood,
+}
+
 /// What a node knows, and how it stands.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -36,8 +55,10 @@ pub struct Watch {
     session: u64,
     others: BTreeMap<String, Other>,
     own: Own,
-    /// Until then the others are asked to wait for this node, which goes.
-    leaving_until: Option<Duration>,
+    ability: Ability,
+    /// Whether it is known what this node can do.
+    has_passed: bool,
+    leaving: Leaving,
 }
 
 /// Another node.
@@ -78,7 +99,8 @@ impl Watch {
     pub fn new(orders: Arc<Orders>, session: u64, now: Duration) -> Self {
         let print = orders.print();
         let (others, own) = (BTreeMap::new(), Own::starting(now));
-        let mut watch = Self { orders, print, session, others, own, leaving_until: None };
+        let (ability, leaving) = (Ability::default(), Leaving::Not);
+        let mut watch = Self { orders, print, session, others, own, ability, has_passed: false, leaving };
         watch.keep_those_of_orders();
         watch
     }
@@ -109,10 +131,24 @@ impl Watch {
         self.message(to, Purpose::Question, now)
     }
 
-    /// From now on everything that this node says, answers too, says that it goes and will be back by then; `None` takes
-    /// that back.
-    pub fn leave(&mut self, until: Option<Duration>) {
-        self.leaving_until = until;
+    /// From now on everything that this node says, answers too, says whether it goes.
+    pub fn leave(&mut self, leaving: Leaving) {
+        self.leaving = leaving;
+    }
+
+    /// A pass has ended, or should have: `wrong` is what keeps this node from being a gateway, if anything does.
+    pub fn passed(&mut self, wrong: Option<&str>, now: Duration) {
+        self.has_passed = true;
+        self.ability.tell(wrong, now);
+    }
+
+    /// Whether this node, as long as it does not know yet who lives, keeps what it has from its life before: it hears
+    /// as many nodes as it has to, and none of them has missed it.
+    #[must_use]
+    pub fn is_unmissed(&self, now: Duration) -> bool {
+        let is_fresh = |(at, _)| now.saturating_sub(at) < self.orders.detection;
+        let hears = self.hears(now);
+        hears >= self.orders.needs && (hears == 1 || self.own.told.is_some_and(is_fresh))
     }
 
     /// Takes a message that came from the address of the node that it says it is from; a question has an answer.
@@ -142,7 +178,7 @@ impl Watch {
             return;
         }
         for (name, heard) in self.orders.gateways.iter().zip(&message.heard) {
-            let Some(Heard { age_ms, rank }) = *heard else { continue };
+            let Some(Heard { age_ms, rank, away_ms }) = *heard else { continue };
             let Some(proof) = said.checked_sub(Duration::from_millis(age_ms.into())) else { continue };
             if *name == self.orders.me {
                 if self.own.told.is_none_or(|(at, _)| at < proof) {
@@ -152,6 +188,7 @@ impl Watch {
                 let is_news = other.ready.is_none_or(|ready| ready < proof);
                 if is_news && other.unready.is_none_or(|unready| unready < proof) && proof <= now {
                     (other.ready, other.rank) = (Some(proof), rank);
+                    other.away_until = until(said, away_ms);
                 }
             }
         }
@@ -159,23 +196,26 @@ impl Watch {
 
     fn message(&self, to: &str, purpose: Purpose, now: Duration) -> Message {
         let state = match self.own.standing {
-            _ if !self.orders.is_gateway => State::Bystander,
+            _ if !self.orders.is_gateway || self.leaving == Leaving::ForGood => State::Bystander,
             Standing::Starting => State::Starting,
-            Standing::Ready if self.leaving_until.is_some() => State::Away,
-            Standing::Ready => State::Ready,
             Standing::Alone { .. } | Standing::Settling => State::Bystander,
+            Standing::Ready if matches!(self.leaving, Leaving::Until(_)) => State::Away,
+            Standing::Ready => State::Ready,
         };
         let heard = self.orders.gateways.iter().map(|name| self.heard(name, now)).collect();
         let at_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let away = self.leaving_until.filter(|_| state == State::Away).map(|until| until.saturating_sub(now));
+        let away_ms = match self.leaving {
+            Leaving::Until(until) if state == State::Away => millis(until.saturating_sub(now)),
+            Leaving::Until(_) | Leaving::Not | Leaving::ForGood => 0,
+        };
         Message {
             purpose,
             state,
             from: self.orders.me.clone(),
             own: Moment { session: self.session, at_us },
             echo: self.others.get(to).map_or(Moment::default(), |other| other.latest),
-            rank: self.own.rank,
-            away_ms: away.map_or(0, |away| u32::try_from(away.as_millis()).unwrap_or(u32::MAX)),
+            rank: self.own_rank(),
+            away_ms,
             gateways: self.print,
             heard,
         }
@@ -185,10 +225,10 @@ impl Watch {
     fn heard(&self, name: &str, now: Duration) -> Option<Heard> {
         let other = self.others.get(name)?;
         let direct = other.ready.filter(|ready| other.answered.is_some_and(|answered| *ready <= answered));
-        let proof = if other.is_away(now) { now } else { direct? };
-        let age = now.saturating_sub(proof);
-        let age_ms = u32::try_from(age.as_millis()).ok().filter(|_| age < self.orders.detection)?;
-        Some(Heard { age_ms, rank: other.rank })
+        let age = now.saturating_sub(direct?);
+        let away = other.away_until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
+        let counts = age < self.orders.detection || !away.is_zero();
+        counts.then(|| Heard { age_ms: millis(age), rank: other.rank, away_ms: millis(away) })
     }
 
     /// Whether all nodes that are not dead for this one have answered something that was sent at this time or later, and
@@ -215,7 +255,9 @@ impl Watch {
     /// Lets the time pass: what is known now.
     pub fn look(&mut self, now: Duration) -> Seen {
         self.stand(now);
-        let mut seen = Seen { standing: self.own.standing, ..Seen::default() };
+        let is_gateway = self.orders.is_gateway && self.own.standing == Standing::Ready;
+        let unable = self.ability.unable().filter(|_| is_gateway).map(str::to_owned);
+        let mut seen = Seen { standing: self.own.standing, unable, ..Seen::default() };
         for name in &self.orders.gateways {
             let Some(other) = self.others.get(name) else { continue };
             let is_alive = self.is_alive(name, now);
@@ -230,8 +272,8 @@ impl Watch {
                 seen.alive.insert(name.clone(), other.rank);
             }
         }
-        if self.orders.is_gateway && self.own.standing == Standing::Ready {
-            seen.alive.insert(self.orders.me.clone(), self.own.rank);
+        if is_gateway {
+            seen.alive.insert(self.orders.me.clone(), self.own_rank());
         }
         seen
     }
@@ -242,6 +284,7 @@ impl Watch {
         let lasted = now.saturating_sub(since);
         let next = match self.own.standing {
             Standing::Starting if lasted < self.orders.detection => Standing::Starting,
+            Standing::Starting if !self.has_passed => Standing::Starting,
             Standing::Starting | Standing::Settling if !has_quorum => Standing::Alone { hears, needs },
             Standing::Starting => Standing::Ready,
             Standing::Settling if lasted < self.settling() => Standing::Settling,
@@ -257,10 +300,28 @@ impl Watch {
             (before, Standing::Ready) if before != Standing::Ready => self.own.rank = self.rank(now),
             _ => {}
         }
+        self.judge(next, now);
         if std::mem::discriminant(&next) != std::mem::discriminant(&self.own.standing) {
             self.own.since = now;
         }
         self.own.standing = next;
+    }
+
+    /// Whether this node is able counts only while it may have addresses; and at once, when it has just come.
+    fn judge(&mut self, next: Standing, now: Duration) {
+        let lasting = match (self.own.standing, next) {
+            (Standing::Starting, Standing::Ready) => Duration::ZERO,
+            (_, Standing::Ready) => self.orders.detection,
+            _ => return self.ability.begin(now),
+        };
+        if self.ability.look(lasting, now) && !self.orders.preempt {
+            self.own.rank = self.behind_all(now);
+        }
+    }
+
+    /// As the others know it.
+    fn own_rank(&self) -> u32 {
+        self.own.rank | self.ability.unable().map_or(0, |_| UNABLE)
     }
 
     /// Twice as long after every loss.
@@ -276,12 +337,14 @@ impl Watch {
             return 0;
         }
         match self.own.told {
-            Some((at, rank)) if now.saturating_sub(at) < self.orders.detection => rank,
-            _ => {
-                let alive = self.others.iter().filter(|(name, _)| self.is_alive(name, now));
-                alive.map(|(_, other)| other.rank.saturating_add(1)).max().unwrap_or(0)
-            }
+            Some((at, rank)) if now.saturating_sub(at) < self.orders.detection => rank & !UNABLE,
+            _ => self.behind_all(now),
         }
+    }
+
+    fn behind_all(&self, now: Duration) -> u32 {
+        let alive = self.others.iter().filter(|(name, _)| self.is_alive(name, now));
+        alive.map(|(_, other)| (other.rank & !UNABLE) + 1).max().unwrap_or(0)
     }
 }
 
@@ -293,8 +356,8 @@ impl Other {
                 (self.unready, self.away_until) = (None, None);
             }
             State::Away => {
-                let away = Duration::from_millis(message.away_ms.into()).min(AWAY_MAX);
-                (self.away_until, self.rank) = (Some(now + away), message.rank);
+                (self.ready, self.rank) = (self.ready.max(Some(proof)), message.rank);
+                (self.unready, self.away_until) = (None, until(now, message.away_ms));
             }
             // Back before it was missed: nobody has taken over.
             State::Starting if is_alive => self.ready = self.ready.max(Some(proof)),
@@ -309,6 +372,19 @@ impl Other {
     }
 }
 
+/// When a node is back that said at this time that it will be by then; `None` for one that is there.
+fn until(said: Duration, away_ms: u32) -> Option<Duration> {
+    (away_ms > 0).then(|| said + Duration::from_millis(away_ms.into()).min(AWAY_MAX))
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX - 1)
+}
+
 #[cfg(test)]
 #[path = "watch_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "watch_ability_tests.rs"]
+mod ability_tests;

@@ -4,14 +4,14 @@
 use super::*;
 use std::collections::BTreeSet;
 
-const TICK: Duration = Duration::from_millis(25);
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(25);
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Nodes with clocks of their own; those whose names begin with `gw` are gateways.
-struct Net {
-    now: Duration,
-    nodes: BTreeMap<String, Watch>,
-    seen: BTreeMap<String, Seen>,
+pub(super) struct Net {
+    pub(super) now: Duration,
+    pub(super) nodes: BTreeMap<String, Watch>,
+    pub(super) seen: BTreeMap<String, Seen>,
     /// What gets lost: from whom, to whom.
     cuts: BTreeSet<(String, String)>,
     preempt: bool,
@@ -21,7 +21,7 @@ struct Net {
 }
 
 impl Net {
-    fn new(names: &[&str], needs: usize, preempt: bool) -> Self {
+    pub(super) fn new(names: &[&str], needs: usize, preempt: bool) -> Self {
         let mut net = Self {
             now: Duration::from_secs(100),
             nodes: BTreeMap::new(),
@@ -36,7 +36,7 @@ impl Net {
         net
     }
 
-    fn orders(&self, me: &str) -> Arc<Orders> {
+    pub(super) fn orders(&self, me: &str) -> Arc<Orders> {
         let is_gateway = |name: &str| name.starts_with("gw");
         let others = self.names.iter().filter(|name| *name != me && (is_gateway(me) || is_gateway(name)));
         Arc::new(Orders {
@@ -55,18 +55,19 @@ impl Net {
     }
 
     /// Every node has a clock of its own, and a new life another one.
-    fn clock(&self, name: &str) -> Duration {
+    pub(super) fn clock(&self, name: &str) -> Duration {
         let at = self.names.iter().position(|other| other == name).unwrap();
         self.now + Duration::from_secs(1_000) * u32::try_from(at).unwrap()
     }
 
-    fn start(&mut self, name: &str) {
+    pub(super) fn start(&mut self, name: &str) {
         self.sessions += 1;
-        let watch = Watch::new(self.orders(name), self.sessions, self.clock(name));
+        let mut watch = Watch::new(self.orders(name), self.sessions, self.clock(name));
+        watch.passed(None, self.clock(name));
         self.nodes.insert(name.into(), watch);
     }
 
-    fn kill(&mut self, name: &str) {
+    pub(super) fn kill(&mut self, name: &str) {
         self.nodes.remove(name);
         self.seen.remove(name);
     }
@@ -75,12 +76,18 @@ impl Net {
         self.cuts.insert((from.into(), to.into()));
     }
 
-    fn cut_both(&mut self, one: &str, other: &str) {
+    pub(super) fn cut_both(&mut self, one: &str, other: &str) {
         self.cut(one, other);
         self.cut(other, one);
     }
 
-    fn deliver(&mut self, message: &Message, to: &str) -> Option<Message> {
+    /// What a node's pass finds wrong.
+    pub(super) fn passed(&mut self, name: &str, wrong: Option<&str>) {
+        let now = self.clock(name);
+        self.nodes.get_mut(name).unwrap().passed(wrong, now);
+    }
+
+    pub(super) fn deliver(&mut self, message: &Message, to: &str) -> Option<Message> {
         if self.cuts.contains(&(message.from.clone(), to.to_owned())) {
             return None;
         }
@@ -88,10 +95,10 @@ impl Net {
         self.nodes.get_mut(to)?.take(message, now)
     }
 
-    fn ask(&mut self, name: &str, away: Option<Duration>) {
+    pub(super) fn ask(&mut self, name: &str, away: Option<Duration>) {
         let now = self.clock(name);
         let Some(watch) = self.nodes.get_mut(name) else { return };
-        watch.leave(away.map(|away| now + away));
+        watch.leave(away.map_or(Leaving::Not, |away| Leaving::Until(now + away)));
         let orders = Arc::clone(&watch.orders);
         let questions: Vec<(String, Message)> =
             orders.others.keys().map(|to| (to.clone(), watch.question(to, now))).collect();
@@ -102,7 +109,7 @@ impl Net {
     }
 
     /// Lets so much time pass; says at every step whether it is so, and panics if not.
-    fn pass_while(&mut self, time: Duration, is_so: impl Fn(&Self) -> bool) {
+    pub(super) fn pass_while(&mut self, time: Duration, is_so: impl Fn(&Self) -> bool) {
         let until = self.now + time;
         while self.now < until {
             self.now += TICK;
@@ -120,12 +127,12 @@ impl Net {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.pass_while(time, |_| true);
     }
 
     /// Whom a node would choose, by rank and then by the last of the names.
-    fn choice(&self, name: &str) -> Option<&str> {
+    pub(super) fn choice(&self, name: &str) -> Option<&str> {
         let alive = &self.seen.get(name)?.alive;
         alive
             .iter()
@@ -133,13 +140,13 @@ impl Net {
             .map(|(name, _)| name.as_str())
     }
 
-    fn holders(&self) -> Vec<&str> {
+    pub(super) fn holders(&self) -> Vec<&str> {
         let names = self.names.iter().map(String::as_str);
         names.filter(|name| self.choice(name) == Some(name) && self.nodes.contains_key(*name)).collect()
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn those_that_start_together_agree_and_nobody_takes_anything_before_the_detection_time() {
@@ -373,7 +380,7 @@ fn what_is_sent_again_or_for_somebody_else_proves_nothing() {
     let now = net.clock("gw-2");
     let recorded = net.nodes["gw-2"].question("gw-1", now);
     let mut leaving = net.nodes["gw-2"].clone();
-    leaving.leave(Some(now + SECOND * 30));
+    leaving.leave(Leaving::Until(now + SECOND * 30));
     let farewell = leaving.question("gw-1", now);
     net.deliver(&recorded, "gw-1");
     net.kill("gw-2");

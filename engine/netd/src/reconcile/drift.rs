@@ -56,10 +56,42 @@ impl Settled {
         }
         match &step.action {
             Action::Delete { .. } => !is_desired(&self.desired, id) && !self.withheld.contains(id.kind),
+            Action::Create { to } if to.goes_by_itself() => false,
             Action::Create { to } | Action::Update { to, .. } => {
                 let Some(Ok(wanted)) = self.desired.0.get(id.kind) else { return false };
                 wanted.table.get(&id.key).is_some_and(|before| to.satisfied_by(before.as_ref()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::address::{self, AddressSpec, Lease, Told};
+    use netd_core::{DesiredKind, Key};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Whether that a wanted address is missing is somebody's doing.
+    fn is_a_flip(lease: Option<Duration>) -> bool {
+        let address = IpAddr::from(Ipv4Addr::new(192, 0, 2, 1));
+        let (device, surplus) = ("eth0".to_owned(), Vec::new());
+        let (lease, told, is_duplicate) = (Lease(lease), Told(false), false);
+        let spec = AddressSpec { address, device, ifindex: 2, surplus, lease, is_duplicate, told };
+        let id = ResourceId { kind: address::NAME, key: Key::new("192.0.2.1") };
+        let mut wanted = DesiredKind::default();
+        wanted.table.insert(id.key.clone(), Arc::new(spec.clone()));
+        let desired = Desired([(address::NAME, Ok(Arc::new(wanted)))].into());
+        let settled = Settled { desired, ..Settled::default() };
+        let step = Step { id, action: Action::Create { to: Arc::new(spec) } };
+        settled.flipped(&Plan { steps: vec![step], ..Plan::default() }).count() == 1
+    }
+
+    #[test]
+    fn an_address_whose_lease_may_have_ended_is_not_fought_over() {
+        assert!(is_a_flip(None));
+        assert!(!is_a_flip(Some(Duration::from_secs(2))));
     }
 }

@@ -177,6 +177,18 @@ impl Reconciler {
         &self.setup.ledger
     }
 
+    /// The file in force, with the addresses that it has given; before any pass it is the last good one.
+    #[must_use]
+    pub fn in_force(&self) -> Option<Arc<Config>> {
+        self.in_force.as_ref().map(|now| Arc::clone(&now.given().resolved))
+    }
+
+    /// The name by which the node finds itself in the file.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.setup.node
+    }
+
     /// Gives the world back, for whoever starts again with it.
     #[must_use]
     pub fn into_setup(self) -> Setup {

@@ -1,42 +1,38 @@
 //! Gateways that die, are cut off, come back and are restarted: somebody has the address soon, and never two for long.
 
 use crate::world::{EGRESS, SERVER, Waits, World, policy, wait_until};
-use netd_integration_tests::Lab;
 use netd_integration_tests::netd::Daemon;
+use netd_integration_tests::{Lab, mesh};
+use std::path::Path;
 use std::time::Instant;
 
 /// Nodes of the mesh: a and b are the gateways, pods of all three are sources.
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
+pub const A: usize = 0;
+pub const B: usize = 1;
+pub const C: usize = 2;
 
 /// b is preferred. A node is late by seconds only where the machine has stopped altogether.
-const WATCHED: &str = "gateways = [{ node = \"a\" }, { node = \"b\", priority = 10 }]\n\
+pub const WATCHED: &str = "gateways = [{ node = \"a\" }, { node = \"b\", priority = 10 }]\n\
                        [egress_failover]\ninterval = \"250ms\"\n";
 
 /// Where somebody is to be missed soon.
-const SOON: &str = "misses = 11\n";
+pub const SOON: &str = "misses = 11\n";
 
 /// Where nobody is to be missed, or none of those that live.
-const LATE: &str = "misses = 20\n";
+pub const LATE: &str = "misses = 20\n";
 
 /// More seconds than an address without a farewell ever has, and fewer than one with it has for a long time.
 const LEASE_LATE: u32 = 6;
 
-struct Watched {
-    world: World,
-    netds: [Option<Daemon>; 3],
+pub struct Watched {
+    pub world: World,
+    pub netds: [Option<Daemon>; 3],
 }
 
 impl Watched {
     /// One of them has the addresses, and all know each other: b, unless gateways take nothing from each other.
-    fn new(lab: &Lab, more: &str) -> Self {
-        let world = World::new(lab);
-        world.mesh.nodes[A].machine.ip(&["addr", "add", "192.168.33.10/24", "dev", "eth0"]);
-        world.mesh.nodes[A].machine.ip(&["addr", "add", "2001:db8:33::10/64", "dev", "eth0", "nodad"]);
-        world.mesh.write(&format!("mode = \"vxlan\"\n{}{more}", policy(WATCHED)));
-        let netds = [A, B, C].map(|node| Some(world.mesh.nodes[node].site.start()));
-        let watched = Self { world, netds };
+    pub fn new(lab: &Lab, more: &str) -> Self {
+        let watched = Self::with_files(lab, |_, _| file(more));
         if more.contains("preempt = false") {
             watched.wait_until_both_are_up();
             wait_until("one gateway has the addresses", || watched.holder().is_some());
@@ -46,16 +42,28 @@ impl Watched {
         watched
     }
 
-    fn kill(&mut self, node: usize) {
+    /// With this file on each node, whose number and folder it may depend on.
+    pub fn with_files(lab: &Lab, file: impl Fn(usize, &Path) -> String) -> Self {
+        let world = World::new(lab);
+        world.mesh.nodes[A].machine.ip(&["addr", "add", "192.168.33.10/24", "dev", "eth0"]);
+        world.mesh.nodes[A].machine.ip(&["addr", "add", "2001:db8:33::10/64", "dev", "eth0", "nodad"]);
+        for (number, node) in world.mesh.nodes.iter().enumerate() {
+            node.site.write(&file(number, node.site.folder()));
+        }
+        let netds = [A, B, C].map(|node| Some(world.mesh.nodes[node].site.start()));
+        Self { world, netds }
+    }
+
+    pub fn kill(&mut self, node: usize) {
         self.netds[node].take().unwrap().kill();
     }
 
-    fn start(&mut self, node: usize) {
+    pub fn start(&mut self, node: usize) {
         self.netds[node] = Some(self.world.mesh.nodes[node].site.start());
     }
 
     /// The gateway whose kernel has the addresses of both families, while the other one's has none.
-    fn holder(&self) -> Option<usize> {
+    pub fn holder(&self) -> Option<usize> {
         let count = |node: usize| {
             let shown = self.world.mesh.nodes[node].machine.ip(&["addr", "show", "dev", "eth0"]);
             EGRESS.iter().filter(|address| shown.contains(&format!("{address}/"))).count()
@@ -68,7 +76,7 @@ impl Watched {
     }
 
     /// For so many seconds a gateway's kernel keeps its egress addresses, by family, if netd says nothing more.
-    fn leases(&self, node: usize) -> Vec<u32> {
+    pub fn leases(&self, node: usize) -> Vec<u32> {
         let shown = self.world.mesh.nodes[node].machine.ip(&["-o", "addr", "show", "dev", "eth0"]);
         let of = |address: &&str| {
             let line = shown.lines().find(|line| line.contains(&format!("{address}/")))?;
@@ -77,7 +85,7 @@ impl Watched {
         EGRESS.iter().filter_map(of).collect()
     }
 
-    fn wait_for_status(&self, node: usize, text: &str) {
+    pub fn wait_for_status(&self, node: usize, text: &str) {
         // One that has just started goes by what was so before.
         let is_known = |status: &str| !status.contains("it is not known yet which gateways live");
         wait_until(text, || {
@@ -86,14 +94,14 @@ impl Watched {
         });
     }
 
-    fn wait_until_both_are_up(&self) {
+    pub fn wait_until_both_are_up(&self) {
         for node in [A, B, C] {
             self.wait_for_status(node, "Egress gateways: a up; b up");
         }
     }
 
     /// Waits until one gateway has the addresses alone, and c's pod comes by it in both families.
-    fn wait_for(&self, holder: usize) {
+    pub fn wait_for(&self, holder: usize) {
         let began = Instant::now();
         wait_until("one gateway has the addresses", || self.holder() == Some(holder));
         for (to, egress) in SERVER.iter().zip(EGRESS) {
@@ -102,6 +110,11 @@ impl Watched {
         }
         eprintln!("node {holder} has them alone after {:?}", began.elapsed());
     }
+}
+
+/// The file of all nodes, with these lines about watching.
+pub fn file(more: &str) -> String {
+    mesh::file(&format!("mode = \"vxlan\"\n{}{more}", policy(WATCHED)))
 }
 
 #[test]

@@ -12,9 +12,11 @@
 //! The address is on the device itself, not on one of its own: IPv6 answers for an address only where it is.
 
 mod announce;
+mod lease;
 mod target;
 
-pub use target::{AddressTarget, present, renew};
+pub use lease::{Kept, keep};
+pub use target::{AddressTarget, present};
 
 use super::{egress as policies, masquerade};
 use crate::egress::{self, Decided, Rule};
@@ -139,6 +141,10 @@ fn needs(address: IpAddr, decided: &Decided) -> Arc<[Need]> {
 impl Described for AddressSpec {
     fn summary(&self) -> String {
         format!("on {}", self.device)
+    }
+
+    fn goes_by_itself(&self) -> bool {
+        !self.lease.is_none()
     }
 
     fn changes(&self, observed: &Self) -> Vec<FieldChange> {

@@ -1,5 +1,6 @@
 //! netd's addresses in the kernel: read whole, added and removed one by one, and announced when they have come.
 
+use super::lease::CHANGES;
 use super::{AddressSpec, Lease, NAME, Told, announce, key};
 use crate::facts::{Facts, Mac, same_device};
 use crate::kinds::masquerade::programs;
@@ -41,12 +42,12 @@ pub struct AddressTarget {
 
 /// An address that somebody has put on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
-    address: IpAddr,
+pub(super) struct Held {
+    pub(super) address: IpAddr,
     prefix_len: u8,
     ifindex: u32,
-    is_own: bool,
-    is_leased: bool,
+    pub(super) is_own: bool,
+    pub(super) is_leased: bool,
     state: State,
 }
 
@@ -80,6 +81,11 @@ impl Target for AddressTarget {
             tracing::warn!(why, "answers to an address that is gone may still be turned around");
         }
         outcomes
+    }
+
+    /// Some addresses go without a step: their lease ends, or the watch of the gateways gives them up.
+    async fn tend(&mut self) -> Result<(), String> {
+        forget_gone(&self.bpf_dir).await
     }
 }
 
@@ -133,7 +139,7 @@ fn observed(found: &[Held], facts: &Facts) -> Observation {
     observation
 }
 
-async fn held(connection: &mut Connection) -> Result<Vec<Held>, String> {
+pub(super) async fn held(connection: &mut Connection) -> Result<Vec<Held>, String> {
     let request = Message::GetAddress(AddressMessage::default());
     let found = connection.dump(&request, |message| match message {
         Message::NewAddress(address) => read(address),
@@ -184,6 +190,7 @@ impl AddressTarget {
 
     async fn step(&mut self, step: &Step, facts: &Facts) -> Result<Outcome, Outcome> {
         let spec: &AddressSpec = spec_of(step, NAME)?;
+        let _alone = CHANGES.lock().await;
         let mut connection = self.open().map_err(Outcome::Failed)?;
         let there = held(&mut connection).await.map_err(Outcome::Failed)?;
         let wanted = match &step.action {
@@ -228,7 +235,7 @@ impl AddressTarget {
 }
 
 /// Takes an address of netd's off its device.
-async fn remove(connection: &mut Connection, own: &Held) -> Result<(), Outcome> {
+pub(super) async fn remove(connection: &mut Connection, own: &Held) -> Result<(), Outcome> {
     let request =
         Request { message: Message::DelAddress(message(own.address, own.ifindex, Lease(None))), flags: 0 };
     change(connection, request, &[Errno::ADDRNOTAVAIL, Errno::NODEV]).await
@@ -270,28 +277,9 @@ fn message(address: IpAddr, ifindex: u32, lease: Lease) -> AddressMessage {
     message
 }
 
-/// Says of these addresses that they are to stay for so long, where they are there, netd's, and have a lease.
-///
-/// # Errors
-///
-/// A sentence; the others are renewed nevertheless.
-pub async fn renew(addresses: &BTreeSet<IpAddr>, lease: Duration) -> Result<(), String> {
-    let mut connection = Connection::open().map_err(|error| format!("open netlink: {error}"))?;
-    let found = held(&mut connection).await?;
-    let is_meant = |held: &&Held| held.is_own && held.is_leased && addresses.contains(&held.address);
-    let mut failed = None;
-    for Held { address, ifindex, .. } in found.iter().filter(is_meant) {
-        let message = Message::NewAddress(message(*address, *ifindex, Lease(Some(lease))));
-        match connection.change(Request { message, flags: NLM_F_REPLACE }).await {
-            Answer::Done | Answer::Refused(Errno::ADDRNOTAVAIL | Errno::NODEV) => {}
-            Answer::Refused(error) => failed = Some((address, error)),
-            Answer::Lost(error) => failed = Some((address, error)),
-        }
-    }
-    match failed {
-        None => Ok(()),
-        Some((address, error)) => Err(format!("renew {address}: {}", std::io::Error::from(error))),
-    }
+/// Says of an address that it is to stay for so long.
+pub(super) fn lifetime(held: &Held, lease: Duration) -> AddressMessage {
+    message(held.address, held.ifindex, Lease(Some(lease)))
 }
 
 fn prefix_len(address: IpAddr) -> u8 {

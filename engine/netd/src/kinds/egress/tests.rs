@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::facts::{Link, Mac, Neighbour};
+use crate::facts::{Address, Link, Mac, Neighbour};
 use crate::fake::{link, route};
 use netd_schema::{
     Egress, EgressGateway, Network, NetworkMode, Node, OnNoGateway, Tunnel, TunnelKind, Underlay,
@@ -159,4 +159,27 @@ fn overlaps_are_noted_with_the_reason_for_the_choice() {
     let desired = desired(&config(vec![other, policy()]), &facts("gw")).unwrap();
     let note = desired.notes.get("10.244.0.0/16").unwrap();
     assert_eq!(note, "policy ancient goes before legacy, by its name alone");
+}
+
+#[test]
+fn a_gateway_that_does_not_know_yet_who_lives_gives_packets_no_address_that_it_has_not() {
+    let gateways =
+        ["gw", "worker"].map(|node| EgressGateway { node: node.into(), priority: u16::from(node == "gw") });
+    let shared = Egress { gateways: gateways.into(), ..policy() };
+    let config =
+        Config { egress_failover: Some(netd_schema::EgressFailover::default()), ..config(vec![shared]) };
+    let mut facts = facts("gw");
+    assert_eq!(summary(&config, &facts, "10.244.0.0/16"), "to 192.168.33.13/32: dropped");
+    for address in config.egress.iter().flat_map(|policy| &policy.ips) {
+        facts.addresses.push(Address {
+            link: 2,
+            address: *address,
+            prefix_len: if address.is_ipv4() { 32 } else { 128 },
+            usable: true,
+            temporary: false,
+            global: true,
+        });
+    }
+    let kept = "to 192.168.33.13/32: leaves here as 192.168.33.100, ports 32768-65535";
+    assert_eq!(summary(&config, &facts, "10.244.0.0/16"), kept);
 }

@@ -1,0 +1,124 @@
+//! What keeps this node from being a gateway: what its facts say before it is one, and what came of its passes.
+
+use crate::egress;
+use crate::facts::Facts;
+use crate::kinds::{address, egress as rules, masquerade};
+use crate::report::{Report, ResourceReport};
+use netd_core::Phase;
+use netd_schema::{Config, Egress};
+use std::net::IpAddr;
+
+/// The policies that this node and others may be the gateway of.
+fn shared<'c>(config: &'c Config, me: &str) -> impl Iterator<Item = &'c Egress> {
+    let is_mine = move |policy: &&Egress| policy.gateways.iter().any(|gateway| gateway.node == me);
+    config.egress.iter().filter(|policy| egress::is_shared(policy)).filter(is_mine)
+}
+
+/// An egress address that the node could not have.
+pub(super) fn by_facts(config: &Config, facts: &Facts, me: &str) -> Option<String> {
+    let of = |address: IpAddr| {
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let is_foreign = |own: &&crate::facts::Address| own.address == address && own.prefix_len != whole;
+        if let Some(own) = facts.addresses.iter().find(is_foreign) {
+            let device = facts.links.get(&own.link).map_or("a device", |link| link.name.as_str());
+            return Some(format!("{address} is an address of {device} that somebody else has put there"));
+        }
+        let has_way = egress::uplink(facts, address).is_some();
+        (!has_way).then(|| format!("no route says which device the network of {address} is reached by"))
+    };
+    shared(config, me).flat_map(|policy| &policy.ips).find_map(|address| of(*address))
+}
+
+/// What a pass left undone of what egress needs: programs, rules, addresses.
+pub(super) fn by_report(config: &Config, me: &str, report: &Report) -> Option<String> {
+    let needed = [masquerade::NAME, rules::NAME, address::NAME];
+    for kind in needed {
+        if let Some(why) = report.kinds.get(kind).and_then(|kind| kind.unread.as_ref()) {
+            return Some(format!("{kind} cannot be read: {why}"));
+        }
+    }
+    let is_shared = |key: &str| {
+        shared(config, me)
+            .flat_map(|policy| &policy.ips)
+            .any(|address| address::key(*address).as_str() == key)
+    };
+    let is_wrong = |resource: &&ResourceReport| {
+        let is_bad = matches!(resource.phase, Phase::Failed | Phase::Conflict);
+        is_bad
+            && needed.contains(&resource.kind.as_str())
+            && (resource.kind != address::NAME || is_shared(&resource.key))
+    };
+    let found = report.not_ready.iter().find(is_wrong)?;
+    Some(format!("{} {}: {}", found.kind, found.key, found.message))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::facts::Address;
+    use crate::fake::{link, route};
+    use crate::report::KindReport;
+    use netd_schema::EgressGateway;
+
+    fn config() -> Config {
+        let policy = |name: &str, ip: &str, gateways: &[&str]| Egress {
+            name: name.into(),
+            ips: vec![ip.parse().unwrap()],
+            gateways: gateways
+                .iter()
+                .map(|node| EgressGateway { node: (*node).into(), priority: 0 })
+                .collect(),
+            ..Egress::default()
+        };
+        let egress = vec![policy("one", "192.0.2.1", &["a", "b"]), policy("two", "192.0.2.2", &["a"])];
+        Config { egress, ..Config::default() }
+    }
+
+    fn facts() -> Facts {
+        let mut facts = Facts::default();
+        facts.links.insert(2, link(2, "eth0"));
+        facts.routes.push(route("192.0.2.0/24".parse().unwrap(), 2, None));
+        facts
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_and_one_without_a_way_are_wrong_before_they_are_wanted() {
+        assert_eq!(by_facts(&config(), &facts(), "a"), None);
+        let mut taken = facts();
+        let (address, prefix_len) = ("192.0.2.1".parse().unwrap(), 24);
+        let foreign = Address { link: 2, address, prefix_len, usable: true, temporary: false, global: true };
+        taken.addresses.push(foreign);
+        let why = by_facts(&config(), &taken, "a").unwrap();
+        assert_eq!(why, "192.0.2.1 is an address of eth0 that somebody else has put there");
+        assert_eq!(by_facts(&config(), &taken, "c"), None);
+        let why = by_facts(&config(), &Facts::default(), "a").unwrap();
+        assert_eq!(why, "no route says which device the network of 192.0.2.1 is reached by");
+    }
+
+    #[test]
+    fn what_a_pass_left_undone_is_wrong_if_egress_needs_it() {
+        let not_ready = |kind: &str, key: &str, phase| {
+            let (kind, key, message) = (kind.to_owned(), key.to_owned(), "no".to_owned());
+            let resource = ResourceReport { kind, key, phase, message };
+            let report = Report { not_ready: vec![resource], ..Report::default() };
+            by_report(&config(), "a", &report)
+        };
+        assert_eq!(not_ready("masquerade", "eth0", Phase::Failed).unwrap(), "masquerade eth0: no");
+        assert_eq!(not_ready("address", "192.0.2.1", Phase::Conflict).unwrap(), "address 192.0.2.1: no");
+        for (kind, key, phase) in [
+            ("address", "192.0.2.2", Phase::Failed),
+            ("address", "192.0.2.1", Phase::Pending),
+            ("service", "192.0.2.9:80/tcp", Phase::Failed),
+        ] {
+            assert_eq!(not_ready(kind, key, phase), None, "{kind} {key}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_wrong() {
+        let unread = KindReport { unread: Some("no rights".into()), ..KindReport::default() };
+        let report = Report { kinds: [("egress".to_owned(), unread)].into(), ..Report::default() };
+        assert_eq!(by_report(&config(), "a", &report).unwrap(), "egress cannot be read: no rights");
+    }
+}
