@@ -120,6 +120,8 @@ struct Watching {
     passes: Passes,
     /// The last pass, if there was one.
     report: Option<Arc<Report>>,
+    /// Since when this node is in force for which policies: seconds of Unix time.
+    since: BTreeMap<String, u64>,
 }
 
 impl Watching {
@@ -137,6 +139,7 @@ impl Watching {
             keeper: Keeper::start(),
             passes,
             report: None,
+            since: BTreeMap::new(),
             task,
         }
     }
@@ -212,6 +215,10 @@ impl Watching {
             memory.carried.write(&seen.alive);
             memory.known = Some(seen.alive.clone());
         }
+        let since = |policy: &str| self.since.get(policy).copied().unwrap_or_else(|| clock::unix().as_secs());
+        let in_force = self.task.in_force(&seen).map(|policy| (policy.name.clone(), since(&policy.name)));
+        self.since = in_force.collect();
+        seen.since.clone_from(&self.since);
         self.keeper.tell(self.kept(&seen, now));
         if memory.board.put(Some(&seen)) {
             let Seen { standing, unable, alive, .. } = &seen;

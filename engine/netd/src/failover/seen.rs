@@ -14,6 +14,8 @@ pub struct Seen {
     pub standing: Standing,
     /// Why this node cannot do what egress needs, if it is a gateway: others are preferred.
     pub unable: Option<String>,
+    /// Since when this node is in force, by the names of policies that can fail over: seconds of Unix time.
+    pub since: BTreeMap<String, u64>,
     /// The gateways that this node asks, and whether they answer it.
     pub peers: BTreeMap<String, Peer>,
     /// Why nobody can be asked.
@@ -24,7 +26,7 @@ impl Seen {
     /// As it is published.
     #[must_use]
     pub fn report(&self) -> GatewaysReport {
-        let Self { alive, standing, unable, peers, hindrance } = self;
+        let Self { alive, standing, unable, since: _, peers, hindrance } = self;
         let others = peers.iter().map(|(name, peer)| (name, *peer == Peer::Answers));
         let own = alive.keys().filter(|name| !peers.contains_key(*name)).map(|name| (name, true));
         let report = |(name, answers): (&String, bool)| {

@@ -57,17 +57,23 @@ impl Task {
         })
     }
 
+    /// The policies that this node is in force for by what it sees, and that could have another gateway.
+    pub(super) fn in_force(&self, seen: &Seen) -> impl Iterator<Item = &Egress> {
+        let is_mine = |policy: &&Egress| {
+            seen.standing == Standing::Ready
+                && egress::in_force(policy, Some(seen)).is_some_and(|it| it.node == self.orders.me)
+        };
+        self.config.egress.iter().filter(|policy| egress::is_shared(policy)).filter(is_mine)
+    }
+
     /// What becomes of the addresses that could be another gateway's. `is_unmissed`: whether those of an earlier life
     /// stay while it is not known who lives.
     pub(super) fn kept(&self, seen: &Seen, is_unmissed: bool) -> Kept {
-        let me = self.orders.me.as_str();
-        let is_mine = |policy: &&Egress| match seen.standing {
-            Standing::Starting => is_unmissed && policy.gateways.iter().any(|gateway| gateway.node == me),
-            Standing::Ready => egress::in_force(policy, Some(seen)).is_some_and(|it| it.node == me),
-            Standing::Alone { .. } | Standing::Settling => false,
-        };
-        let shared = self.config.egress.iter().filter(|policy| egress::is_shared(policy));
-        let hold: BTreeSet<IpAddr> = shared.filter(is_mine).flat_map(|policy| &policy.ips).copied().collect();
+        let is_mine = |policy: &&Egress| policy.gateways.iter().any(|gateway| gateway.node == self.orders.me);
+        let shared = self.config.egress.iter().filter(|policy| egress::is_shared(policy)).filter(is_mine);
+        let earlier = shared.filter(|_| is_unmissed && seen.standing == Standing::Starting);
+        let own = earlier.chain(self.in_force(seen)).flat_map(|policy| &policy.ips);
+        let hold: BTreeSet<IpAddr> = own.copied().collect();
         // One that another gateway takes over in good order is removed by the pass that sends packets there.
         let gives_up = match seen.standing {
             Standing::Starting => false,

@@ -2,7 +2,7 @@
 
 use super::rules::{Attributes, Rules, Subject};
 use super::{NAME, Offer, Offers, Pools, Standing};
-use crate::egress::{gated, undecided};
+use crate::egress::{gated, undecided, watched};
 use crate::facts::Facts;
 use crate::kinds::address;
 use ipnetwork::IpNetwork;
@@ -32,7 +32,12 @@ impl<'c> Offers<'c> {
                     pool: pools.holding(ip).map(|(_, name)| name),
                     is_for_all: policy.announce.contains(&EgressAnnounce::Bgp),
                 });
-                let to: BTreeMap<IpAddr, Attributes> = told.iter().cloned().collect();
+                let since = watched(config, facts).and_then(|seen| seen.since.get(&policy.name));
+                let med = since.map(|since| med_since(*since));
+                let with_med = |(peer, attributes): &(IpAddr, Attributes)| {
+                    (*peer, Attributes { med: attributes.med.or(med), ..attributes.clone() })
+                };
+                let to: BTreeMap<IpAddr, Attributes> = told.iter().map(with_med).collect();
                 if to.is_empty() {
                     continue;
                 }
@@ -44,6 +49,12 @@ impl<'c> Offers<'c> {
         }
         Ok(())
     }
+}
+
+/// The MED of a gateway that is in force since then: lower, and so preferred, for who took over later. A netd that was killed
+/// leaves its gobgpd behind, which goes on announcing its path; routers leave that one for the one of whoever took over.
+fn med_since(unix_seconds: u64) -> u32 {
+    u32::MAX - u32::try_from(unix_seconds).unwrap_or(u32::MAX)
 }
 
 /// Whether a plan withdraws prefixes, and none but those of egress addresses that policies of the file still have: another
@@ -60,4 +71,15 @@ pub fn is_only_elsewhere(plan: &Plan, config: &Config) -> bool {
         plan.steps.iter().filter(|step| step.id.kind == NAME && matches!(step.action, Action::Delete { .. }));
     let mut all = withdrawn.map(|step| kept.contains(step.id.key.as_str())).peekable();
     all.peek().is_some() && all.all(|is_kept| is_kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_took_over_later_has_the_lower_med() {
+        let meds = [0, 1_790_000_000, 1_790_000_001, u64::MAX].map(med_since);
+        assert_eq!(meds, [u32::MAX, 2_504_967_295, 2_504_967_294, 0]);
+    }
 }

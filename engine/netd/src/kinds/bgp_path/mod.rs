@@ -11,6 +11,7 @@
 //! way to a backend is resolved, it stays as it is.
 //!
 //! An egress address is announced once it is on the node, by the gateway in force alone, and withdrawn before it is removed.
+//! Where gateways take over from each other the MED says since when, so that whoever came last is preferred.
 
 mod egress_ips;
 mod rules;
