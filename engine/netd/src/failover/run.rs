@@ -76,12 +76,14 @@ pub async fn run(board: Arc<Board>, inputs: Inputs, runtime_dir: impl AsRef<Path
             continue;
         };
         tokio::select! {
-            changed = tasks.changed() => if changed.is_err() { return },
-            () = now.go_on(&mut memory, &mut reports) => {}
+            // First: whoever gives tasks goes at the same time.
+            biased;
             () = told(&mut stop) => {
                 now.leave().await;
                 return;
             }
+            changed = tasks.changed() => if changed.is_err() { return },
+            () = now.go_on(&mut memory, &mut reports) => {}
         }
     }
 }
