@@ -1,6 +1,8 @@
 //! The load balancer's program and maps, shared by the kinds that fill the maps and that attach the program.
 
+use crate::clock;
 use crate::kinds::service::sentence;
+use crate::recorder::names::Names;
 use netd_bpf::abi::{self, IN_USE, KEEP_FLOWS, Settings, WIDE_PREVIOUS, WIDE_SLOTS};
 use netd_bpf::recorder::{Recorder, Size};
 use netd_bpf::{Capacity, Datapath, FakeMaps, Maps, links};
@@ -13,6 +15,8 @@ pub struct Balancer {
     inner: Mutex<Inner>,
     /// Another process has the say: what it records with is as good as the program.
     only_looks: bool,
+    /// What records of packets name.
+    names: Names,
 }
 
 struct Inner {
@@ -69,7 +73,7 @@ impl Balancer {
 
     fn with_root(root: Option<PathBuf>) -> Self {
         let inner = Inner { root, tables: None, settings: None, supersedes: false, is_filled: true };
-        Self { inner: Mutex::new(inner), only_looks: false }
+        Self { inner: Mutex::new(inner), only_looks: false, names: Names::default() }
     }
 
     /// A panic while the maps were held leaves them as a crash would: whole. So a poisoned lock is taken all the same.
@@ -86,6 +90,27 @@ impl Balancer {
         let mut inner = self.lock();
         inner.open().map_err(|error| sentence(&error))?;
         Ok(action(inner.tables.as_mut().map(Tables::maps)))
+    }
+
+    /// As [`Balancer::with_maps`], for who changes what services and backends there are. What stood for something else when
+    /// this is called is not in use any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::with_maps`].
+    pub fn change_maps<T>(&self, action: impl FnOnce(Option<&mut dyn Maps>) -> T) -> Result<T, String> {
+        self.with_maps(|maps| {
+            let Some(maps) = maps else { return action(None) };
+            let since = clock::awake();
+            let done = action(Some(&mut *maps));
+            self.names.note(since, maps);
+            done
+        })
+    }
+
+    /// What records of packets name.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Does something with the datapath, or with the fact that there is none.
@@ -199,6 +224,8 @@ impl Balancer {
             return Err("there is no load balancer in force on this node, and nothing to record".into());
         };
         let recorder = datapath.start_recording(size).map_err(|error| refused(&error))?;
+        // Before a packet is recorded.
+        self.names.begin(datapath.maps());
         if let Err(error) = turn_links(&root, datapath) {
             datapath
                 .stop_recording()
@@ -225,6 +252,7 @@ impl Balancer {
     ///
     /// A sentence; the next pass turns links over that were not.
     pub fn stop_recording(&self) -> Result<(), String> {
+        self.names.end();
         let mut inner = self.lock();
         let root = inner.root.clone();
         let (Some(Tables::Kernel(datapath)), Some(root)) = (&mut inner.tables, root) else { return Ok(()) };

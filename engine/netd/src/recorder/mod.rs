@@ -8,7 +8,7 @@ pub mod file;
 mod files;
 mod grammar;
 mod named;
-mod names;
+pub(crate) mod names;
 mod turn;
 mod under_way;
 

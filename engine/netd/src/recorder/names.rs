@@ -1,14 +1,13 @@
 //! What comments say of packets: the service, the backend, the reason.
 
-use crate::balancer::Balancer;
-use crate::clock;
 use netd_bpf::Maps;
 use netd_bpf::abi::IN_USE;
 use netd_bpf::recorder::Header;
 use netd_bpf::recorder::abi::{NO_BACKEND, NO_SERVICE};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a packet was counted as, in the order of a service's counter.
 const EVENTS: [&str; 16] = [
@@ -30,35 +29,96 @@ const EVENTS: [&str; 16] = [
     "left to the kernel",
 ];
 
-/// How long names are good for: the place of a backend that goes can be another one's from then on.
-const GOOD_FOR: Duration = Duration::from_secs(10);
+/// For so long it is known what a number stood for before: records wait in the ring for less.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
-/// How soon they are read again for one that is not among them.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// The names that the maps had a moment ago.
+/// What numbers in records stand for, and stood for a moment ago.
+///
+/// A number that goes is another one's only after a grace period, in a later change of the maps; so what it stands for since
+/// the beginning of that change is what no record before it can mean.
 #[derive(Default)]
-pub(super) struct Names {
-    services: BTreeMap<u32, String>,
+pub struct Names(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Whether anything is recorded.
+    is_used: bool,
+    services: History<String>,
     /// By counter: the service's name and the backend's address.
-    backends: BTreeMap<u32, (String, IpAddr)>,
-    read: Option<Instant>,
+    backends: History<(String, IpAddr)>,
+}
+
+/// What a number stands for, each since a moment of the monotonic clock, the latest last.
+struct History<T>(BTreeMap<u32, Vec<(Duration, T)>>);
+
+impl<T> Default for History<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: PartialEq> History<T> {
+    fn note(&mut self, since: Duration, now: BTreeMap<u32, T>) {
+        for (number, value) in now {
+            let before = self.0.entry(number).or_default();
+            if before.last().is_none_or(|(_, last)| *last != value) {
+                before.push((since, value));
+            }
+            let is_old = |next: &(Duration, T)| next.0.saturating_add(REMEMBERED_FOR) < since;
+            while before.get(1).is_some_and(is_old) {
+                before.remove(0);
+            }
+        }
+    }
+
+    /// What it stood for then; before it was known, what it stood for first.
+    fn at(&self, number: u32, then: Duration) -> Option<&T> {
+        let known = self.0.get(&number)?;
+        let since = known.iter().rev().find(|(since, _)| *since <= then).or(known.first());
+        since.map(|(_, value)| value)
+    }
 }
 
 impl Names {
-    /// What is to be said of a packet that left or stayed.
-    pub(super) fn comment(&mut self, header: &Header, balancer: &Balancer) -> String {
-        let is_known = (header.service == NO_SERVICE || self.services.contains_key(&header.service))
-            && (header.backend == NO_BACKEND || self.backends.contains_key(&header.backend));
-        let limit = if is_known { GOOD_FOR } else { AGAIN };
-        if self.read.is_none_or(|read| clock::now().duration_since(read) > limit) {
-            self.reread(balancer);
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is recorded from now on.
+    pub(crate) fn begin(&self, maps: &mut dyn Maps) {
+        *self.lock() = Known { is_used: true, ..Known::default() };
+        self.note(Duration::ZERO, maps);
+    }
+
+    /// Nothing is recorded any more: another time numbers may stand for something else.
+    pub(crate) fn end(&self) {
+        *self.lock() = Known::default();
+    }
+
+    /// The maps were changed, not before this moment of the monotonic clock.
+    pub(crate) fn note(&self, since: Duration, maps: &mut dyn Maps) {
+        let mut known = self.lock();
+        if !known.is_used {
+            return;
         }
+        match read(maps) {
+            Ok((services, backends)) => {
+                known.services.note(since, services);
+                known.backends.note(since, backends);
+            }
+            Err(error) => tracing::debug!(%error, "captures have no names"),
+        }
+    }
+
+    /// What is to be said of a packet that left or stayed.
+    pub(super) fn comment(&self, header: &Header) -> String {
+        let known = self.lock();
+        let then = Duration::from_nanos(header.ns);
         let event = EVENTS.get(usize::from(header.event)).copied();
-        let backend = self.backends.get(&header.backend);
+        let backend = known.backends.at(header.backend, then).filter(|_| header.backend != NO_BACKEND);
         let service = match backend {
             Some((service, _)) => Some(service),
-            None => self.services.get(&header.service),
+            None => known.services.at(header.service, then).filter(|_| header.service != NO_SERVICE),
         };
         let mut words = Vec::new();
         words.extend(service.map(|service| format!("service {service}")));
@@ -71,17 +131,6 @@ impl Names {
             _ => {}
         }
         words.join(", ")
-    }
-
-    fn reread(&mut self, balancer: &Balancer) {
-        self.read = Some(clock::now());
-        let read = balancer.with_maps(|maps| maps.map(read));
-        match read {
-            Ok(Some(Ok((services, backends)))) => (self.services, self.backends) = (services, backends),
-            Ok(Some(Err(error))) => tracing::debug!(%error, "captures have no names"),
-            Ok(None) => {}
-            Err(why) => tracing::debug!(why, "captures have no names"),
-        }
     }
 }
 
@@ -108,5 +157,28 @@ fn address(bytes: [u8; 16]) -> IpAddr {
     match rest.iter().all(|byte| *byte == 0) {
         true => Ipv4Addr::from(v4).into(),
         false => Ipv6Addr::from(bytes).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(history: &History<&'static str>, seconds: u64) -> Option<&'static str> {
+        history.at(7, Duration::from_secs(seconds)).copied()
+    }
+
+    #[test]
+    fn a_record_means_what_its_number_stood_for_when_it_was_made() {
+        let mut history = History::default();
+        history.note(Duration::ZERO, BTreeMap::from([(7, "first")]));
+        history.note(Duration::from_secs(5), BTreeMap::new());
+        assert_eq!(at(&history, 6), Some("first"), "packets were under way when it went");
+        history.note(Duration::from_secs(10), BTreeMap::from([(7, "second")]));
+        assert_eq!((at(&history, 9), at(&history, 10)), (Some("first"), Some("second")));
+        history.note(Duration::from_secs(19), BTreeMap::from([(7, "second")]));
+        assert_eq!(at(&history, 9), Some("first"));
+        history.note(Duration::from_secs(21), BTreeMap::from([(7, "second")]));
+        assert_eq!(at(&history, 9), Some("second"), "nothing of that time is on its way any more");
     }
 }

@@ -34,7 +34,6 @@ pub(super) struct State {
     ended: VecDeque<Standing>,
     /// Those of the file, by name.
     pub(super) of_file: BTreeMap<String, OfFile>,
-    names: Names,
     /// What came in and has not left yet, by CPU: comments say what became of it.
     waiting: BTreeMap<u64, (Header, Vec<u8>)>,
     next: u64,
@@ -69,8 +68,6 @@ impl Captures {
     pub(super) fn close(&self, state: &mut State) {
         state.recorder = None;
         state.waiting.clear();
-        // Another time numbers may stand for something else.
-        state.names = Names::default();
         if let Err(why) = self.balancer.stop_recording() {
             tracing::warn!(why, "the program that records stays until the next pass");
         }
@@ -126,13 +123,13 @@ impl State {
 
     fn poll(&mut self, balancer: &Balancer) -> usize {
         let Some(mut recorder) = self.recorder.take() else { return 0 };
-        let polled = recorder.poll(ROUND, |header, frame| self.take(header, frame, balancer));
+        let polled = recorder.poll(ROUND, |header, frame| self.take(header, frame, balancer.names()));
         self.recorder = Some(recorder);
         polled
     }
 
     /// What came in waits for what becomes of it: the next record of the same CPU.
-    fn take(&mut self, header: &Header, frame: &[u8], balancer: &Balancer) {
+    fn take(&mut self, header: &Header, frame: &[u8], names: &Names) {
         let cpu = header.id >> 48;
         let before = self.waiting.remove(&cpu);
         if header.point == 0 {
@@ -142,7 +139,7 @@ impl State {
             self.waiting.insert(cpu, (*header, frame.to_vec()));
             return;
         }
-        let comment = self.names.comment(header, balancer);
+        let comment = names.comment(header);
         if let Some((came, frame)) = before {
             self.write(&came, &frame, (came.id == header.id).then_some(&*comment));
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod captures;
+mod packets;
 
 use netd_integration_tests::bed::{backend_v4, backend_v6, vip_v4, vips};
 use netd_integration_tests::desired::{Service, file};

@@ -109,7 +109,7 @@ impl ServiceTarget {
 
     fn try_round(&self, steps: &[Step]) -> Vec<Outcome> {
         for _ in 0..GROWTHS_MAX {
-            let attempt = self.balancer.with_maps(|maps| match maps {
+            let attempt = self.balancer.change_maps(|maps| match maps {
                 Some(maps) => apply(maps, steps),
                 None => Err(Stop::Room(room::sized(&room::NOTHING, &room::needed(steps)))),
             });
