@@ -41,7 +41,7 @@ const WITHDRAWING_MAX: Duration = Duration::from_millis(1500);
 /// Taking leave of the other nodes, asking whether the machine goes down, and asking the kernel to keep addresses meanwhile.
 /// It begins when the engine is told to stop, and is short where announcements are withdrawn: less than the five seconds
 /// that the unit gives.
-const LEAVING_MAX: Duration = failover::FAREWELL_MAX.saturating_add(Duration::from_millis(800));
+const LEAVING_MAX: Duration = failover::FAREWELL_MAX.saturating_add(Duration::from_millis(1_800));
 
 /// Between two tries to hear the kernel's announcements; the resync looks meanwhile.
 const MONITOR_AGAIN: Duration = Duration::from_secs(10);
