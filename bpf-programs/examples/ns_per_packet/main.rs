@@ -4,13 +4,14 @@
 //! `cargo run -p netd-bpf --example ns_per_packet`, as root: the time is the kernel's, so that the profile does not
 //! matter. What the harness undoes of a program's work, a few nanoseconds, is counted in. Figures move with the
 //! machine; compare ratios, of one run. Arguments: the number of rounds, and the tables that are wanted (`packets`,
-//! `features`, `live`, `size`), else all.
+//! `features`, `recorder`, `live`, `size`), else all.
 
 mod balancer;
 mod harness;
 mod live;
 mod packets;
 mod peers;
+mod recorded;
 mod tables;
 mod world;
 
@@ -44,6 +45,9 @@ fn main() -> Outcome<()> {
     }
     if is_wanted("features") {
         bench.features()?;
+    }
+    if is_wanted("recorder") {
+        bench.recorder()?;
     }
     if is_wanted("live") {
         bench.live()?;

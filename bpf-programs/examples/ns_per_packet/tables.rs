@@ -12,18 +12,18 @@ use crate::world::World;
 use crate::{Outcome, live};
 
 /// The loopback device, by which test runs say that packets come in.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 /// Services, backends of each, slots of each ring, and what is measured there: kind, flows.
 type Case = (u32, u32, u32, &'static [(Kind, u32)]);
 
 /// What a hundred backends get where the table is as large as others have it by default.
-const USUAL_SLOTS: u32 = 16_381;
+pub const USUAL_SLOTS: u32 = 16_381;
 /// What `table_size = "auto"` gives to a hundred backends, and to two.
 const AUTO_SLOTS: u32 = 32_749;
 const LEAST_SLOTS: u32 = 2039;
 
-const MANY: u32 = 131_072;
+pub const MANY: u32 = 131_072;
 
 const CASES: [Case; 5] = [
     (
@@ -280,6 +280,6 @@ impl Bench {
     }
 }
 
-fn text(cost: &Cost) -> String {
+pub fn text(cost: &Cost) -> String {
     format!("{:.0} | {:.0} | {:.0}–{:.0}", cost.best, cost.median, cost.low, cost.high)
 }
