@@ -1,24 +1,12 @@
-//! Gateways that go and do not come back before long: nobody waits for them.
+//! A gateway whose machine goes down: nobody waits for it.
 
-use crate::failover::{A, B, LATE, Watched, file};
+use crate::failover::{A, B, LATE, Watched};
 use netd_integration_tests::Lab;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 
 /// What a gateway says when it goes for good.
 const SAID: &str = "the other gateways need not wait for this one";
-
-#[test]
-fn a_gateway_that_takes_back_what_it_announces_when_it_stops_is_not_waited_for() {
-    let Some(lab) = Lab::new() else { return };
-    let more = format!("{LATE}\n[bgp]\nasn = 64512\non_exit = \"withdraw\"\n");
-    let mut watched = Watched::with_files(&lab, |_, _| file(&more));
-    watched.wait_for(B);
-    watched.netds[B].take().unwrap().stop();
-    let log = watched.world.mesh.nodes[B].site.log();
-    assert!(watched.leases(B).is_empty() && log.contains(SAID), "{log}");
-    watched.wait_for(A);
-}
 
 #[test]
 fn a_gateway_whose_machine_goes_down_is_not_waited_for() {
