@@ -8,7 +8,7 @@
 //! both hear a majority have a node in common that hears both and tells each of the other: both know the same of each
 //! other, and one of them is preferred.
 //!
-//! A gateway that cannot do what egress needs says so by its rank, [`UNABLE`]: it lives, and all that are able are
+//! A gateway that cannot do what egress needs says so by its rank, `UNABLE`: it lives, and all that are able are
 //! preferred. Where none is, it is as if all were.
 
 use super::ability::Ability;
