@@ -17,6 +17,7 @@ use ring::hmac;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -30,6 +31,9 @@ const BURST: usize = 256;
 
 /// A node that goes says so again after this time, until all have answered.
 const FAREWELL_WAIT: Duration = Duration::from_millis(60);
+
+/// So many times it says that it takes the farewell back.
+const TAKEN_BACK: u32 = 3;
 
 /// It says so for a detection time, in which who is dead is found to be, and for this time at most: the service manager
 /// does not wait for ever.
@@ -263,6 +267,7 @@ impl Watching {
 
     /// Says that this node goes, and whether it will be back.
     async fn leave(&mut self) {
+        let goes_for_good = self.task.goes_for_good || self.goes_down().await;
         let now = clock::since_boot();
         let seen = self.watch.look(now);
         let kept = self.kept(&seen, now);
@@ -270,10 +275,23 @@ impl Watching {
         if kept.hold.is_empty() || seen.standing != Standing::Ready {
             return;
         }
-        if self.task.goes_for_good || going::goes_down().await {
+        if goes_for_good {
             self.go_for_good().await;
-        } else {
+        } else if self.watch.is_unmissed(now) {
             self.go_for_a_while(kept).await;
+        }
+    }
+
+    /// Asks the service manager whether the machine goes down. Meanwhile the others are asked and answered, and leases are
+    /// renewed: one that is silent for that long is missed.
+    async fn goes_down(&mut self) -> bool {
+        let mut asked = pin!(going::goes_down());
+        loop {
+            self.ask();
+            match tokio::time::timeout(FAREWELL_WAIT, &mut asked).await {
+                Ok(goes_down) => return goes_down,
+                Err(_) => self.hear(),
+            }
         }
     }
 
@@ -289,9 +307,12 @@ impl Watching {
             return;
         }
         tracing::warn!("not every node knows that this gateway will be back: another one takes over");
-        // Those that know need not wait for it.
+        // Those that know need not wait for it. Answers were lost a moment ago, so it is said more than once.
         self.watch.leave(Leaving::Not);
-        self.ask();
+        for _ in 0..TAKEN_BACK {
+            self.ask();
+            tokio::time::sleep(FAREWELL_WAIT).await;
+        }
     }
 
     /// The others take over at once.

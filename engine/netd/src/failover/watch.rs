@@ -331,13 +331,14 @@ impl Watch {
         self.orders.detection.saturating_mul(1 << doublings).min(most)
     }
 
-    /// Where this node ranks when it comes: where it was, if the others have not missed it; else behind all of them.
+    /// Where this node ranks when it comes: where it was, if the others have not missed it and it was able; else behind all of
+    /// them.
     fn rank(&self, now: Duration) -> u32 {
         if self.orders.preempt {
             return 0;
         }
         match self.own.told {
-            Some((at, rank)) if now.saturating_sub(at) < self.orders.detection => rank & !UNABLE,
+            Some((at, rank)) if now.saturating_sub(at) < self.orders.detection && rank & UNABLE == 0 => rank,
             _ => self.behind_all(now),
         }
     }
@@ -359,8 +360,10 @@ impl Other {
                 (self.ready, self.rank) = (self.ready.max(Some(proof)), message.rank);
                 (self.unready, self.away_until) = (None, until(now, message.away_ms));
             }
-            // Back before it was missed: nobody has taken over.
-            State::Starting if is_alive => self.ready = self.ready.max(Some(proof)),
+            // Back before it was missed: nobody has taken over. From now on it is missed like any other.
+            State::Starting if is_alive => {
+                (self.ready, self.away_until) = (self.ready.max(Some(proof)), None);
+            }
             State::Starting | State::Bystander => {
                 (self.unready, self.ready, self.away_until) = (Some(now), None, None);
             }

@@ -123,3 +123,31 @@ fn who_knows_from_others_that_a_gateway_will_be_back_waits_no_longer_than_they()
     net.pass(INTERVAL * 3);
     assert_eq!((net.holders(), net.choice("pods")), (vec!["gw-1"], Some("gw-1")));
 }
+
+#[test]
+fn one_that_went_for_a_while_came_back_and_died_is_missed_like_any_other() {
+    let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, true);
+    net.pass(SECOND);
+    assert_eq!(net.holders(), ["gw-2"]);
+    net.pass(TICK);
+    net.ask("gw-2", Some(SECOND * 30));
+    net.start("gw-2");
+    net.pass(INTERVAL * 2);
+    net.kill("gw-2");
+    net.pass(SECOND);
+    assert_eq!(net.holders(), ["gw-1"]);
+    assert_eq!(net.choice("pods"), Some("gw-1"));
+}
+
+#[test]
+fn without_preemption_an_unable_gateway_that_is_started_again_stands_behind() {
+    let mut net = Net::new(&["gw-1", "gw-2", "pods"], 2, false);
+    net.pass(SECOND);
+    let first = net.holders()[0].to_owned();
+    let second = if first == "gw-1" { "gw-2" } else { "gw-1" };
+    net.passed(&first, Some("no programs"));
+    net.pass(SECOND);
+    assert_eq!(net.holders(), [second]);
+    net.start(&first);
+    net.pass_while(SECOND * 5, |net| net.holders() == [second]);
+}

@@ -37,6 +37,13 @@ pub(super) fn by_report(config: &Config, me: &str, report: &Report) -> Option<St
             return Some(format!("{kind} cannot be read: {why}"));
         }
     }
+    // Of very many that are not ready, the report lists the first; the counts are of all.
+    let is_bad = |kind: &&&str| report.kinds.get(**kind).is_some_and(|of| of.failed + of.conflict > 0);
+    let unlisted = |kind: &&&str| !report.not_ready.iter().any(|resource| resource.kind == **kind);
+    let mut whole = [masquerade::NAME, rules::NAME].into_iter();
+    if let Some(kind) = whole.find(|kind| is_bad(&kind) && unlisted(&kind)) {
+        return Some(format!("{kind}: not all of it is in force"));
+    }
     let is_shared = |key: &str| {
         shared(config, me)
             .flat_map(|policy| &policy.ips)
@@ -113,6 +120,13 @@ mod tests {
         ] {
             assert_eq!(not_ready(kind, key, phase), None, "{kind} {key}");
         }
+    }
+
+    #[test]
+    fn what_failed_and_is_too_much_to_be_listed_is_wrong_too() {
+        let failed = KindReport { failed: 1, ..KindReport::default() };
+        let report = Report { kinds: [("masquerade".to_owned(), failed)].into(), ..Report::default() };
+        assert_eq!(by_report(&config(), "a", &report).unwrap(), "masquerade: not all of it is in force");
     }
 
     #[test]
