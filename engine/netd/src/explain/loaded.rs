@@ -31,7 +31,9 @@ pub fn explain(
     device: Option<&str>,
 ) -> Result<Explanation, String> {
     let balanced = balanced(balancer, facts, packet, device);
-    if balanced.as_ref().is_ok_and(|answer| answer.verdict != Verdict::Pass) {
+    let is_known = |answer: &Explanation| answer.verdict != Verdict::Pass || !answer.disagreements.is_empty();
+    // Who names a device asks about the load balancer.
+    if balanced.as_ref().map_or(device.is_some(), is_known) {
         return balanced;
     }
     match translation::explain(bpf_dir, facts, packet)? {

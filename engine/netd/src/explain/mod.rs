@@ -115,6 +115,9 @@ pub struct Explanation {
     /// What the maps of the translating programs say of it.
     #[serde(skip)]
     pub rule: Option<Rule>,
+    /// Whether it is for an address that answers to pods come to.
+    #[serde(skip)]
+    pub is_inbound: bool,
     /// Where the program did something else than its maps promise; empty unless something is broken.
     pub disagreements: Vec<String>,
 }
@@ -152,15 +155,19 @@ impl Explanation {
             pod: None,
             steps: Vec::new(),
             rule: None,
+            is_inbound: false,
             disagreements: Vec::new(),
         }
     }
 
-    /// Whether it leaves this node if it is a pod's: no service has it, and it is no answer to a pod.
+    /// Whether it leaves this node if it is a pod's: the load balancer leaves it alone, and it is for no address of the node that
+    /// answers come to.
     #[must_use]
     pub fn may_have_policy(&self, packet: &Packet) -> bool {
         let is_of_flow = !matches!(packet.kind, Kind::Error { .. });
-        is_of_flow && self.frontend.is_none() && self.service.is_none() && self.pod.is_none()
+        let is_left_alone =
+            self.frontend.is_none() && self.service.is_none() && self.verdict == Verdict::Pass;
+        is_of_flow && !self.is_inbound && (self.rule.is_some() || is_left_alone)
     }
 
     /// Names the egress policy that has the packet by the file in force, and says where the programs know something else.

@@ -168,13 +168,19 @@ fn outside(config: &Config, packet: &Packet, mut answer: Explanation) -> Explana
             answer.step("flow", format!("gets one of the {ports}, its own if that is free"));
             answer.ends(Verdict::Translate, format!("leaves node {} as {address}", gateway.node))
         }
-        (_, None) => answer.ends(Verdict::Pass, format!("the policy has no {} address", family.word())),
-        (None, Some(_)) => match policy.on_no_gateway {
-            OnNoGateway::Drop => answer.ends(Verdict::Drop, "the policy has no gateway"),
-            OnNoGateway::Pass => {
-                answer.ends(Verdict::Pass, "the policy has no gateway, and lets it pass then")
+        // Its sources or destinations are of the other family only.
+        (_, None) if policy.pool.is_none() || !policy.takes(family) => {
+            answer.ends(Verdict::Pass, format!("the policy has no {} address", family.word()))
+        }
+        (_, address) => {
+            let what = if address.is_some() { "gateway" } else { "address yet" };
+            match policy.on_no_gateway {
+                OnNoGateway::Drop => answer.ends(Verdict::Drop, format!("the policy has no {what}")),
+                OnNoGateway::Pass => {
+                    answer.ends(Verdict::Pass, format!("the policy has no {what}, and lets it pass then"))
+                }
             }
-        },
+        }
     }
 }
 

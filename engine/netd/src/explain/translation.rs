@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+const TCP: u8 = 6;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -52,7 +53,9 @@ impl View {
             };
             let now_ns = u64::try_from(clock::awake().as_nanos()).unwrap_or(u64::MAX);
             view.flows = nat.with_remote(number(packet), remote, now_ns).map_err(told)?;
-            view.is_direct = nat.direct(number(packet), pod, remote).map_err(told)?.is_some();
+            let seen_ns = nat.direct(number(packet), pod, remote).map_err(told)?;
+            view.is_direct =
+                seen_ns.is_some_and(|seen| is_direct(number(packet), now_ns.saturating_sub(seen)));
         }
         Ok(view)
     }
@@ -123,10 +126,6 @@ impl View {
         mut answer: Explanation,
     ) -> Explanation {
         let is_segment = packet.protocol == Protocol::Tcp && packet.kind != Kind::Ping;
-        if self.is_direct && !packet.is_syn() {
-            let why = "the other end began this flow, by the pod's own address: it is answered from there";
-            return answer.ends(Verdict::Pass, why);
-        }
         let leaves = |port| SocketAddr::new(address, port);
         let known = self.flows.iter().find(|flow| flow.inner == packet.source && flow.outer.ip() == address);
         match (packet.kind, known) {
@@ -140,6 +139,11 @@ impl View {
                 answer.step("flow", format!("is known, and has port {}", outer.port()));
                 answer.leaves_as = Some(outer);
                 answer.ends(Verdict::Translate, format!("leaves as {outer}"))
+            }
+            (Kind::Whole | Kind::FirstFragment(_), None) if self.is_direct && !packet.is_syn() => {
+                let why =
+                    "the other end began this flow, by the pod's own address: it is answered from there";
+                answer.ends(Verdict::Pass, why)
             }
             (_, None) if is_segment && packet.flags == TcpFlags::Rst => {
                 answer.ends(Verdict::Drop, "it ends a flow that nobody knows")
@@ -158,6 +162,7 @@ impl View {
     /// A packet for an outer address of this node.
     fn turned(&self, packet: &Packet, mut answer: Explanation) -> Explanation {
         let outer = packet.destination;
+        answer.is_inbound = true;
         answer.step("address", format!("{} is one that flows of pods leave this node with", outer.ip()));
         if packet.kind == Kind::Ping {
             return answer.ends(Verdict::Pass, "a ping is the host's");
@@ -203,6 +208,12 @@ impl View {
 fn longest(prefixes: &BTreeSet<netd_bpf::decap::Prefix>, address: IpAddr) -> Option<IpNetwork> {
     let networks = prefixes.iter().filter_map(|&(network, bits)| IpNetwork::new(network, bits).ok());
     networks.filter(|network| network.contains(address)).max_by_key(|network| network.prefix())
+}
+
+/// Whether a record of a flow to a pod's own address still counts, so long after its last packet.
+fn is_direct(protocol: u8, ago_ns: u64) -> bool {
+    let lifetime_s = if protocol == TCP { 7440 } else { 300 };
+    ago_ns <= lifetime_s * 1_000_000_000
 }
 
 /// The protocol as in the IP header.

@@ -116,3 +116,17 @@ fn packets_of_a_family_without_an_address_are_dropped() {
     let (verdict, reason) = said(&view, "tcp 10.244.1.5:4242 > 198.51.100.9:443");
     assert_eq!((verdict, reason.as_str()), (Verdict::Drop, "eth0 has no address of this family to give"));
 }
+
+#[test]
+fn a_flow_that_is_translated_goes_on_so_whoever_began_another_one() {
+    let flow = flow("10.244.1.5:4242", "192.168.33.100:40000", "192.168.33.13:443");
+    let view = View { flows: vec![flow], is_direct: true, ..view() };
+    assert_eq!(said(&view, "tcp 10.244.1.5:4242 > 192.168.33.13:443 ack").0, Verdict::Translate);
+}
+
+#[test]
+fn records_of_flows_to_pods_count_for_their_time() {
+    const SECOND: u64 = 1_000_000_000;
+    assert!(is_direct(6, 7440 * SECOND) && !is_direct(6, 7441 * SECOND));
+    assert!(is_direct(17, 300 * SECOND) && !is_direct(17, 301 * SECOND));
+}

@@ -106,7 +106,7 @@ fn again(
 }
 
 /// With the node's name as the file has it.
-fn named(config: &Config, facts: &Arc<Facts>) -> Arc<Facts> {
+pub(super) fn named(config: &Config, facts: &Arc<Facts>) -> Arc<Facts> {
     match config.node_of_host(&facts.node).filter(|node| node.name != facts.node) {
         Some(node) => Arc::new(Facts { node: node.name.clone(), ..Facts::clone(facts) }),
         None => Arc::clone(facts),

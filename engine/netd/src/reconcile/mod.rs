@@ -41,7 +41,7 @@ use decide::{Decided, Decision, InForce, Look};
 use document::{Documents, Verdict};
 use drift::Settled;
 use finish::{Walk, log_outcomes, recall};
-use lowering::{Memory, Planning, order};
+use lowering::{Memory, Planning, named, order};
 use netd_core::{Backoff, Brake, Plan};
 use netd_schema::Config;
 use record::Records;
@@ -247,7 +247,8 @@ impl Reconciler {
     pub async fn egress(&mut self, reading: &Reading) -> Result<EgressReport, String> {
         let look = self.look().await?;
         let given = self.given(reading, &look)?;
-        EgressReport::of(&given.resolved, &look.facts, &look.observed)
+        let facts = named(&given.resolved, &look.facts);
+        EgressReport::of(&given.resolved, &facts, &look.observed)
     }
 
     /// The egress policy in force that packets belong to, and how it stands; as for [`Reconciler::egress`].
@@ -263,7 +264,8 @@ impl Reconciler {
     ) -> Result<Option<OwnerReport>, String> {
         let look = self.look().await?;
         let given = self.given(reading, &look)?;
-        OwnerReport::of(&given.resolved, &look.facts, &look.observed, from, to)
+        let facts = named(&given.resolved, &look.facts);
+        OwnerReport::of(&given.resolved, &facts, &look.observed, from, to)
     }
 
     /// The file in force with its addresses; before any was accepted, what `reading` says.
