@@ -127,3 +127,22 @@ fn the_base_file_is_one_that_netd_takes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/base.toml");
     netd_kubernetes::Base::read("base.toml", &fs::read_to_string(path).unwrap()).unwrap();
 }
+
+/// The namespace of the base reaches what is of the base alone.
+#[test]
+fn what_components_bring_is_in_the_namespace_of_the_base() {
+    let of_clusters = ["ClusterRole", "ClusterRoleBinding"];
+    for component in ["egress", "write-status", "write-events", "write-key"] {
+        let kustomization = manifests(&format!("components/{component}/kustomization.yaml")).remove(0);
+        for file in kustomization["resources"].as_array().unwrap() {
+            for object in manifests(&format!("components/{component}/{}", file.as_str().unwrap())) {
+                let is_of_cluster = of_clusters.contains(&object["kind"].as_str().unwrap());
+                let namespace = if is_of_cluster { Value::Null } else { json!("netd-system") };
+                assert_eq!(object["metadata"]["namespace"], namespace, "{object:#}");
+            }
+        }
+        for generated in kustomization["configMapGenerator"].as_array().into_iter().flatten() {
+            assert_eq!(generated["namespace"], "netd-system", "{generated:#}");
+        }
+    }
+}

@@ -62,8 +62,8 @@ impl Events {
             if let Some(event) = event(&note, uid, &self.identity, Timestamp::now()) {
                 match self.write(&event).await {
                     Ok(()) => {}
-                    // A namespace that is going takes no events, and the others do.
-                    Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                    // A namespace that is going, or whose webhook is gone, takes no events, and the others do.
+                    Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 429) => {
                         done = Err(why(&kube::Error::Api(status)));
                     }
                     Err(error) => return Err(why(&error)),

@@ -146,12 +146,12 @@ impl Statuses {
             Err(kube::Error::Api(status)) => match status.code {
                 404 => return Ok(None),
                 409 => "its status is left as it is: another program has written addresses there".to_owned(),
-                // Whatever keeps the server from taking this one says nothing about the others.
-                400 | 403 | 422 => format!(
+                401 | 429 => return Err(why(&kube::Error::Api(status))),
+                // Whatever keeps the server from taking this one, a webhook that is gone too, says nothing about the others.
+                _ => format!(
                     "its status is left as it is: the server does not take its addresses: {}",
                     crate::note::plain(&status.message)
                 ),
-                _ => return Err(why(&kube::Error::Api(status))),
             },
             Err(error) => return Err(why(&error)),
         };
