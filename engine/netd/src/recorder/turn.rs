@@ -108,7 +108,8 @@ impl State {
         let polled = self.poll(balancer);
         let awake = clock::awake();
         let waited = |header: &Header| awake.saturating_sub(Duration::from_nanos(header.ns));
-        let is_late = |header: &Header| polled == 0 && waited(header) > WAITING_MAX;
+        // What was in the ring is out of it: the other half of such a packet does not come any more.
+        let is_late = |header: &Header| polled < ROUND && waited(header) > WAITING_MAX;
         for (_, (header, frame)) in
             self.waiting.extract_if(.., |_, (header, _)| is_late(header)).collect::<Vec<_>>()
         {
