@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// How long a server keeps an event, unless it is told otherwise: what is still so is said again.
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
 
+/// When one that was there already is looked at again: it may go sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
 /// So many events may be written at once.
 const BURST: u32 = 25;
 
@@ -34,6 +37,7 @@ pub(super) struct Events {
     /// Which of the adapters it is.
     identity: String,
     metrics: Arc<Metrics>,
+    /// What was said, and when it is said again.
     said: BTreeMap<Note, Instant>,
     allowance: Allowance,
 }
@@ -50,7 +54,8 @@ impl Events {
             let service = said.services.iter().find(|(key, _)| Kind::Service.object(key) == note.object);
             notes.insert(note, service.and_then(|(_, service)| service.uid.clone()));
         }
-        self.said.retain(|note, at| notes.contains_key(note) && at.elapsed() < SAY_AGAIN);
+        let now = Instant::now();
+        self.said.retain(|note, again| notes.contains_key(note) && *again > now);
         let mut done = Ok(());
         for (note, uid) in notes {
             if self.said.contains_key(&note) {
@@ -59,9 +64,12 @@ impl Events {
             if !self.allowance.take(Instant::now()) {
                 break;
             }
+            let mut again = SAY_AGAIN;
             if let Some(event) = event(&note, uid, &self.identity, Timestamp::now()) {
                 match self.write(&event).await {
-                    Ok(()) => {}
+                    Ok(true) => {}
+                    // It may be nearly an hour old: it is said again when that one is gone.
+                    Ok(false) => again = LOOK_AGAIN,
                     // A namespace that is going, or whose webhook is gone, takes no events, and the others do.
                     Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 429) => {
                         done = Err(why(&kube::Error::Api(status)));
@@ -69,21 +77,22 @@ impl Events {
                     Err(error) => return Err(why(&error)),
                 }
             }
-            self.said.insert(note, Instant::now());
+            self.said.insert(note, Instant::now() + again);
         }
         done
     }
 
-    async fn write(&self, event: &Event) -> Result<(), kube::Error> {
+    /// Whether it was not there yet.
+    async fn write(&self, event: &Event) -> Result<bool, kube::Error> {
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         match Api::<Event>::namespaced(self.client.clone(), namespace).create(&params, event).await {
             Ok(_) => {
                 self.metrics.event_written();
-                Ok(())
+                Ok(true)
             }
             // Said already, by who spoke before; or the namespace is going.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(error) => Err(error),
         }
     }

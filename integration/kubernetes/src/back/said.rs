@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Said {
     /// Of the file.
     pub(super) sha256: String,
-    /// The services of type `LoadBalancer` that are in the file.
+    /// The services of type `LoadBalancer` that are in the file, and those that are not and have a status.
     pub(super) services: BTreeMap<Key, Wanted>,
     /// What of the objects is not in it, as far as they asked for it; with the object's UID, where it is known.
     pub(super) notes: BTreeMap<Note, Option<String>>,
@@ -23,6 +23,7 @@ pub(crate) struct Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) uid: Option<String>,
+    /// None for one that is not in the file.
     pub(super) tables: Vec<Balanced>,
     /// Addresses and names that its status has.
     pub(super) has: BTreeSet<String>,
@@ -42,6 +43,14 @@ impl Said {
                 has: status(service),
             });
             wanted.tables.push(table.clone());
+        }
+        // What was given to one that is not in the file any more may be another's now.
+        for (key, service) in index.services.iter().filter(|(_, service)| is_asked(service, options)) {
+            let has = status(service);
+            if !said.services.contains_key(key) && !has.is_empty() {
+                let uid = service.metadata.uid.clone();
+                said.services.insert(key.clone(), Wanted { uid, tables: Vec::new(), has });
+            }
         }
         let told = rendered.notes.iter().filter(|note| is_told(index, &note.object, options));
         said.notes = told.map(|note| (note.clone(), uid(index, &note.object))).collect();

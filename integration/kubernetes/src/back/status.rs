@@ -23,9 +23,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// When a status that the server did not take is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
 
-/// What its status has to say; `None` where nobody knows yet, or it has no address.
+/// What its status has to say, which is nothing for one that is not in the file, or that waits for an address; `None` where
+/// nobody knows yet.
 fn wanted(service: &Wanted, given: Option<&Given>) -> Option<BTreeSet<IpAddr>> {
     let mut addresses = BTreeSet::new();
+    let waits = |given: &Given| service.tables.iter().any(|table| given.waiting.contains_key(&table.table));
+    if service.tables.is_empty() || given.is_some_and(waits) {
+        return Some(addresses);
+    }
     for table in &service.tables {
         match table.is_pooled {
             true => addresses.extend(given?.addresses.get(&table.table)?),
@@ -127,12 +132,17 @@ impl Statuses {
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<Option<Refusal>, Refusal> {
         let ingress: Vec<_> = addresses.iter().map(|address| json!({ "ip": address })).collect();
+        // Without any, what was written by this manager goes, and what others have written stays.
+        let said = match ingress.is_empty() {
+            true => json!({}),
+            false => json!({ "loadBalancer": { "ingress": ingress } }),
+        };
         let status = json!({
             "apiVersion": "v1",
             "kind": "Service",
             // Another service of the same name would have another one.
             "metadata": { "name": key.name, "namespace": key.namespace, "uid": service.uid },
-            "status": { "loadBalancer": { "ingress": ingress } },
+            "status": said,
         });
         let api = Api::<Service>::namespaced(self.client.clone(), &key.namespace);
         let done = api.patch_status(&key.name, &PatchParams::apply(MANAGER), &Patch::Apply(&status)).await;

@@ -112,6 +112,32 @@ async fn an_address_of_a_pool_goes_into_the_status_once_and_what_waits_is_an_eve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_leaves_the_file_loses_its_address_and_what_others_have_written_stays() {
+    let api = Api::start(0).await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("netd.sock");
+    let mut foreign = unaddressed();
+    foreign["spec"]["ports"] = json!([]);
+    foreign["status"]["loadBalancer"]["ingress"] = json!([{ "ip": "198.51.100.1" }]);
+    api.put("services", "shop", "foreign", foreign);
+    api.put("services", "shop", "web", unaddressed());
+    let back = Back { status: Some(socket.clone()), ..back("a") };
+    let adapter = Adapter::start_with(&api, Some(POOL), false, (Options::default(), back));
+    let daemon = Daemon::start(&socket, adapter.output());
+    daemon.given.lock().unwrap().insert("shop.web".to_owned(), "192.0.2.7".to_owned());
+    let has = |wanted: Value| {
+        let api = &api;
+        until(move || ingress(api, "web") == wanted, move || format!("{:?}", ingress(api, "web")))
+    };
+    has(json!([{ "ip": "192.0.2.7" }])).await;
+    let mut without_ports = api.object("services", "shop", "web").unwrap();
+    without_ports["spec"]["ports"] = json!([]);
+    api.put("services", "shop", "web", without_ports);
+    has(Value::Null).await;
+    assert_eq!(ingress(&api, "foreign"), json!([{ "ip": "198.51.100.1" }]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_that_another_program_has_written_is_left_as_it_is() {
     let api = Api::start(0).await;
     let directory = tempfile::tempdir().unwrap();

@@ -121,6 +121,10 @@ async fn service_status(
     let uid = &given["metadata"]["uid"];
     let (has, wants) =
         (&service["status"]["loadBalancer"]["ingress"], &given["status"]["loadBalancer"]["ingress"]);
+    // Who applies nothing takes back what is his.
+    if wants.is_null() && is_foreign(&service, has, wants, &manager) {
+        return axum::Json(service).into_response();
+    }
     let is_other = !uid.is_null() && *uid != service["metadata"]["uid"];
     if is_other || is_foreign(&service, has, wants, &manager) || query.contains_key("force") {
         return refusal(409, "Conflict");
