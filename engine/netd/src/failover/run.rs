@@ -277,7 +277,7 @@ impl Watching {
         }
         if goes_for_good {
             self.go_for_good().await;
-        } else if self.watch.is_unmissed(now) {
+        } else if !self.watch.is_missed(now) {
             self.go_for_a_while(kept).await;
         }
     }

@@ -151,6 +151,12 @@ impl Watch {
         hears >= self.orders.needs && (hears == 1 || self.own.told.is_some_and(is_fresh))
     }
 
+    /// Whether nobody has said for too long that this node lives, although somebody did: another one has its addresses by now.
+    #[must_use]
+    pub fn is_missed(&self, now: Duration) -> bool {
+        self.own.told.is_some_and(|(at, _)| now.saturating_sub(at) >= self.orders.detection)
+    }
+
     /// Takes a message that came from the address of the node that it says it is from; a question has an answer.
     pub fn take(&mut self, message: &Message, now: Duration) -> Option<Message> {
         let is_alive = self.is_alive(&message.from, now);

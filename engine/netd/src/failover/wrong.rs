@@ -18,7 +18,9 @@ fn shared<'c>(config: &'c Config, me: &str) -> impl Iterator<Item = &'c Egress> 
 pub(super) fn by_facts(config: &Config, facts: &Facts, me: &str) -> Option<String> {
     let of = |address: IpAddr| {
         let whole = if address.is_ipv4() { 32 } else { 128 };
-        let is_foreign = |own: &&crate::facts::Address| own.address == address && own.prefix_len != whole;
+        // Those of netd are alone, and have no preferred lifetime.
+        let is_foreign =
+            |own: &&crate::facts::Address| own.address == address && (own.prefix_len != whole || own.usable);
         if let Some(own) = facts.addresses.iter().find(is_foreign) {
             let device = facts.links.get(&own.link).map_or("a device", |link| link.name.as_str());
             return Some(format!("{address} is an address of {device} that somebody else has put there"));
@@ -99,6 +101,11 @@ mod tests {
         let why = by_facts(&config(), &taken, "a").unwrap();
         assert_eq!(why, "192.0.2.1 is an address of eth0 that somebody else has put there");
         assert_eq!(by_facts(&config(), &taken, "c"), None);
+        let mut alone = facts();
+        alone.addresses.push(Address { prefix_len: 32, ..foreign });
+        assert!(by_facts(&config(), &alone, "a").is_some());
+        alone.addresses[0].usable = false;
+        assert_eq!(by_facts(&config(), &alone, "a"), None, "it is netd's own");
         let why = by_facts(&config(), &Facts::default(), "a").unwrap();
         assert_eq!(why, "no route says which device the network of 192.0.2.1 is reached by");
     }
