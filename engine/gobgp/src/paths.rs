@@ -88,12 +88,16 @@ impl Client {
     }
 
     async fn stream(&self, call: &'static str, paths: Vec<api::Path>) -> Result<(), Error> {
-        let message = |paths: &[api::Path]| api::AddPathStreamRequest {
-            table_type: api::TableType::Global.into(),
-            vrf_id: String::new(),
-            paths: paths.to_vec(),
-        };
-        let messages: Vec<_> = paths.chunks(PATHS_PER_MESSAGE).map(message).collect();
+        let mut left = paths.into_iter();
+        let messages = std::iter::from_fn(move || {
+            let paths: Vec<_> = left.by_ref().take(PATHS_PER_MESSAGE).collect();
+            let table_type = api::TableType::Global.into();
+            (!paths.is_empty()).then(|| api::AddPathStreamRequest {
+                table_type,
+                vrf_id: String::new(),
+                paths,
+            })
+        });
         answered(call, self.api().add_path_stream(stream::iter(messages))).await
     }
 

@@ -68,7 +68,7 @@ impl Target for PathTarget {
                 Action::Delete { from } => prefixes.extend(typed(from).map(|spec| spec.prefix)),
             }
         }
-        let made = match make(&mut speaker, &line.client, &announcements, &prefixes, steps).await {
+        let made = match make(&mut speaker, &line.client, announcements, &prefixes, steps).await {
             Ok(()) if steps.iter().any(is_about_single_peers) => tidy(&speaker, &line.client).await,
             made => made,
         };
@@ -129,34 +129,43 @@ fn outcome(speaker: &Speaker, step: &Step) -> Outcome {
 async fn make(
     speaker: &mut Speaker,
     client: &Client,
-    announcements: &[Announcement],
+    announcements: Vec<Announcement>,
     prefixes: &[IpNetwork],
     steps: &[Step],
 ) -> Result<(), Error> {
-    let foreign = speaker.paths.as_ref().map(|paths| paths.foreign.clone()).unwrap_or_default();
-    let free: Vec<Announcement> = announcements
-        .iter()
-        .filter(|announcement| !foreign.contains_key(announcement.prefix.to_string().as_str()))
-        .cloned()
-        .collect();
-    client.announce(&free).await?;
-    client.withdraw(prefixes).await?;
-    let counts = counts(client).await?;
+    let nobody = BTreeMap::new();
+    let foreign = speaker.paths.as_ref().map_or(&nobody, |paths| &paths.foreign);
+    let mut free = announcements;
+    if !foreign.is_empty() {
+        free.retain(|announcement| !foreign.contains_key(announcement.prefix.to_string().as_str()));
+    }
+    let calls = async {
+        client.announce(&free).await?;
+        client.withdraw(prefixes).await?;
+        counts(client).await
+    };
+    // The daemon is what takes time: this is done meanwhile.
+    let (counts, mut announced) = tokio::join!(calls, async { announced(steps, foreign) });
+    let counts = counts?;
     if let Some(paths) = &mut speaker.paths {
-        for step in steps {
-            match &step.action {
-                Action::Create { to } | Action::Update { to, .. } if !foreign.contains_key(&step.id.key) => {
-                    paths.owned.insert(step.id.key.clone(), Arc::clone(to));
-                }
-                Action::Create { .. } | Action::Update { .. } => {}
-                Action::Delete { .. } => {
-                    paths.owned.remove(&step.id.key);
-                }
-            }
+        for step in steps.iter().filter(|step| matches!(step.action, Action::Delete { .. })) {
+            paths.owned.remove(&step.id.key);
         }
+        paths.owned.append(&mut announced);
         paths.counts = counts;
     }
     Ok(())
+}
+
+/// What is announced after these steps, and no foreign one's.
+fn announced(steps: &[Step], foreign: &BTreeMap<Key, String>) -> Table {
+    let of = |step: &Step| match &step.action {
+        Action::Create { to } | Action::Update { to, .. } if !foreign.contains_key(&step.id.key) => {
+            Some((step.id.key.clone(), Arc::clone(to)))
+        }
+        Action::Create { .. } | Action::Update { .. } | Action::Delete { .. } => None,
+    };
+    steps.iter().filter_map(of).collect()
 }
 
 /// Makes sure that what is known of netd's paths still holds: as long as the daemon lives and has not fewer of them, it
@@ -184,7 +193,8 @@ async fn refresh(speaker: &mut Speaker, line: &Line) -> Result<(), Error> {
 }
 
 async fn counts(client: &Client) -> Result<[u64; 2], Error> {
-    Ok([client.routes(Family::Ipv4).await?, client.routes(Family::Ipv6).await?])
+    let (ipv4, ipv6) = tokio::try_join!(client.routes(Family::Ipv4), client.routes(Family::Ipv6))?;
+    Ok([ipv4, ipv6])
 }
 
 fn announcement(spec: &PathSpec) -> Announcement {
