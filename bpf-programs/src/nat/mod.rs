@@ -173,6 +173,13 @@ impl Nat {
         self.maps.set_egress(rules)
     }
 
+    /// The addresses of this node to which answers are turned around: those that packets leave with, and egress addresses
+    /// that were not forgotten yet.
+    pub fn answered(&self) -> Result<BTreeSet<IpAddr>> {
+        let held = rules::held(&self.maps.addresses, "addresses")?.into_keys();
+        Ok(held.map(|at| std::net::Ipv6Addr::from(at).to_canonical()).collect())
+    }
+
     /// Has answers to addresses that no rule has go by, but for those to addresses that the node still has.
     pub fn forget_addresses(&mut self, held: &BTreeSet<IpAddr>) -> Result<()> {
         self.maps.forget_addresses(held)

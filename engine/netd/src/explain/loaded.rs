@@ -36,9 +36,10 @@ pub fn explain(
     if balanced.as_ref().map_or(device.is_some(), is_known) {
         return balanced;
     }
-    match translation::explain(bpf_dir, facts, packet)? {
-        Some(translated) => Ok(translated),
-        None => balanced,
+    match (translation::explain(bpf_dir, facts, packet)?, balanced) {
+        (Some(translated), Ok(earlier)) => Ok(translated.after(earlier)),
+        (Some(translated), Err(_)) => Ok(translated),
+        (None, balanced) => balanced,
     }
 }
 

@@ -115,9 +115,9 @@ pub struct Explanation {
     /// What the maps of the translating programs say of it.
     #[serde(skip)]
     pub rule: Option<Rule>,
-    /// Whether it is for an address that answers to pods come to.
+    /// Whether no policy can have it: it is the node's own, or for an address that answers to pods come to.
     #[serde(skip)]
-    pub is_inbound: bool,
+    pub is_exempt: bool,
     /// Where the program did something else than its maps promise; empty unless something is broken.
     pub disagreements: Vec<String>,
 }
@@ -155,19 +155,18 @@ impl Explanation {
             pod: None,
             steps: Vec::new(),
             rule: None,
-            is_inbound: false,
+            is_exempt: false,
             disagreements: Vec::new(),
         }
     }
 
-    /// Whether it leaves this node if it is a pod's: the load balancer leaves it alone, and it is for no address of the node that
-    /// answers come to.
+    /// Whether it leaves this node if it is a pod's: the load balancer leaves it alone, and nothing exempts it.
     #[must_use]
     pub fn may_have_policy(&self, packet: &Packet) -> bool {
         let is_of_flow = !matches!(packet.kind, Kind::Error { .. });
         let is_left_alone =
             self.frontend.is_none() && self.service.is_none() && self.verdict == Verdict::Pass;
-        is_of_flow && !self.is_inbound && (self.rule.is_some() || is_left_alone)
+        is_of_flow && !self.is_exempt && (self.rule.is_some() || is_left_alone)
     }
 
     /// Names the egress policy that has the packet by the file in force, and says where the programs know something else.
@@ -199,6 +198,13 @@ impl Explanation {
             self.reason = why;
         }
         self.policy = Some(policy.name);
+    }
+
+    /// Begins with the steps of who looked at the packet before.
+    #[must_use]
+    pub fn after(mut self, earlier: Self) -> Self {
+        self.steps.splice(0..0, earlier.steps);
+        self
     }
 
     /// Adds a step.

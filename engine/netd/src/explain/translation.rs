@@ -3,7 +3,7 @@
 use super::{Evidence, Explanation, Kind, Packet, TcpFlags, Verdict};
 use crate::clock;
 use crate::egress::{Rule, Tables};
-use crate::facts::{Facts, PathResolver};
+use crate::facts::{Facts, Link, PathResolver};
 use crate::kinds::{egress, masquerade};
 use ipnetwork::IpNetwork;
 use netd_bpf::nat::{self, Nat, Outer, Ports, Translated};
@@ -27,6 +27,10 @@ pub(super) struct View {
     pub flows: Vec<Translated>,
     /// Whether the other end began the flow, by the pod's own address.
     pub is_direct: bool,
+    /// The devices that have the program for what leaves, by their indices.
+    pub outwards: BTreeSet<u32>,
+    /// The addresses to which answers are turned around: also one that no rule has any more, until the node is rid of it.
+    pub answered: BTreeSet<IpAddr>,
 }
 
 /// Explains what the programs that are pinned below this folder do with the packet; `None`: they leave it alone.
@@ -36,7 +40,8 @@ pub(super) struct View {
 /// A sentence, when they cannot be read.
 pub(super) fn explain(bpf_dir: &Path, facts: &Facts, packet: &Packet) -> Result<Option<Explanation>, String> {
     let Some(nat) = masquerade::programs(bpf_dir)? else { return Ok(None) };
-    let view = View::read(&nat, packet)?;
+    let outwards = masquerade::outwards(bpf_dir)?;
+    let view = View { outwards, ..View::read(&nat, packet)? };
     Ok(view.explain(facts, packet))
 }
 
@@ -45,7 +50,8 @@ impl View {
         let told = |error: netd_bpf::Error| crate::kinds::service::sentence(&error);
         let has_egress = nat.size().has_egress;
         let tables = if has_egress { egress::tables(nat)? } else { Tables::new() };
-        let mut view = Self { rules: nat.rules().map_err(told)?, tables, ..Self::default() };
+        let answered = nat.answered().map_err(told)?;
+        let mut view = Self { rules: nat.rules().map_err(told)?, tables, answered, ..Self::default() };
         if view.is_answer(packet) || view.is_of_pod(packet) {
             let (pod, remote) = match view.is_answer(packet) {
                 true => (packet.destination, packet.source),
@@ -70,23 +76,50 @@ impl View {
         if self.is_answer(packet) {
             return Some(self.turned(packet, answer));
         }
-        let (from, to) = (packet.source.ip(), packet.destination.ip());
-        if let Some((source, destination, rule)) = self.rule(from, to) {
-            answer.step("egress", format!("from {source} to {destination}: {rule}"));
-            answer.rule = Some(rule);
-            match rule {
-                Rule::Translate { address, first_port: first, last_port: last } => {
-                    return Some(self.translated(packet, address, Ports { first, last }, answer));
-                }
-                Rule::Tunnel { remote: gateway, .. } | Rule::NextHop { address: gateway, .. } => {
-                    answer.gateway = Some(gateway);
-                    return Some(answer.ends(Verdict::Steer, format!("to the gateway {gateway}, as it is")));
-                }
-                Rule::Drop => return Some(answer.ends(Verdict::Drop, "its egress policy has no gateway")),
-                Rule::Pass => {}
-            }
+        if !self.tables.is_empty() && facts.is_own_address(packet.source.ip()) {
+            answer.is_exempt = true;
+            let why = "it is the node's own: egress policies are for what comes in by a device";
+            let passes = answer.clone().ends(Verdict::Pass, why);
+            return Some(self.masqueraded(facts, packet, answer).unwrap_or(passes));
         }
-        self.masqueraded(facts, packet, answer)
+        match self.rule(packet.source.ip(), packet.destination.ip()) {
+            Some(found) => self.ruled(facts, packet, found, answer),
+            None => self.masqueraded(facts, packet, answer),
+        }
+    }
+
+    /// A packet that a rule of an egress policy is for.
+    fn ruled(
+        &self,
+        facts: &Facts,
+        packet: &Packet,
+        (source, destination, rule): (IpNetwork, IpNetwork, Rule),
+        mut answer: Explanation,
+    ) -> Option<Explanation> {
+        answer.step("egress", format!("from {source} to {destination}: {rule}"));
+        answer.rule = Some(rule);
+        if rule == Rule::Pass {
+            return self.masqueraded(facts, packet, answer);
+        }
+        let link = match way_out(facts, packet, &mut answer) {
+            Ok(link) => link,
+            Err(why) => return Some(answer.ends(Verdict::Pass, why)),
+        };
+        if !self.outwards.contains(&link.index) {
+            let why = format!("{} has no program that would look at it: left to the kernel", link.name);
+            return Some(answer.ends(Verdict::Pass, why));
+        }
+        Some(match rule {
+            Rule::Translate { address, first_port: first, last_port: last } => {
+                self.translated(packet, address, Ports { first, last }, answer)
+            }
+            Rule::Tunnel { remote: gateway, .. } | Rule::NextHop { address: gateway, .. } => {
+                answer.gateway = Some(gateway);
+                answer.ends(Verdict::Steer, format!("to the gateway {gateway}, as it is"))
+            }
+            Rule::Drop => answer.ends(Verdict::Drop, "its egress policy has no gateway"),
+            Rule::Pass => return None,
+        })
     }
 
     fn masqueraded(&self, facts: &Facts, packet: &Packet, mut answer: Explanation) -> Option<Explanation> {
@@ -96,15 +129,12 @@ impl View {
         if let Some(excluded) = longest(&self.rules.exclude, to) {
             return Some(answer.ends(Verdict::Pass, format!("{to} is in {excluded}, which is excluded")));
         }
-        let link = match PathResolver::new(facts).hop(to) {
-            Ok(hop) => hop.link,
-            Err(error) => return Some(answer.ends(Verdict::Pass, format!("left to the kernel: {error}"))),
+        let link = match way_out(facts, packet, &mut answer) {
+            Ok(link) => link,
+            Err(why) => return Some(answer.ends(Verdict::Pass, why)),
         };
-        answer.step("leaves", format!("by {}", link.name));
-        answer.device = Some(link.name.clone());
-        let Some(Outer { v4, v6, ports }) =
-            self.rules.devices.get(&link.index).filter(|it| it.ports.first > 0)
-        else {
+        let device = self.rules.devices.get(&link.index).filter(|_| self.outwards.contains(&link.index));
+        let Some(Outer { v4, v6, ports }) = device.filter(|it| it.ports.first > 0) else {
             let why = format!("{} does not masquerade", link.name);
             return Some(answer.ends(Verdict::Pass, why));
         };
@@ -162,7 +192,7 @@ impl View {
     /// A packet for an outer address of this node.
     fn turned(&self, packet: &Packet, mut answer: Explanation) -> Explanation {
         let outer = packet.destination;
-        answer.is_inbound = true;
+        answer.is_exempt = true;
         answer.step("address", format!("{} is one that flows of pods leave this node with", outer.ip()));
         if packet.kind == Kind::Ping {
             return answer.ends(Verdict::Pass, "a ping is the host's");
@@ -181,13 +211,7 @@ impl View {
     }
 
     fn is_answer(&self, packet: &Packet) -> bool {
-        let to = packet.destination.ip();
-        let of_devices = self.rules.devices.values();
-        let mut of_devices = of_devices
-            .flat_map(|outer| outer.v4.map(IpAddr::from).into_iter().chain(outer.v6.map(IpAddr::from)));
-        let is_given = |rule: &Rule| matches!(rule, Rule::Translate { address, .. } if *address == to);
-        of_devices.any(|address| address == to)
-            || self.tables.values().flat_map(|it| it.values()).any(is_given)
+        self.answered.contains(&packet.destination.ip())
     }
 
     fn is_of_pod(&self, packet: &Packet) -> bool {
@@ -203,6 +227,15 @@ impl View {
         let (destination, rule) = rules.max_by_key(|(prefix, _)| prefix.prefix())?;
         Some((*source, *destination, *rule))
     }
+}
+
+/// The device that the packet leaves by; otherwise why the kernel does not send it.
+fn way_out<'f>(facts: &'f Facts, packet: &Packet, answer: &mut Explanation) -> Result<&'f Link, String> {
+    let hop = PathResolver::new(facts).hop(packet.destination.ip());
+    let link = hop.map_err(|error| format!("left to the kernel: {error}"))?.link;
+    answer.step("leaves", format!("by {}", link.name));
+    answer.device = Some(link.name.clone());
+    Ok(link)
 }
 
 fn longest(prefixes: &BTreeSet<netd_bpf::decap::Prefix>, address: IpAddr) -> Option<IpNetwork> {

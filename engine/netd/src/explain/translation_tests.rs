@@ -29,7 +29,8 @@ fn view() -> View {
     let v4 = Some("192.0.2.1".parse().unwrap());
     rules.devices.insert(2, Outer { v4, v6: None, ports: Ports { first: 1024, last: 32_767 } });
     let tables = [(prefix("10.244.0.0/16"), table.into()), (prefix("fd00::/48"), table6.into())].into();
-    View { rules, tables, ..View::default() }
+    let answered = ["192.168.33.100", "2001:db8:33::100", "192.0.2.1"].map(|at| at.parse().unwrap()).into();
+    View { rules, tables, outwards: [2].into(), answered, ..View::default() }
 }
 
 fn facts() -> Facts {
@@ -37,6 +38,7 @@ fn facts() -> Facts {
     facts.links.insert(2, fake::link(2, "eth0"));
     facts.addresses.push(fake::address(2, "192.0.2.1".parse().unwrap(), 24));
     facts.routes.push(fake::route(prefix("0.0.0.0/0"), 2, Some("192.0.2.254".parse().unwrap())));
+    facts.routes.push(fake::route(prefix("::/0"), 2, Some("fe80::1".parse().unwrap())));
     facts
 }
 
@@ -77,6 +79,60 @@ fn the_longest_prefixes_say_what_becomes_of_a_pods_packet() {
     assert_eq!(explained(&view, "tcp 10.99.0.1:4242 > 192.168.33.13:443"), None, "it is no pod's");
     let error = "icmp 203.0.113.1 > 192.168.33.100 too-big tcp 192.168.33.100:40000 > 192.168.33.13:443";
     assert_eq!(explained(&view, error), None);
+}
+
+#[test]
+fn packets_that_leave_by_a_device_without_the_program_are_left_to_the_kernel() {
+    let without = View { outwards: [3].into(), ..view() };
+    for destination in ["192.168.33.13:443", "192.168.33.7:443", "203.0.113.9:443"] {
+        let (verdict, reason) = said(&without, &format!("tcp 10.244.1.5:4242 > {destination}"));
+        let why = "eth0 has no program that would look at it: left to the kernel";
+        assert_eq!((verdict, reason.as_str()), (Verdict::Pass, why), "{destination}");
+    }
+    let (verdict, reason) = said(&without, "tcp 10.244.1.5:4242 > 198.51.100.9:443");
+    assert_eq!((verdict, reason.as_str()), (Verdict::Pass, "eth0 does not masquerade"));
+    let packet = "tcp 10.244.1.5:4242 > 192.168.33.13:443".parse().unwrap();
+    let nowhere = view().explain(&Facts::default(), &packet).unwrap();
+    assert_eq!(nowhere.verdict, Verdict::Pass, "{}", nowhere.reason);
+}
+
+#[test]
+fn packets_of_the_node_itself_have_no_policy() {
+    let mut facts = facts();
+    facts.addresses.push(fake::address(2, "10.244.1.1".parse().unwrap(), 24));
+    let packet: Packet = "tcp 10.244.1.1:4242 > 192.168.33.13:443".parse().unwrap();
+    let explained = |view: &View| view.explain(&facts, &packet).unwrap();
+    // It is in the pods' prefix, though, and that is what is asked for when something is masqueraded.
+    let masqueraded = explained(&view());
+    assert_eq!(
+        (masqueraded.verdict, masqueraded.reason.as_str()),
+        (Verdict::Translate, "leaves as 192.0.2.1")
+    );
+    let mut unmasqueraded = view();
+    unmasqueraded.rules = nat::Rules::default();
+    let alone = explained(&unmasqueraded);
+    assert_eq!((alone.verdict, alone.may_have_policy(&packet)), (Verdict::Pass, false), "{}", alone.reason);
+}
+
+#[test]
+fn answers_to_an_egress_address_come_through_until_it_is_forgotten() {
+    let flow = flow("10.244.1.5:4242", "192.168.33.100:40000", "192.168.33.13:443");
+    let mut view = View { flows: vec![flow], ..view() };
+    let answer = "tcp 192.168.33.13:443 > 192.168.33.100:40000 ack";
+    view.tables.clear();
+    assert_eq!(explained(&view, answer).unwrap().pod, Some(flow.inner));
+    view.answered.clear();
+    assert_eq!(explained(&view, answer), None);
+}
+
+#[test]
+fn what_the_load_balancer_said_comes_first() {
+    let packet: Packet = "tcp 10.244.1.5:4242 > 192.168.33.13:443".parse().unwrap();
+    let mut balanced = Explanation::new(&packet, Evidence::Program);
+    balanced.step("vip", "192.168.33.13 is no VIP");
+    let steps = view().explain(&facts(), &packet).unwrap().after(balanced).steps;
+    let words: Vec<_> = steps.iter().map(|step| step.what).collect();
+    assert_eq!(words, ["vip", "service", "egress", "leaves", "flow"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod rules;
 mod target;
 
 pub use rules::{Given, Rules};
-pub use target::{MasqueradeTarget, counted, programs};
+pub use target::{MasqueradeTarget, counted, outwards, programs};
 
 use crate::egress;
 use crate::facts::{Facts, Link, RouteAction};

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use netd_bpf::Error;
 use netd_bpf::nat::abi::Counts;
 use netd_bpf::nat::{self, Nat, Size, Usage};
+use netd_bpf::tc::Side;
 use netd_core::{Action, Key, Observation, Outcome, Step};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -58,6 +59,17 @@ pub fn counted(bpf_dir: &Path) -> Result<Option<(Counts, Usage)>, String> {
 /// A sentence, if they cannot be read.
 pub fn programs(bpf_dir: &Path) -> Result<Option<Nat>, String> {
     open(&bpf_dir.join(FOLDER))
+}
+
+/// The devices that have the program for what leaves, by their indices.
+///
+/// # Errors
+///
+/// A sentence, if the links cannot be read.
+pub fn outwards(bpf_dir: &Path) -> Result<BTreeSet<u32>, String> {
+    let attached = Nat::attached(&bpf_dir.join(FOLDER)).map_err(|error| sentence(&error))?;
+    let leaving = attached.into_iter().filter(|((_, side), link)| *side == Side::Egress && link.ifindex > 0);
+    Ok(leaving.map(|(_, link)| link.ifindex).collect())
 }
 
 #[async_trait]
