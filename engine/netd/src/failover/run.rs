@@ -203,10 +203,9 @@ impl Watching {
         if self.report.is_none() && late.is_none() {
             return;
         }
-        let Task { orders, config, wrong, .. } = &self.task;
-        let by_report = || wrong::by_report(config, &orders.me, self.report.as_deref()?);
+        let by_report = || wrong::by_report(&self.task, self.report.as_deref()?);
         let found = late.map(str::to_owned).or_else(|| self.keeper.failing());
-        let found = found.or_else(|| wrong.clone()).or_else(by_report);
+        let found = found.or_else(|| self.task.wrong.clone()).or_else(by_report);
         self.watch.passed(found.as_deref(), now);
     }
 

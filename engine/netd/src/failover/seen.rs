@@ -4,6 +4,9 @@ use crate::report::{GatewayReport, GatewaysReport};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Is in the rank of a gateway that cannot do what egress needs: behind all that can, whenever they came.
+pub(super) const UNABLE: u32 = 1 << 31;
+
 /// What this node knows of the gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -12,7 +15,7 @@ pub struct Seen {
     pub alive: BTreeMap<String, u32>,
     /// How this node itself stands.
     pub standing: Standing,
-    /// Why this node cannot do what egress needs, if it is a gateway: others are preferred.
+    /// Why this node cannot do what egress needs, if it is a gateway: others that can are preferred.
     pub unable: Option<String>,
     /// Since when this node is in force, by the names of policies that can fail over: seconds of Unix time.
     pub since: BTreeMap<String, u64>,
@@ -29,11 +32,15 @@ impl Seen {
         let Self { alive, standing, unable, since: _, peers, hindrance } = self;
         let others = peers.iter().map(|(name, peer)| (name, *peer == Peer::Answers));
         let own = alive.keys().filter(|name| !peers.contains_key(*name)).map(|name| (name, true));
+        let is_able = |(name, rank): (&String, &u32)| peers.contains_key(name) && rank & UNABLE == 0;
         let report = |(name, answers): (&String, bool)| {
             (name.clone(), GatewayReport { up: alive.contains_key(name), answers })
         };
         GatewaysReport {
             standing: match unable {
+                Some(why) if !alive.iter().any(is_able) => {
+                    format!("this node cannot do what egress needs, nor can any other gateway: {why}")
+                }
                 Some(why) => format!("other gateways are preferred to this node: {why}"),
                 None => standing.to_string(),
             },
@@ -83,5 +90,29 @@ impl fmt::Display for Standing {
             }
             Self::Settling => f.write_str("this node waits until it has heard enough nodes for a while"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_said_to_be_preferred_only_where_one_of_them_is_able() {
+        let said = |rank| {
+            let seen = Seen {
+                alive: [("a".to_owned(), UNABLE), ("b".to_owned(), rank)].into(),
+                standing: Standing::Ready,
+                unable: Some("no programs".into()),
+                peers: [("b".to_owned(), Peer::Answers)].into(),
+                ..Seen::default()
+            };
+            seen.report().standing
+        };
+        assert_eq!(said(1), "other gateways are preferred to this node: no programs");
+        assert_eq!(
+            said(UNABLE),
+            "this node cannot do what egress needs, nor can any other gateway: no programs"
+        );
     }
 }

@@ -23,6 +23,8 @@ pub struct Task {
     pub(super) goes_for_good: bool,
     /// What of the node keeps it from being a gateway.
     pub(super) wrong: Option<String>,
+    /// The devices that packets of policies leave by, or their answers come by.
+    pub(super) devices: BTreeSet<String>,
 }
 
 /// Gives the task that follows from a file, if it is another one than before; `None` where nobody is watched. Before the
@@ -53,6 +55,7 @@ impl Task {
             lease: EgressFailover::lease(failover),
             goes_for_good: config.bgp.as_ref().is_some_and(|bgp| bgp.on_exit == OnExit::Withdraw),
             wrong: facts.and_then(|facts| wrong::by_facts(config, facts, &orders.me)),
+            devices: facts.map(|facts| egress::devices(config, facts).looked_at).unwrap_or_default(),
             orders: Arc::new(orders),
         })
     }

@@ -14,7 +14,7 @@
 use super::ability::Ability;
 use super::message::{Heard, Message, Moment, Purpose, State};
 use super::orders::Orders;
-use super::seen::{Peer, Seen, Standing};
+use super::seen::{Peer, Seen, Standing, UNABLE};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +30,6 @@ const DOUBLINGS_MAX: u32 = 10;
 
 /// For how long the others wait at most for a gateway that says that it will be back.
 pub const AWAY_MAX: Duration = Duration::from_secs(30);
-
-/// Is in the rank of a gateway that cannot do what egress needs: behind all that can, whenever they came.
-const UNABLE: u32 = 1 << 31;
 
 /// Whether a node goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What keeps this node from being a gateway: what its facts say before it is one, and what came of its passes.
 
+use super::Task;
 use crate::egress;
 use crate::facts::Facts;
 use crate::kinds::{address, egress as rules, masquerade};
@@ -31,8 +32,8 @@ pub(super) fn by_facts(config: &Config, facts: &Facts, me: &str) -> Option<Strin
     shared(config, me).flat_map(|policy| &policy.ips).find_map(|address| of(*address))
 }
 
-/// What a pass left undone of what egress needs: programs, rules, addresses.
-pub(super) fn by_report(config: &Config, me: &str, report: &Report) -> Option<String> {
+/// What a pass left undone of what egress needs: programs on the devices that it leaves or answers come by, rules, addresses.
+pub(super) fn by_report(task: &Task, report: &Report) -> Option<String> {
     let needed = [masquerade::NAME, rules::NAME, address::NAME];
     for kind in needed {
         if let Some(why) = report.kinds.get(kind).and_then(|kind| kind.unread.as_ref()) {
@@ -47,15 +48,18 @@ pub(super) fn by_report(config: &Config, me: &str, report: &Report) -> Option<St
         return Some(format!("{kind}: not all of it is in force"));
     }
     let is_shared = |key: &str| {
-        shared(config, me)
+        shared(&task.config, &task.orders.me)
             .flat_map(|policy| &policy.ips)
             .any(|address| address::key(*address).as_str() == key)
     };
     let is_wrong = |resource: &&ResourceReport| {
-        let is_bad = matches!(resource.phase, Phase::Failed | Phase::Conflict);
-        is_bad
-            && needed.contains(&resource.kind.as_str())
-            && (resource.kind != address::NAME || is_shared(&resource.key))
+        matches!(resource.phase, Phase::Failed | Phase::Conflict)
+            && match resource.kind.as_str() {
+                masquerade::NAME => task.devices.contains(&resource.key),
+                rules::NAME => true,
+                address::NAME => is_shared(&resource.key),
+                _ => false,
+            }
     };
     let found = report.not_ready.iter().find(is_wrong)?;
     Some(format!("{} {}: {}", found.kind, found.key, found.message))
@@ -82,6 +86,18 @@ mod tests {
         };
         let egress = vec![policy("one", "192.0.2.1", &["a", "b"]), policy("two", "192.0.2.2", &["a"])];
         Config { egress, ..Config::default() }
+    }
+
+    /// Policies of node "a" leave by eth0.
+    fn task() -> Task {
+        let failover = netd_schema::EgressFailover::default();
+        let nodes = ["a", "b"].map(|name| netd_schema::Node { name: name.into(), ..Default::default() });
+        let config = Config { nodes: nodes.into(), egress_failover: Some(failover), ..config() };
+        let (tasks, taken) = tokio::sync::watch::channel(None);
+        super::super::order(&tasks, Some(&config), "a", None);
+        let mut task = taken.borrow().clone().unwrap();
+        task.devices = ["eth0".to_owned()].into();
+        task
     }
 
     fn facts() -> Facts {
@@ -116,11 +132,12 @@ mod tests {
             let (kind, key, message) = (kind.to_owned(), key.to_owned(), "no".to_owned());
             let resource = ResourceReport { kind, key, phase, message };
             let report = Report { not_ready: vec![resource], ..Report::default() };
-            by_report(&config(), "a", &report)
+            by_report(&task(), &report)
         };
         assert_eq!(not_ready("masquerade", "eth0", Phase::Failed).unwrap(), "masquerade eth0: no");
         assert_eq!(not_ready("address", "192.0.2.1", Phase::Conflict).unwrap(), "address 192.0.2.1: no");
         for (kind, key, phase) in [
+            ("masquerade", "eth1", Phase::Failed),
             ("address", "192.0.2.2", Phase::Failed),
             ("address", "192.0.2.1", Phase::Pending),
             ("service", "192.0.2.9:80/tcp", Phase::Failed),
@@ -133,13 +150,13 @@ mod tests {
     fn what_failed_and_is_too_much_to_be_listed_is_wrong_too() {
         let failed = KindReport { failed: 1, ..KindReport::default() };
         let report = Report { kinds: [("masquerade".to_owned(), failed)].into(), ..Report::default() };
-        assert_eq!(by_report(&config(), "a", &report).unwrap(), "masquerade: not all of it is in force");
+        assert_eq!(by_report(&task(), &report).unwrap(), "masquerade: not all of it is in force");
     }
 
     #[test]
     fn what_cannot_be_read_is_wrong() {
         let unread = KindReport { unread: Some("no rights".into()), ..KindReport::default() };
         let report = Report { kinds: [("egress".to_owned(), unread)].into(), ..Report::default() };
-        assert_eq!(by_report(&config(), "a", &report).unwrap(), "egress cannot be read: no rights");
+        assert_eq!(by_report(&task(), &report).unwrap(), "egress cannot be read: no rights");
     }
 }
